@@ -1,0 +1,2 @@
+//! The logdrive broker.
+pub mod storage;

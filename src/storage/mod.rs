@@ -1,0 +1,2 @@
+//! Records and state on disk: segments that are redb databases.
+pub mod disk;
