@@ -1,1 +1,31 @@
-//! The wire protocol of logdrive.
+//! The wire protocol of logdrive, as PROTOCOL.md states it: bytes in, values out, and back.
+//!
+//! This crate does no I/O and knows neither broker nor client; both build on it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`preface`] | the first bytes of a connection, versions and limits |
+//! | [`frame`] | the header of a frame and cutting a stream into frames |
+//! | [`body`] | the rules of fields within a frame |
+//! | [`operations`] | every request with its answer, and the notices |
+//! | [`batch`] | record batches: layout, building, checking, walking |
+//! | [`error`] | the registry of errors |
+//! | [`position`] | where to begin in a topic, on the wire and as text |
+//! | [`name`] | what names may look like |
+//! | [`limits`] | what both sides must keep |
+
+pub mod batch;
+pub mod body;
+pub mod error;
+pub mod frame;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod operations;
+pub mod position;
+pub mod preface;
+pub mod varint;
+
+pub use error::{ErrorCode, Failure, Outcome};
+pub use ids::{ConsumerId, NodeId, ProducerId, TopicId, WorkerId};
+pub use position::Position;

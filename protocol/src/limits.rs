@@ -1,0 +1,32 @@
+//! The limits that both sides must know, with their defaults; the broker tells its own in the preface.
+
+/// Longest frame, in bytes after its length field (8 MiB): a quarter of the window.
+pub const MAX_FRAME_BYTES: u32 = 8 << 20;
+/// Bytes of requests and answers that one connection may have under way (32 MiB).
+pub const WINDOW_BYTES: u32 = 32 << 20;
+/// Longest record batch, in bytes with its head (4 MiB).
+pub const MAX_BATCH_BYTES: u32 = 4 << 20;
+/// Largest record: key, headers and value together, in bytes (1 MiB).
+pub const MAX_RECORD_BYTES: u32 = 1 << 20;
+/// Batches of one producer whose durable answer is outstanding; also how many the broker remembers.
+pub const MAX_BATCHES_IN_FLIGHT: u32 = 64;
+/// Longest wait of a fetch or consume, in milliseconds (5 minutes).
+pub const MAX_WAIT_MS: u32 = 300_000;
+/// Longest name of a topic, producer or consumer, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Settings of one topic or consumer.
+pub const MAX_SETTINGS: usize = 32;
+/// Longest value of a setting, in bytes.
+pub const MAX_SETTING_BYTES: usize = 256;
+/// Longest glob in a list request, in bytes.
+pub const MAX_GLOB_BYTES: usize = 256;
+/// Elements of one list answer.
+pub const MAX_LIST: u32 = 1000;
+/// Elements of one list answer when the request names no limit.
+pub const DEFAULT_LIST: u32 = 100;
+/// Bytes of one fetch or consume answer when the request names no limit (1 MiB).
+pub const DEFAULT_FETCH_BYTES: u32 = 1 << 20;
+/// Room kept in an answer's frame for everything that is not a batch.
+pub const ANSWER_HEAD_BYTES: u32 = 64 << 10;
+/// Longest answer body that a fetch or consume may ask for: what a frame holds beside its head.
+pub const MAX_FETCH_BYTES: u32 = MAX_FRAME_BYTES - ANSWER_HEAD_BYTES;

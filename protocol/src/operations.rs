@@ -1,0 +1,143 @@
+//! Every operation: the request, its answer, and the number that stands for both in a frame.
+//!
+//! A request and its answer have the same opcode; an answer that is an error has
+//! [`FLAG_ERROR`](crate::frame::FLAG_ERROR) and a [`Failure`](crate::Failure) as its body.
+
+mod broker;
+mod consumer;
+mod delivered;
+mod producer;
+mod topic;
+
+use bytes::{Bytes, BytesMut};
+
+pub use broker::{
+    Cancel, CancelPassed, Counted, Counter, GoingAway, Greeted, Hello, Located, Metadata, Node,
+    Ping, Pinged, StateChanged, Stats, TopicPlace,
+};
+pub use consumer::{
+    Consume, ConsumerRegistered, ConsumerUnregistered, Measured, RegisterConsumer, Seek, Size,
+    Sought, UnregisterConsumer,
+};
+pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
+pub use producer::{
+    Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
+    UnregisterProducer,
+};
+pub use topic::{
+    ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, Setting, TopicCreated,
+    TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
+};
+
+use crate::body::{Body, Malformed};
+use crate::frame;
+
+/// Ties a request to its opcode and to its answer.
+pub trait Operation: Body + Into<Request> {
+    /// Which operation.
+    const OPCODE: u8;
+    /// Its name in PROTOCOL.md.
+    const NAME: &'static str;
+    /// What it is answered with when it succeeds.
+    type Answer: Body;
+}
+
+macro_rules! operations {
+    ($($opcode:literal $request:ident => $answer:ident,)*) => {
+        /// A decoded request.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each variant is documented at its struct")]
+        pub enum Request { $($request($request),)* }
+
+        /// The answer to a request.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each variant is documented at its operation")]
+        pub enum Answer { $($request(<$request as Operation>::Answer),)* }
+
+        /// Opcode and name of every operation, in the order of opcodes.
+        pub const OPERATIONS: &[(u8, &str)] = &[$(($opcode, stringify!($request)),)*];
+
+        impl Request {
+            /// Decodes the body of a request; `None` if no operation has this opcode.
+            pub fn decode(opcode: u8, body: BytesMut) -> Option<Result<Self, Malformed>> {
+                match opcode {
+                    $($opcode => Some($request::from_bytes(body).map(Self::$request)),)*
+                    _ => None,
+                }
+            }
+
+            /// Which operation it asks for.
+            pub fn opcode(&self) -> u8 {
+                match self { $(Self::$request(_) => $opcode,)* }
+            }
+
+            /// The frame that asks for it.
+            pub fn encode(&self, correlation: u32) -> Vec<Bytes> {
+                match self { $(Self::$request(it) => frame::encode($opcode, 0, correlation, it),)* }
+            }
+        }
+
+        impl Answer {
+            /// The frame that answers.
+            pub fn encode(&self, correlation: u32) -> Vec<Bytes> {
+                match self { $(Self::$request(it) => frame::encode($opcode, 0, correlation, it),)* }
+            }
+        }
+
+        $(
+            impl Operation for $request {
+                const OPCODE: u8 = $opcode;
+                const NAME: &'static str = stringify!($request);
+                type Answer = $answer;
+            }
+            impl From<$request> for Request {
+                fn from(request: $request) -> Self {
+                    Self::$request(request)
+                }
+            }
+        )*
+    };
+}
+
+operations! {
+    0x01 Hello => Greeted,
+    0x02 Ping => Pinged,
+    0x03 Metadata => Located,
+    0x04 Cancel => CancelPassed,
+    0x06 Stats => Counted,
+    0x10 CreateTopic => TopicCreated,
+    0x11 DeleteTopic => TopicDeleted,
+    0x12 ListTopics => TopicsListed,
+    0x13 DescribeTopic => TopicDescribed,
+    0x20 RegisterProducer => ProducerRegistered,
+    0x21 UnregisterProducer => ProducerUnregistered,
+    0x22 Produce => Produced,
+    0x30 Fetch => Delivered,
+    0x40 RegisterConsumer => ConsumerRegistered,
+    0x41 UnregisterConsumer => ConsumerUnregistered,
+    0x42 Consume => Delivered,
+    0x43 Seek => Sought,
+    0x44 Size => Measured,
+}
+
+/// Opcodes that have a meaning reserved for them and are refused as unknown until then.
+pub const RESERVED_OPCODES: &[(u8, &str)] = &[
+    (0x05, "Authenticate"),
+    (0x14, "AlterTopic"),
+    (0x15, "PurgeTopic"),
+    (0x23, "ProduceAll"),
+    (0x45, "Ack"),
+    (0x46, "Nack"),
+    (0x47, "Extend"),
+    (0x48, "Requeue"),
+    (0x49, "AlterConsumer"),
+];
+
+/// The first opcode that is reserved for traffic between brokers; all above it are.
+pub const FIRST_BROKER_OPCODE: u8 = 0xc0;
+
+/// Opcodes of notices, whose correlation id is 0.
+pub const NOTICES: &[(u8, &str)] = &[
+    (GoingAway::OPCODE, "GoingAway"),
+    (StateChanged::OPCODE, "StateChanged"),
+];

@@ -1,0 +1,108 @@
+//! Operations of consumers.
+
+use crate::Position;
+use crate::body::bodies;
+use crate::ids::{ConsumerId, TopicId, WorkerId};
+
+use super::topic::Setting;
+
+bodies! {
+    /// Registers a consumer, or looks one up.
+    pub struct RegisterConsumer {
+        /// The topic's name; it must exist.
+        pub topic: String,
+        /// The consumer's name.
+        pub name: String,
+        /// Where a new consumer begins; ignored for one that exists.
+        pub from: Position,
+        /// Settings other than the defaults; empty accepts those of an existing consumer.
+        pub settings: Vec<Setting>,
+        /// Whether a missing consumer is created.
+        pub create: bool,
+    }
+
+    /// The consumer is there and durable.
+    pub struct ConsumerRegistered {
+        /// The topic's id.
+        pub topic: TopicId,
+        /// The consumer's id.
+        pub consumer: ConsumerId,
+        /// Offset of the next record for it.
+        pub cursor: u64,
+        /// False if it was there before.
+        pub created: bool,
+    }
+
+    /// Removes a consumer and its cursor.
+    pub struct UnregisterConsumer {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+    }
+
+    /// The consumer is gone.
+    pub struct ConsumerUnregistered {}
+
+    /// Takes the next records for a consumer and moves its cursor past them.
+    pub struct Consume {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+        /// Who takes them: random, kept while the taker lives; 0 has no memory.
+        pub worker: WorkerId,
+        /// 1 for the worker's first request, one more after each answer that gave something.
+        pub sequence: u64,
+        /// At most so many records; 0 for no limit.
+        pub max_records: u32,
+        /// At most so many bytes, but always one batch; 0 for 1 MiB.
+        pub max_bytes: u32,
+        /// How long to wait for a first record, in milliseconds.
+        pub max_wait_ms: u32,
+        /// Milliseconds of a lease; 0, all others are reserved.
+        pub lease_ms: u32,
+        /// Epoch of the leader, as the client knows it; 0 without a cluster.
+        pub leader_epoch: u64,
+    }
+
+    /// Moves a consumer's cursor.
+    pub struct Seek {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+        /// Where to.
+        pub to: Position,
+    }
+
+    /// The cursor has moved, durably.
+    pub struct Sought {
+        /// Offset of the next record for the consumer.
+        pub cursor: u64,
+    }
+
+    /// Asks what is left for a consumer.
+    pub struct Size {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+    }
+
+    /// What is left for a consumer, exactly.
+    pub struct Measured {
+        /// Visible records that are not acked.
+        pub records: u64,
+        /// Their keys, headers and values, in bytes.
+        pub bytes: u64,
+        /// Microseconds since the oldest of them was appended; 0 if there is none.
+        pub oldest_age: u64,
+        /// Records that are leased; they are counted in `records` too.
+        pub leased: u64,
+        /// Records that wait for their time; not counted in `records`.
+        pub delayed: u64,
+        /// Gaps that the consumer has not been told of.
+        pub gaps: u64,
+    }
+}

@@ -1,0 +1,148 @@
+//! Fetch, and the answer that fetch and consume share: whole batches, and which of their records
+//! are meant.
+
+use bytes::Bytes;
+
+use crate::Position;
+use crate::batch::{self, BatchError, Head, RecordView, Records};
+use crate::body::bodies;
+use crate::ids::TopicId;
+
+bodies! {
+    /// Reads from a position; changes nothing.
+    pub struct Fetch {
+        /// The topic.
+        pub topic: TopicId,
+        /// Where to begin.
+        pub from: Position,
+        /// At most so many records; 0 for no limit.
+        pub max_records: u32,
+        /// At most so many bytes, but always one batch; 0 for 1 MiB.
+        pub max_bytes: u32,
+        /// How long to wait for a first record, in milliseconds.
+        pub max_wait_ms: u32,
+        /// Epoch of the leader, as the client knows it; 0 without a cluster.
+        pub leader_epoch: u64,
+    }
+
+    /// Records, for a fetch or a consume.
+    pub struct Delivered {
+        /// 0 = there are records or gaps, 1 = empty: nothing is left.
+        pub status: u8,
+        /// Epoch of the leader; 0 without a cluster.
+        pub leader_epoch: u64,
+        /// Offset after the last visible record of the topic.
+        pub high_watermark: u64,
+        /// Offset of the first record that is kept.
+        pub log_start: u64,
+        /// The offset to fetch next, or the consumer's cursor.
+        pub next: u64,
+        /// What was removed before it was read; before the records.
+        pub gaps: Vec<Gap>,
+        /// The offsets that are delivered, ascending; records of the batches outside them are not
+        /// meant.
+        pub ranges: Vec<Range>,
+        /// Whole stored batches, ascending.
+        pub batches: Vec<Bytes>,
+    }
+
+    /// Offsets that are delivered.
+    pub struct Range {
+        /// The first.
+        pub from: u64,
+        /// After the last.
+        pub to: u64,
+        /// How often they were delivered before; 0 without leases.
+        pub deliveries: u32,
+        /// Names the lease in ack, nack and extend; 0 without leases.
+        pub lease: u64,
+    }
+
+    /// Offsets that were removed before they were read.
+    pub struct Gap {
+        /// The first.
+        pub from: u64,
+        /// After the last.
+        pub to: u64,
+        /// Records removed.
+        pub records: u64,
+        /// Their keys, headers and values, in bytes.
+        pub bytes: u64,
+        /// Append time of the first, in microseconds; 0 if not known.
+        pub first_time: u64,
+        /// Append time of the last, in microseconds; 0 if not known.
+        pub last_time: u64,
+        /// 0 = retention, 1 = purge, 2 = deletion, 3 = damage.
+        pub reason: u8,
+    }
+}
+
+impl Delivered {
+    /// [`Delivered::status`]: there is something.
+    pub const SOME: u8 = 0;
+    /// [`Delivered::status`]: nothing is left.
+    pub const EMPTY: u8 = 1;
+
+    /// Records that are delivered.
+    pub fn record_count(&self) -> u64 {
+        self.ranges
+            .iter()
+            .map(|range| range.to.saturating_sub(range.from))
+            .sum()
+    }
+
+    /// Checks every batch and its topic, and that the batches ascend: what came over a wire may be
+    /// anything.
+    pub fn check(&self, topic: TopicId) -> Result<(), BatchError> {
+        let mut end = 0;
+        for bytes in &self.batches {
+            let head = batch::check_stored(bytes, topic)?;
+            if head.base_offset < end {
+                return Err(BatchError::Corrupt("the batches of an answer overlap"));
+            }
+            end = head.end_offset();
+        }
+        Ok(())
+    }
+
+    /// The delivered records in the order of their offsets; call [`Delivered::check`] before.
+    pub fn records(&self) -> impl Iterator<Item = DeliveredRecord<'_>> {
+        self.batches
+            .iter()
+            .filter_map(|bytes| Some((bytes, Head::parse(bytes)?)))
+            .flat_map(|(bytes, head)| {
+                Records::of(bytes)
+                    .flatten()
+                    .map(move |record| DeliveredRecord {
+                        offset: head.base_offset.saturating_add(record.offset_delta),
+                        append_time: head.append_time,
+                        timestamp: head.lowest_timestamp.saturating_add(record.timestamp_delta),
+                        record,
+                        batch: bytes,
+                    })
+            })
+            .filter(|record| {
+                let index = self
+                    .ranges
+                    .partition_point(|range| range.to <= record.offset);
+                self.ranges
+                    .get(index)
+                    .is_some_and(|range| range.from <= record.offset)
+            })
+    }
+}
+
+/// A delivered record, borrowed from its batch.
+#[derive(Clone, Debug)]
+pub struct DeliveredRecord<'a> {
+    /// Its position in the topic.
+    pub offset: u64,
+    /// When the broker took its batch, in microseconds.
+    pub append_time: u64,
+    /// The producer's time, in microseconds.
+    pub timestamp: u64,
+    /// The rest of it.
+    pub record: RecordView<'a>,
+    /// The batch that holds it, to take slices from.
+    pub batch: &'a Bytes,
+}
