@@ -4,9 +4,13 @@
 //! what is inside a file. Its neighbours: [`segment`](super::segment) hands redb a back end made of
 //! a [`DiskFile`], and the writer creates, renames and unlinks through [`Disk`].
 
+mod real;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+pub use real::{OpenDiskError, RealDisk};
 
 /// A flat directory of files; names contain no separators.
 ///

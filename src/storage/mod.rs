@@ -4,12 +4,14 @@
 //! (opaque bytes under opaque keys), writes them in one redb transaction with one fsync per flush,
 //! and announces what is durable. It knows no actor and no topic logic.
 
+pub mod backend;
 pub mod disk;
 mod error;
 mod health;
 mod job;
 mod layout;
 mod options;
+pub mod overlay;
 mod reader;
 mod stand_in;
 
