@@ -31,8 +31,6 @@
 //! (five million notes): 81 MB of notes, 144 MB at the peak of the check. Vectors may hold twice
 //! their content while they grow.
 
-#[cfg(test)]
-mod planted;
 mod readers;
 mod recorder;
 mod report;
@@ -41,8 +39,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod topic;
-#[cfg(test)]
-mod watched;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use super::{Answer, Origin, Read, Recorder, fingerprint};
+use crate::history::{Answer, Origin, Read, Recorder, fingerprint};
 
 pub(super) const PRODUCERS: [&str; 4] = ["P1", "P2", "P3", "P4"];
 const CONSUMERS: [&str; 3] = ["C1", "C2", "C3"];

@@ -6,7 +6,7 @@
 use fastrand::Rng;
 
 use super::watched::{PRODUCERS, Watched, any, clean, print_of};
-use super::{Fault, Read, Recorder, Report, check};
+use crate::history::{Fault, Read, Recorder, Report, check};
 
 const HISTORIES: usize = 200;
 const TOPICS: [&str; 3] = ["T-1", "T-2", "T-3"];
