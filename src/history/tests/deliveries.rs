@@ -11,6 +11,16 @@ fn a_worker_whose_later_answer_is_of_earlier_records_is_out_of_order() {
         &format!("{TWO} consume C 7 1 1 P 2\n consume C 7 2 0 P 1"),
         &["out of order: T: offset 0: given to C after 1"],
     );
+    check_words(
+        &format!(
+            "{TWO} send P 3 at 2
+             final 2 P 3
+             consume C 7 1 1 P 2
+             consume C 8 1 2 P 3
+             consume C 7 2 0 P 1"
+        ),
+        &["out of order: T: offset 0: given to C after 1"],
+    );
     // Two workers are not in step with each other.
     check_words(
         &format!("{TWO} consume C 7 1 1 P 2\n consume C 8 1 0 P 1"),
