@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::TopicId;
+use logdrive_protocol::TopicId;
 
 /// One change of one topic: atomic, together with all others of its flush.
 #[derive(Debug)]
