@@ -48,23 +48,37 @@ pub enum OpenError {
 
 /// Whether an error of reading is about what the file holds.
 fn is_content(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
 }
 
 impl OpenError {
     pub(super) fn disk(doing: &str, source: io::Error) -> Self {
-        Self::Disk { doing: doing.to_owned(), source }
+        Self::Disk {
+            doing: doing.to_owned(),
+            source,
+        }
     }
 
     /// The newest segment `number` was found, and could not be used.
     pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
         let file = layout::segment_name(number);
         match error {
-            SegmentError::Io(source) if !is_content(&source) => Self::Disk { doing: format!("reading {file}"), source },
-            SegmentError::NewerFormat { found } => {
-                Self::NewerFormat { file, found, supported: layout::FORMAT }
-            }
-            other => Self::Unreadable { file, reason: other.to_string() },
+            SegmentError::Io(source) if !is_content(&source) => Self::Disk {
+                doing: format!("reading {file}"),
+                source,
+            },
+            SegmentError::NewerFormat { found } => Self::NewerFormat {
+                file,
+                found,
+                supported: layout::FORMAT,
+            },
+            other => Self::Unreadable {
+                file,
+                reason: other.to_string(),
+            },
         }
     }
 

@@ -45,7 +45,15 @@ impl Flush {
     }
 
     pub(super) fn add(&mut self, job: Job) {
-        let Job { topic, ticket, batches, rows, announce, kind, generation: _ } = job;
+        let Job {
+            topic,
+            ticket,
+            batches,
+            rows,
+            announce,
+            kind,
+            generation: _,
+        } = job;
         let batch_bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let row_bytes =
             |row: &super::job::Row| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
@@ -62,10 +70,12 @@ impl Flush {
             entry.deleted = true;
             entry.batches.clear();
             let range = layout::state_range(topic);
-            self.rows.retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
+            self.rows
+                .retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
         }
         entry.batches.extend(batches);
-        self.rows.extend(rows.into_iter().map(|row| (row.key, row.value)));
+        self.rows
+            .extend(rows.into_iter().map(|row| (row.key, row.value)));
     }
 
     /// Writes everything into `txn`, behind what the segment holds already.
@@ -78,7 +88,11 @@ impl Flush {
         let mut chunks = txn.open_table(CHUNKS)?;
         let mut state = txn.open_table(STATE)?;
         let mut stored = Stored {
-            row: FlushRow { number: before.flushes + 1, contents: before.contents, appended: vec![] },
+            row: FlushRow {
+                number: before.flushes + 1,
+                contents: before.contents,
+                appended: vec![],
+            },
             arrived: vec![],
         };
         for (&topic, share) in &self.topics {
@@ -90,10 +104,15 @@ impl Flush {
             for batches in cut(&share.batches, chunk_bytes) {
                 let chunk = Chunk::new(topic, batches)?;
                 chunk.store(&mut chunks, chunk_bytes)?;
-                stored.row.contents.add(chunk.payload, chunk.head.first_time, chunk.head.last_time);
+                stored
+                    .row
+                    .contents
+                    .add(chunk.payload, chunk.head.first_time, chunk.head.last_time);
                 first_of_topic.get_or_insert((chunk.first, chunk.head));
             }
-            let Some((first, head)) = first_of_topic else { continue };
+            let Some((first, head)) = first_of_topic else {
+                continue;
+            };
             stored.row.appended.push((topic, first));
             if share.deleted || !before.present.contains(&topic) {
                 let extent = Extent {
@@ -148,16 +167,14 @@ pub(super) struct Stored {
     arrived: Vec<TopicId>,
 }
 
+/// Writes a state row.
 pub(super) fn put(
     state: &mut Table<'_, &'static [u8], &'static [u8]>,
     key: &[u8],
     value: &[u8],
 ) -> Result<(), SegmentError> {
-    let mut slot = state.insert_reserve(key, value.len() + 4)?;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
-    let (body, tail) = slot.as_mut().split_at_mut(value.len());
-    body.copy_from_slice(value);
-    tail.copy_from_slice(&crc.to_be_bytes());
+    let mut slot = state.insert_reserve(key, value.len() + layout::SEAL_BYTES)?;
+    layout::seal(key, value, slot.as_mut());
     Ok(())
 }
 
@@ -237,7 +254,13 @@ impl<'a> Chunk<'a> {
             before: first.totals,
             digest: last.digest,
         };
-        Ok(Self { topic, first: first_head.base_offset, payload, head, batches })
+        Ok(Self {
+            topic,
+            first: first_head.base_offset,
+            payload,
+            head,
+            batches,
+        })
     }
 
     fn store(
@@ -258,13 +281,22 @@ impl<'a> Chunk<'a> {
             return Ok(());
         }
         // A run over the limit is a single batch.
-        let Some(batch) = self.batches.first() else { return Ok(()) };
+        let Some(batch) = self.batches.first() else {
+            return Ok(());
+        };
         let parts = batch.bytes.chunks(chunk_bytes);
         let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
-        let head = RowHead { parts: u16::try_from(parts.len()).map_err(too_many)?, ..self.head };
+        let head = RowHead {
+            parts: u16::try_from(parts.len()).map_err(too_many)?,
+            ..self.head
+        };
         for (part, bytes) in (0_u16..).zip(parts) {
             let key = layout::chunk_key(self.topic, self.first, part);
-            let head = if part == 0 { &head.encode(&key)[..] } else { &[] };
+            let head = if part == 0 {
+                &head.encode(&key)[..]
+            } else {
+                &[]
+            };
             let mut row = chunks.insert_reserve(&key, head.len() + bytes.len())?;
             let (slot, rest) = row.as_mut().split_at_mut(head.len());
             slot.copy_from_slice(head);

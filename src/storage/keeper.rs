@@ -30,6 +30,9 @@ use super::segment::{Identity, Segment, SegmentError};
 /// The handles of sealed segments that are open, by number.
 pub(super) type Shelf = Arc<BTreeMap<u64, Arc<Segment>>>;
 
+/// The answer to [`Chore::Open`].
+pub(super) type Opened = Result<Arc<Segment>, SegmentError>;
+
 const BALLAST: &str = "ballast";
 const BALLAST_BLOCK: usize = 1 << 20;
 
@@ -37,7 +40,11 @@ const BALLAST_BLOCK: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Chore {
     /// Make an unborn segment.
-    Prepare { number: u64, identity: Identity, reply: Sender<Result<Segment, SegmentError>> },
+    Prepare {
+        number: u64,
+        identity: Identity,
+        reply: Sender<Result<Segment, SegmentError>>,
+    },
     /// A segment has a successor.
     Retire(Arc<Segment>),
     /// Nobody reads a retired segment any more.
@@ -45,7 +52,7 @@ pub(super) enum Chore {
     /// Keep this handle for readers.
     Shelve(Arc<Segment>),
     /// Give a handle.
-    Open { number: u64, reply: Sender<Result<Arc<Segment>, SegmentError>> },
+    Open { number: u64, reply: Sender<Opened> },
     /// A handle gave wrong bytes: drop it.
     Discard(u64),
     /// Remove these files; nothing refers to them.
@@ -67,7 +74,7 @@ pub(super) struct Keeper {
     /// Retired, and not closed yet.
     retiring: BTreeMap<u64, Weak<Segment>>,
     /// Who waits for a close.
-    waiting: Vec<(u64, Sender<Result<Arc<Segment>, SegmentError>>)>,
+    waiting: Vec<(u64, Sender<Opened>)>,
     /// Whether the ballast file is known to be there.
     ballast: bool,
     stopping: bool,
@@ -115,7 +122,11 @@ impl Keeper {
 
     pub(super) fn perform(&mut self, chore: Chore) {
         match chore {
-            Chore::Prepare { number, identity, reply } => {
+            Chore::Prepare {
+                number,
+                identity,
+                reply,
+            } => {
                 let cache = self.options.active_cache_bytes;
                 let inbox = self.inbox.clone();
                 // Whoever asked may have gone; the file is removed at the next start then.
@@ -123,7 +134,8 @@ impl Keeper {
             }
             Chore::Retire(segment) => {
                 if self.inbox.is_some() {
-                    self.retiring.insert(segment.number, Arc::downgrade(&segment));
+                    self.retiring
+                        .insert(segment.number, Arc::downgrade(&segment));
                     self.unclosed.insert(segment.number);
                 }
             }
@@ -161,7 +173,7 @@ impl Keeper {
         }
     }
 
-    fn open(&mut self, number: u64, reply: Sender<Result<Arc<Segment>, SegmentError>>) {
+    fn open(&mut self, number: u64, reply: Sender<Opened>) {
         let open = self.shelf.borrow().get(&number).cloned();
         let answer = match (open, self.retiring.get(&number)) {
             (Some(segment), _) => Ok(segment),
@@ -184,11 +196,13 @@ impl Keeper {
 
     fn shelve(&mut self, segment: Arc<Segment>) {
         let limit = self.options.sealed_handles.max(1);
-        self.shelf.send_modify(|shelf| {
-            let shelf = Arc::make_mut(shelf);
+        self.shelf.send_modify(|handles| {
+            let shelf = Arc::make_mut(handles);
             while shelf.len() >= limit {
                 let oldest = shelf.iter().min_by_key(|(_, segment)| segment.last_used());
-                let Some(number) = oldest.map(|(number, _)| *number) else { break };
+                let Some(number) = oldest.map(|(number, _)| *number) else {
+                    break;
+                };
                 shelf.remove(&number);
             }
             shelf.insert(segment.number, segment);
@@ -230,7 +244,11 @@ impl Keeper {
         let low = self.options.low_space_bytes;
         if free < low {
             if !self.health.is_low_space() {
-                tracing::warn!(free, low, "space is low: produce, create and register are refused");
+                tracing::warn!(
+                    free,
+                    low,
+                    "space is low: produce, create and register are refused"
+                );
             }
             self.health.set_low_space(true);
             self.drop_ballast();
@@ -280,7 +298,9 @@ impl Keeper {
         let block = vec![0; BALLAST_BLOCK];
         let mut at = 0;
         while at < wanted {
-            let count = usize::try_from(wanted - at).unwrap_or(BALLAST_BLOCK).min(BALLAST_BLOCK);
+            let count = usize::try_from(wanted - at)
+                .unwrap_or(BALLAST_BLOCK)
+                .min(BALLAST_BLOCK);
             file.write_at(at, &block[..count])?;
             at += count as u64;
         }

@@ -102,11 +102,17 @@ pub(super) fn parse_chunk_key(key: &ChunkKey) -> (TopicId, u64, u16) {
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
 }
 
 /// What stands before the batches of a chunk.
@@ -128,8 +134,14 @@ impl RowHead {
         out[4..6].copy_from_slice(&self.parts.to_be_bytes());
         out[8..12].copy_from_slice(&self.records.to_be_bytes());
         out[12..16].copy_from_slice(&self.payload.to_be_bytes());
-        let words =
-            [self.first_time, self.last_time, self.before.records, self.before.bytes, 0, self.digest];
+        let words = [
+            self.first_time,
+            self.last_time,
+            self.before.records,
+            self.before.bytes,
+            0,
+            self.digest,
+        ];
         for (slot, word) in out[16..].chunks_exact_mut(8).zip(words) {
             slot.copy_from_slice(&word.to_be_bytes());
         }
@@ -144,7 +156,9 @@ impl RowHead {
             .get(..ROW_HEAD_BYTES)
             .ok_or_else(|| Damage("a chunk is shorter than its row head".into()))?;
         if crc32c::crc32c_append(crc32c::crc32c(key), &head[4..]) != u32_at(head, 0) {
-            return Err(Damage("the CRC-32C of a chunk's row head does not match".into()));
+            return Err(Damage(
+                "the CRC-32C of a chunk's row head does not match".into(),
+            ));
         }
         Ok(Self {
             parts: u16::from_be_bytes([head[4], head[5]]),
@@ -152,7 +166,10 @@ impl RowHead {
             payload: u32_at(head, 12),
             first_time: u64_at(head, 16),
             last_time: u64_at(head, 24),
-            before: Totals { records: u64_at(head, 32), bytes: u64_at(head, 40) },
+            before: Totals {
+                records: u64_at(head, 32),
+                bytes: u64_at(head, 40),
+            },
             digest: u64_at(head, 56),
         })
     }
@@ -170,20 +187,29 @@ pub(super) fn state_range(topic: TopicId) -> std::ops::Range<[u8; 8]> {
     topic.0.to_be_bytes()..topic.0.saturating_add(1).to_be_bytes()
 }
 
-/// A state row's bytes as they are stored.
-pub(super) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+/// Bytes that [`seal`] adds to a state row.
+pub(super) const SEAL_BYTES: usize = 4;
+
+/// Writes a state row's bytes as they are stored into `out`, [`SEAL_BYTES`] longer than `value`.
+pub(super) fn seal(key: &[u8], value: &[u8], out: &mut [u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
-    let mut out = Vec::with_capacity(value.len() + 4);
-    out.extend_from_slice(value);
-    out.extend_from_slice(&crc.to_be_bytes());
-    out
+    let (body, tail) = out.split_at_mut(value.len());
+    body.copy_from_slice(value);
+    tail.copy_from_slice(&crc.to_be_bytes());
 }
 
 /// A state row's own bytes, checked.
 pub(super) fn unseal<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Damage> {
-    let damage = || Damage(format!("the CRC-32C of a state row does not match (key {key:02x?})"));
-    let (value, crc) =
-        stored.len().checked_sub(4).map(|at| stored.split_at(at)).ok_or_else(damage)?;
+    let damage = || {
+        Damage(format!(
+            "the CRC-32C of a state row does not match (key {key:02x?})"
+        ))
+    };
+    let (value, crc) = stored
+        .len()
+        .checked_sub(SEAL_BYTES)
+        .map(|at| stored.split_at(at))
+        .ok_or_else(damage)?;
     if crc32c::crc32c_append(crc32c::crc32c(key), value) != u32_at(crc, 0) {
         return Err(damage());
     }
@@ -194,7 +220,9 @@ pub(super) fn unseal<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Damag
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnRow {
     Extent,
-    Catalogue { segment: u64 },
+    Catalogue {
+        segment: u64,
+    },
     Flush,
     /// Of a kind that this version does not write: carried along as it is.
     Other,
@@ -204,7 +232,9 @@ pub(super) fn own_row(key: &[u8]) -> Option<OwnRow> {
     match parse_state_key(key)? {
         (_, kind) if kind < OWN_KINDS => None,
         (_, EXTENT) => Some(OwnRow::Extent),
-        (TopicId(0), CATALOGUE) => Some(OwnRow::Catalogue { segment: u64_at(key, 9) }),
+        (TopicId(0), CATALOGUE) => Some(OwnRow::Catalogue {
+            segment: u64_at(key, 9),
+        }),
         (TopicId(0), FLUSH) => Some(OwnRow::Flush),
         _ => Some(OwnRow::Other),
     }
@@ -225,7 +255,12 @@ impl Extent {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        words(&[self.segment, self.first_time, self.before.records, self.before.bytes])
+        words(&[
+            self.segment,
+            self.first_time,
+            self.before.records,
+            self.before.bytes,
+        ])
     }
 
     pub(super) fn decode(key: &[u8], stored: &[u8]) -> Result<Self, Damage> {
@@ -234,7 +269,10 @@ impl Extent {
             first: u64_at(key, 9),
             segment: u64_at(value, 0),
             first_time: u64_at(value, 8),
-            before: Totals { records: u64_at(value, 16), bytes: u64_at(value, 24) },
+            before: Totals {
+                records: u64_at(value, 16),
+                bytes: u64_at(value, 24),
+            },
         })
     }
 }
@@ -286,7 +324,11 @@ impl FlushRow {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Contents { payload, first_time, last_time } = self.contents;
+        let Contents {
+            payload,
+            first_time,
+            last_time,
+        } = self.contents;
         let mut out = words(&[self.number, payload, first_time, last_time]);
         for (topic, first) in &self.appended {
             out.extend_from_slice(&topic.0.to_be_bytes());
@@ -303,8 +345,14 @@ impl FlushRow {
             last_time: u64_at(value, 24),
         };
         let pairs = value.get(32..).unwrap_or_default().chunks_exact(16);
-        let appended = pairs.map(|pair| (TopicId(u64_at(pair, 0)), u64_at(pair, 8))).collect();
-        Ok(Self { number: u64_at(value, 0), contents, appended })
+        let appended = pairs
+            .map(|pair| (TopicId(u64_at(pair, 0)), u64_at(pair, 8)))
+            .collect();
+        Ok(Self {
+            number: u64_at(value, 0),
+            contents,
+            appended,
+        })
     }
 }
 
@@ -344,7 +392,9 @@ pub(super) fn file_kind(name: &str) -> FileKind {
             .then(|| digits.parse().ok())
             .flatten()
     };
-    let parts = name.split_once('.').map(|(digits, kind)| (number(digits), kind));
+    let parts = name
+        .split_once('.')
+        .map(|(digits, kind)| (number(digits), kind));
     match parts {
         Some((Some(number), "redb")) => FileKind::Segment(number),
         Some((Some(number), "new")) => FileKind::Unborn(number),
@@ -364,7 +414,10 @@ mod tests {
             payload: 9,
             first_time: 11,
             last_time: 13,
-            before: Totals { records: 15, bytes: 17 },
+            before: Totals {
+                records: 15,
+                bytes: 17,
+            },
             digest: u64::MAX,
         };
         let key = chunk_key(TopicId(5), 6, 0);
@@ -374,10 +427,16 @@ mod tests {
         assert_eq!(parse_chunk_key(&key), (TopicId(5), 6, 0));
     }
 
+    fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; value.len() + SEAL_BYTES];
+        seal(key, value, &mut out);
+        out
+    }
+
     #[test]
     fn every_flipped_bit_of_a_state_row_is_noticed() {
         let key = Extent::key(TopicId(9), 4);
-        let stored = seal(&key, b"value");
+        let stored = sealed(&key, b"value");
         assert_eq!(unseal(&key, &stored).unwrap(), b"value");
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.clone();
@@ -389,19 +448,41 @@ mod tests {
 
     #[test]
     fn own_rows_survive_encoding() {
-        let before = Totals { records: 1, bytes: 2 };
-        let extent = Extent { first: 3, segment: 4, first_time: 5, before };
+        let before = Totals {
+            records: 1,
+            bytes: 2,
+        };
+        let extent = Extent {
+            first: 3,
+            segment: 4,
+            first_time: 5,
+            before,
+        };
         let key = Extent::key(TopicId(7), 3);
-        assert_eq!(Extent::decode(&key, &seal(&key, &extent.encode())).unwrap(), extent);
+        assert_eq!(
+            Extent::decode(&key, &sealed(&key, &extent.encode())).unwrap(),
+            extent
+        );
         assert_eq!(own_row(&key), Some(OwnRow::Extent));
 
-        let contents = Contents { payload: 6, first_time: 7, last_time: 8 };
+        let contents = Contents {
+            payload: 6,
+            first_time: 7,
+            last_time: 8,
+        };
         let appended = vec![(TopicId(1), 2), (TopicId(3), 4)];
-        let flush = FlushRow { number: 5, contents, appended };
-        let stored = seal(&FlushRow::key(), &flush.encode());
+        let flush = FlushRow {
+            number: 5,
+            contents,
+            appended,
+        };
+        let stored = sealed(&FlushRow::key(), &flush.encode());
         assert_eq!(FlushRow::decode(&stored).unwrap(), flush);
         assert_eq!(own_row(&FlushRow::key()), Some(OwnRow::Flush));
-        assert_eq!(own_row(&Contents::key(8)), Some(OwnRow::Catalogue { segment: 8 }));
+        assert_eq!(
+            own_row(&Contents::key(8)),
+            Some(OwnRow::Catalogue { segment: 8 })
+        );
         assert_eq!(own_row(&[0, 0, 0, 0, 0, 0, 0, 1, 0xEF]), None);
     }
 
@@ -409,7 +490,13 @@ mod tests {
     fn file_names_are_what_they_are_called() {
         assert_eq!(file_kind(&segment_name(12)), FileKind::Segment(12));
         assert_eq!(file_kind(&unborn_name(12)), FileKind::Unborn(12));
-        for name in ["LOCK", "12.redb", "ballast", "00000000000000000012.redb.bak", ""] {
+        for name in [
+            "LOCK",
+            "12.redb",
+            "ballast",
+            "00000000000000000012.redb.bak",
+            "",
+        ] {
             assert_eq!(file_kind(name), FileKind::Other, "{name}");
         }
     }

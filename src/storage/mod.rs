@@ -48,11 +48,14 @@ use self::keeper::Keeper;
 pub use self::options::Options;
 pub use self::reader::{At, Point, ReadBatches, ReadError, Reader};
 use self::thread::Message;
-pub use self::writer::Writer;
 use self::writer::Hands;
+pub use self::writer::Writer;
 
-/// State rows of each topic, in key order.
-pub type Rows = BTreeMap<TopicId, Vec<(Vec<u8>, Vec<u8>)>>;
+/// State rows of one topic, keys and values, in key order.
+pub type TopicRows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// State rows of each topic.
+pub type Rows = BTreeMap<TopicId, TopicRows>;
 
 /// The store of one broker: a thread that writes, and readers that never wait for it.
 ///
@@ -119,9 +122,19 @@ impl Storage {
             }
         };
         let (inbox, messages) = mpsc::channel();
-        let writing =
-            spawn("storage", Box::new(move || thread::run(writer, &messages, &options)))?;
-        Ok((Self { inbox, reader, health, threads: [writing, keeping] }, recovered))
+        let writing = spawn(
+            "storage",
+            Box::new(move || thread::run(writer, &messages, &options)),
+        )?;
+        Ok((
+            Self {
+                inbox,
+                reader,
+                health,
+                threads: [writing, keeping],
+            },
+            recovered,
+        ))
     }
 
     /// Queues a job; never blocks.

@@ -41,9 +41,15 @@ pub struct Reader {
 /// Where handles of sealed segments come from.
 #[derive(Clone, Debug)]
 enum Sealed {
-    Kept { shelf: watch::Receiver<Shelf>, keeper: Sender<Chore> },
+    Kept {
+        shelf: watch::Receiver<Shelf>,
+        keeper: Sender<Chore>,
+    },
     /// Without a keeper on its own thread each read opens its own.
-    Inline { disk: Arc<dyn Disk>, cache_bytes: usize },
+    Inline {
+        disk: Arc<dyn Disk>,
+        cache_bytes: usize,
+    },
 }
 
 /// Whole batches, abutting, as they are stored.
@@ -99,7 +105,11 @@ impl Reader {
         shelf: watch::Receiver<Shelf>,
         keeper: Sender<Chore>,
     ) -> Self {
-        Self { active, sealed: Sealed::Kept { shelf, keeper }, clock: Arc::default() }
+        Self {
+            active,
+            sealed: Sealed::Kept { shelf, keeper },
+            clock: Arc::default(),
+        }
     }
 
     pub(super) fn inline(
@@ -107,8 +117,15 @@ impl Reader {
         disk: Arc<dyn Disk>,
         options: &Options,
     ) -> Self {
-        let sealed = Sealed::Inline { disk, cache_bytes: options.sealed_cache_bytes };
-        Self { active, sealed, clock: Arc::default() }
+        let sealed = Sealed::Inline {
+            disk,
+            cache_bytes: options.sealed_cache_bytes,
+        };
+        Self {
+            active,
+            sealed,
+            clock: Arc::default(),
+        }
     }
 
     /// The stored batches from the one that holds `from`, up to `end` (exclusive; the topic's high
@@ -156,7 +173,12 @@ impl Reader {
     ) -> Result<u64, ReadError> {
         let (extent, end) = snapshot.covering(topic, from, end)?;
         self.within(snapshot, &extent, (from, end), |segment, txn| {
-            let scan = Scan { topic, extent, end, owned: !segment.is_writable() };
+            let scan = Scan {
+                topic,
+                extent,
+                end,
+                owned: !segment.is_writable(),
+            };
             scan.collect(txn, from, room, &mut read.batches)
         })
     }
@@ -171,7 +193,11 @@ impl Reader {
     /// [`ReadError::Damaged`] when the records needed to say so are not intact.
     pub fn locate(&self, topic: TopicId, at: At, end: u64) -> Result<Point, ReadError> {
         let snapshot = self.snapshot()?;
-        let empty = Point { offset: end, totals: Totals::default(), append_time: None };
+        let empty = Point {
+            offset: end,
+            totals: Totals::default(),
+            append_time: None,
+        };
         let extents = snapshot.all(topic, end)?;
         if extents.is_empty() {
             return Ok(empty);
@@ -187,12 +213,21 @@ impl Reader {
             && offset < extent.first
         {
             let what = "nothing is stored before this topic's first chunk".into();
-            return Err(ReadError::Damaged { from: offset, to: extent.first, what });
+            return Err(ReadError::Damaged {
+                from: offset,
+                to: extent.first,
+                what,
+            });
         }
         let next = extents.get(index + 1);
         let bound = next.map_or(end, |next| next.first);
         let located = self.within(&snapshot, &extent, (extent.first, bound), |segment, txn| {
-            let scan = Scan { topic, extent, end: bound, owned: !segment.is_writable() };
+            let scan = Scan {
+                topic,
+                extent,
+                end: bound,
+                owned: !segment.is_writable(),
+            };
             scan.locate(txn, at)
         })?;
         Ok(match (located, next) {
@@ -202,7 +237,11 @@ impl Reader {
                 totals: next.before,
                 append_time: Some(next.first_time),
             },
-            (Located::After(totals), None) => Point { offset: end, totals, append_time: None },
+            (Located::After(totals), None) => Point {
+                offset: end,
+                totals,
+                append_time: None,
+            },
         })
     }
 
@@ -247,8 +286,7 @@ impl Reader {
                 let what = format!("segment {number}: {what}");
                 return Err(ReadError::Damaged { from, to, what });
             }
-            (Ok(()), Some(Err(scan::ScanError::Segment(error))) ) => error,
-            (Err(error), _) => error,
+            (Ok(()), Some(Err(scan::ScanError::Segment(error)))) | (Err(error), _) => error,
             (Ok(()), None) => SegmentError::Unreadable("it was not read".into()),
         };
         self.discard(number);
@@ -271,7 +309,9 @@ impl Reader {
                 }
                 let (reply, answer) = mpsc::channel();
                 let closed = || SegmentError::Io(std::io::Error::other("the storage is closed"));
-                keeper.send(Chore::Open { number, reply }).map_err(|_| closed())?;
+                keeper
+                    .send(Chore::Open { number, reply })
+                    .map_err(|_| closed())?;
                 answer.recv().map_err(|_| closed())?
             }
         }
@@ -297,12 +337,7 @@ struct Snapshot {
 
 impl Snapshot {
     /// The extent that holds `from`, and where it ends.
-    fn covering(
-        &self,
-        topic: TopicId,
-        from: u64,
-        end: u64,
-    ) -> Result<(Extent, u64), ReadError> {
+    fn covering(&self, topic: TopicId, from: u64, end: u64) -> Result<(Extent, u64), ReadError> {
         let extents = self.around(topic, from, end)?;
         match extents {
             (Some(extent), next) => Ok((extent, next.map_or(end, |next| next.min(end)))),
@@ -329,7 +364,9 @@ impl Snapshot {
                 Some((key, value)) => Some(Extent::decode(key.value(), value.value())?),
                 None => None,
             };
-            let Some(after) = from.checked_add(1) else { return Ok((extent, None)) };
+            let Some(after) = from.checked_add(1) else {
+                return Ok((extent, None));
+            };
             let (after, high) = (Extent::key(topic, after), Extent::key(topic, u64::MAX));
             let mut beyond = state.range::<&[u8]>(&after[..]..=&high[..])?;
             let next = match beyond.next().transpose()? {

@@ -23,6 +23,7 @@ use std::sync::mpsc::Sender;
 use logdrive_protocol::TopicId;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
+use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
 use super::flush::{Tally, put};
@@ -30,7 +31,6 @@ use super::keeper::Chore;
 use super::layout::{self, CHUNKS, Contents, Extent, FileKind, FlushRow, OwnRow, RowHead, STATE};
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
-use super::Rows;
 
 /// The newest segment as it was found.
 #[derive(Clone, Debug)]
@@ -59,7 +59,9 @@ pub(super) fn find(
     options: &Options,
     floor: &mut u64,
 ) -> Result<Option<Found>, OpenError> {
-    let names = disk.list().map_err(|source| OpenError::disk("listing it", source))?;
+    let names = disk
+        .list()
+        .map_err(|source| OpenError::disk("listing it", source))?;
     let mut newest = None;
     for name in &names {
         match layout::file_kind(name) {
@@ -71,13 +73,20 @@ pub(super) fn find(
             FileKind::Other => {}
         }
     }
-    let Some(number) = newest else { return Ok(None) };
+    let Some(number) = newest else {
+        return Ok(None);
+    };
     let open = || {
         let segment = Segment::open_overlaid(disk, number, options.active_cache_bytes)?;
         let identity = segment.identify()?;
-        Ok(Found { segment: Arc::new(segment), identity })
+        Ok(Found {
+            segment: Arc::new(segment),
+            identity,
+        })
     };
-    open().map(Some).map_err(|error| OpenError::unreadable(number, error))
+    open()
+        .map(Some)
+        .map_err(|error| OpenError::unreadable(number, error))
 }
 
 /// Writes what was found into a new, unborn segment above `floor`, and syncs it.
@@ -97,8 +106,8 @@ pub(super) fn carry_over(
     *floor += 1;
     let number = *floor;
     let failed = |error: SegmentError| OpenError::writing(number, error);
-    let segment =
-        Segment::create(disk, number, identity, options.active_cache_bytes, closer).map_err(failed)?;
+    let segment = Segment::create(disk, number, identity, options.active_cache_bytes, closer)
+        .map_err(failed)?;
     let source = found.map(|found| &*found.segment);
     let (named, tally) = guarded(|| {
         let txn = segment.begin_write()?;
@@ -107,7 +116,13 @@ pub(super) fn carry_over(
         Ok(carried)
     })
     .map_err(failed)?;
-    Ok(Born { segment, tally, identity, topics: picture.topics, named })
+    Ok(Born {
+        segment,
+        tally,
+        identity,
+        topics: picture.topics,
+        named,
+    })
 }
 
 /// Gives a segment its name, durably, and lists the files that nothing refers to any more.
@@ -119,7 +134,9 @@ pub(super) fn name(disk: &dyn Disk, born: &Born) -> Result<Vec<String>, OpenErro
     disk.rename(&layout::unborn_name(number), &name)
         .and_then(|()| disk.sync_dir())
         .map_err(|source| OpenError::disk(&format!("giving {name} its name"), source))?;
-    let names = disk.list().map_err(|source| OpenError::disk("listing it", source))?;
+    let names = disk
+        .list()
+        .map_err(|source| OpenError::disk("listing it", source))?;
     let is_dead = |name: &String| match layout::file_kind(name) {
         FileKind::Segment(other) => other != number && !born.named.contains(&other),
         FileKind::Unborn(_) => true,
@@ -184,7 +201,10 @@ impl Picture {
         let mut carrier = Carrier {
             number,
             whole: self.flush.contents.payload <= options.carry_bytes,
-            row: FlushRow { number: self.flush.number + 1, ..FlushRow::default() },
+            row: FlushRow {
+                number: self.flush.number + 1,
+                ..FlushRow::default()
+            },
             extents: BTreeMap::new(),
         };
         for (topic, extent) in &self.extents {
@@ -215,13 +235,33 @@ impl Picture {
             }
         }
         if let Some(source) = source.filter(|source| named.contains(&source.number)) {
-            put(&mut state, &Contents::key(source.number), &self.flush.contents.encode())?;
+            put(
+                &mut state,
+                &Contents::key(source.number),
+                &self.flush.contents.encode(),
+            )?;
         }
         put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
-        let present: HashSet<TopicId> =
-            carrier.row.appended.iter().map(|(topic, _)| *topic).collect();
-        let FlushRow { number: flushes, contents, .. } = carrier.row;
-        Ok((named, Tally { segment: number, flushes, contents, present }))
+        let present: HashSet<TopicId> = carrier
+            .row
+            .appended
+            .iter()
+            .map(|(topic, _)| *topic)
+            .collect();
+        let FlushRow {
+            number: flushes,
+            contents,
+            ..
+        } = carrier.row;
+        Ok((
+            named,
+            Tally {
+                segment: number,
+                flushes,
+                contents,
+                present,
+            },
+        ))
     }
 
     /// Copies chunks of the found segment: all that are alive, or those of its last flush.
@@ -235,7 +275,11 @@ impl Picture {
         let last_flush: BTreeMap<TopicId, u64> = self.flush.appended.iter().copied().collect();
         let from = from.open_table(CHUNKS)?;
         let mut to = txn.open_table(CHUNKS)?;
-        for (topic, extent) in self.extents.iter().filter(|(_, extent)| extent.segment == found) {
+        for (topic, extent) in self
+            .extents
+            .iter()
+            .filter(|(_, extent)| extent.segment == found)
+        {
             let first = match last_flush.get(topic) {
                 _ if carrier.whole => extent.first,
                 Some(first) => (*first).max(extent.first),
@@ -275,7 +319,11 @@ impl Carrier {
         old: &Extent,
     ) -> Result<(), SegmentError> {
         let (_, first, part) = layout::parse_chunk_key(key);
-        let head = if part == 0 { RowHead::decode(key, value) } else { Ok(RowHead::default()) };
+        let head = if part == 0 {
+            RowHead::decode(key, value)
+        } else {
+            Ok(RowHead::default())
+        };
         if !*begun {
             // A damaged head at an extent's own beginning is carried as it is: reads name it.
             let (first_time, before) = match &head {
@@ -285,11 +333,23 @@ impl Carrier {
             };
             *begun = true;
             self.row.appended.push((topic, first));
-            let extent = Extent { first, segment: self.number, first_time, before };
+            let extent = Extent {
+                first,
+                segment: self.number,
+                first_time,
+                before,
+            };
             self.extents.insert((topic, first), extent);
         }
-        let times = head.map_or((old.first_time, 0), |head| (head.first_time, head.last_time));
-        let bytes = value.len() - if part == 0 { layout::ROW_HEAD_BYTES.min(value.len()) } else { 0 };
+        let times = head.map_or((old.first_time, 0), |head| {
+            (head.first_time, head.last_time)
+        });
+        let bytes = value.len()
+            - if part == 0 {
+                layout::ROW_HEAD_BYTES.min(value.len())
+            } else {
+                0
+            };
         if part == 0 {
             self.row.contents.add(bytes, times.0, times.1);
         } else {

@@ -51,6 +51,7 @@ pub(super) enum Located {
     After(Totals),
 }
 
+type Value = AccessGuard<'static, &'static [u8]>;
 type Chunks = ReadOnlyTable<&'static ChunkKey, &'static [u8]>;
 
 /// A chunk's batches, wherever their bytes are.
@@ -61,7 +62,7 @@ struct Chunk {
 }
 
 enum Body {
-    Page(AccessGuard<'static, &'static [u8]>),
+    Page(Value),
     /// Joined from several parts.
     Parts(Vec<u8>),
 }
@@ -95,7 +96,7 @@ impl Chunk {
     }
 }
 
-struct Page(AccessGuard<'static, &'static [u8]>);
+struct Page(Value);
 
 impl AsRef<[u8]> for Page {
     fn as_ref(&self) -> &[u8] {
@@ -167,7 +168,11 @@ impl Scan {
         while offset < chunk.end().min(self.end) {
             let damage = |to, what: &str| {
                 let what = format!("{what} (offset {offset})");
-                ScanError::Damaged { from: offset.max(from), to, what }
+                ScanError::Damaged {
+                    from: offset.max(from),
+                    to,
+                    what,
+                }
             };
             let head = match batch_at(batches, at, self.topic, offset) {
                 Ok(head) => head,
@@ -197,7 +202,11 @@ impl Scan {
             (_, Some(first), Some(last)) => {
                 let start = first.start;
                 let shared = chunk.share(start..last.end, self.owned);
-                out.extend(wanted.iter().map(|r| shared.slice(r.start - start..r.end - start)));
+                out.extend(
+                    wanted
+                        .iter()
+                        .map(|r| shared.slice(r.start - start..r.end - start)),
+                );
             }
             _ => {}
         }
@@ -207,8 +216,15 @@ impl Scan {
     /// The chunk with the record at `offset`.
     fn chunk_holding(&self, chunks: &Chunks, offset: u64) -> Result<Chunk, ScanError> {
         let gap = |what: &str| -> Result<ScanError, ScanError> {
-            let to = self.first_after(chunks, offset)?.unwrap_or(self.end).min(self.end);
-            Ok(ScanError::Damaged { from: offset, to, what: what.to_owned() })
+            let to = self
+                .first_after(chunks, offset)?
+                .unwrap_or(self.end)
+                .min(self.end);
+            Ok(ScanError::Damaged {
+                from: offset,
+                to,
+                what: what.to_owned(),
+            })
         };
         let Some((first, value)) = self.row_at_or_before(chunks, offset)? else {
             return Err(gap("no chunk begins at or before this offset")?);
@@ -229,10 +245,13 @@ impl Scan {
         &self,
         chunks: &Chunks,
         offset: u64,
-    ) -> Result<Option<(u64, AccessGuard<'static, &'static [u8]>)>, SegmentError> {
+    ) -> Result<Option<(u64, Value)>, SegmentError> {
         let low = layout::chunk_key(self.topic, self.extent.first, 0);
         let high = layout::chunk_key(self.topic, offset, u16::MAX);
-        let Some((key, value)) = chunks.range::<&ChunkKey>(&low..=&high)?.next_back().transpose()?
+        let Some((key, value)) = chunks
+            .range::<&ChunkKey>(&low..=&high)?
+            .next_back()
+            .transpose()?
         else {
             return Ok(None);
         };
@@ -255,22 +274,22 @@ impl Scan {
         Ok(row.map(|(key, _)| layout::parse_chunk_key(key.value()).1))
     }
 
-    fn load(
-        &self,
-        chunks: &Chunks,
-        first: u64,
-        value: AccessGuard<'static, &'static [u8]>,
-    ) -> Result<Chunk, LoadError> {
+    fn load(&self, chunks: &Chunks, first: u64, value: Value) -> Result<Chunk, LoadError> {
         let key = layout::chunk_key(self.topic, first, 0);
-        let head = RowHead::decode(&key, value.value()).map_err(|error| LoadError::Damage(error.0))?;
+        let head =
+            RowHead::decode(&key, value.value()).map_err(|error| LoadError::Damage(error.0))?;
         let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
         let mut body = Body::Page(value);
         if head.parts > 1 {
-            let Body::Page(value) = &body else { return Err(damage("a chunk without a page")) };
+            let Body::Page(value) = &body else {
+                return Err(damage("a chunk without a page"));
+            };
             let mut bytes = value.value()[ROW_HEAD_BYTES..].to_vec();
             for part in 1..head.parts {
                 let key = layout::chunk_key(self.topic, first, part);
-                let value = chunks.get(&key).map_err(|error| LoadError::Segment(error.into()))?;
+                let value = chunks
+                    .get(&key)
+                    .map_err(|error| LoadError::Segment(error.into()))?;
                 let value = value.ok_or_else(|| damage("a part of a batch is missing"))?;
                 bytes.extend_from_slice(value.value());
             }
@@ -278,7 +297,9 @@ impl Scan {
         }
         let chunk = Chunk { first, head, body };
         if chunk.batches().len() != head.payload as usize {
-            return Err(damage("a chunk does not have the length that its row head says"));
+            return Err(damage(
+                "a chunk does not have the length that its row head says",
+            ));
         }
         Ok(chunk)
     }
@@ -323,7 +344,11 @@ impl Scan {
             let key = layout::chunk_key(self.topic, first, 0);
             let head = RowHead::decode(&key, value.value()).map_err(|damage| {
                 let to = self.end;
-                ScanError::Damaged { from: first, to, what: damage.0 }
+                ScanError::Damaged {
+                    from: first,
+                    to,
+                    what: damage.0,
+                }
             })?;
             if head.first_time < time {
                 before = first;
@@ -345,9 +370,12 @@ impl Scan {
         let batches = chunk.batches();
         let (mut at, mut next, mut totals) = (0, chunk.first, chunk.head.before);
         while next < chunk.end().min(self.end) {
-            let head = batch_at(batches, at, self.topic, next).map_err(|what| {
-                ScanError::Damaged { from: next, to: chunk.end(), what: what.to_owned() }
-            })?;
+            let head =
+                batch_at(batches, at, self.topic, next).map_err(|what| ScanError::Damaged {
+                    from: next,
+                    to: chunk.end(),
+                    what: what.to_owned(),
+                })?;
             let end = at + head.length as usize;
             if wanted(&head) {
                 let skip = offset.saturating_sub(head.base_offset);
@@ -357,7 +385,11 @@ impl Scan {
                 }
                 let offset = head.base_offset + skip;
                 let append_time = Some(head.append_time);
-                return Ok(Located::Here(Point { offset, totals, append_time }));
+                return Ok(Located::Here(Point {
+                    offset,
+                    totals,
+                    append_time,
+                }));
             }
             totals.records += u64::from(head.count);
             totals.bytes += u64::from(head.content_bytes);
@@ -376,7 +408,9 @@ impl Scan {
         };
         check_stored(batch, self.topic).map_err(|error| damage(error.to_string()))?;
         let records = Records::of(batch).take_while(|record| {
-            record.as_ref().is_none_or(|record| record.offset_delta < count)
+            record
+                .as_ref()
+                .is_none_or(|record| record.offset_delta < count)
         });
         records
             .map(|record| record.map(|record| record.content_len() as u64))

@@ -91,13 +91,17 @@ pub(super) fn guarded<T>(
 ) -> Result<T, SegmentError> {
     // Whatever a panic leaves half done is given up with the segment's handle.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        Err(SegmentError::Unreadable(format!("redb gave up: {}", panic_text(panic.as_ref()))))
+        Err(SegmentError::Unreadable(format!(
+            "redb gave up: {}",
+            panic_text(panic.as_ref())
+        )))
     })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
 }
 
 /// An open segment; shared by whoever reads it.
@@ -141,10 +145,15 @@ impl Segment {
     ) -> Result<Self, SegmentError> {
         let file = disk.create(&layout::unborn_name(number))?;
         let fence = Arc::new(AtomicBool::new(false));
-        let backend = Backend::new(Arc::new(Fenced { file: file.clone(), fence: fence.clone() }));
+        let backend = Backend::new(Arc::new(Fenced {
+            file: file.clone(),
+            fence: fence.clone(),
+        }));
         let witness = Some(backend.witness());
         guarded(|| {
-            let db = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
+            let db = Builder::new()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(backend)?;
             let txn = db.begin_write()?;
             {
                 let mut meta = txn.open_table(META)?;
@@ -158,7 +167,15 @@ impl Segment {
             }
             txn.commit()?;
             let db = Some(Handle::Writable(db));
-            Ok(Self { number, db, file, fence, witness, closer, used: AtomicU64::new(0) })
+            Ok(Self {
+                number,
+                db,
+                file,
+                fence,
+                witness,
+                closer,
+                used: AtomicU64::new(0),
+            })
         })
     }
 
@@ -170,9 +187,15 @@ impl Segment {
     ) -> Result<Self, SegmentError> {
         let file = existing(disk, number)?;
         let fence = Arc::new(AtomicBool::new(true));
-        let backend = Backend::new(Arc::new(Fenced { file: file.clone(), fence: fence.clone() }));
+        let backend = Backend::new(Arc::new(Fenced {
+            file: file.clone(),
+            fence: fence.clone(),
+        }));
         let opened = guarded(|| {
-            match Builder::new().set_cache_size(cache_bytes).open_read_only_with_backend(backend) {
+            match Builder::new()
+                .set_cache_size(cache_bytes)
+                .open_read_only_with_backend(backend)
+            {
                 Ok(db) => Ok(Some(db)),
                 Err(DatabaseError::RepairAborted) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -181,7 +204,15 @@ impl Segment {
         match opened {
             Some(db) => {
                 let db = Some(Handle::Clean(db));
-                Ok(Self { number, db, file, fence, witness: None, closer: None, used: AtomicU64::new(0) })
+                Ok(Self {
+                    number,
+                    db,
+                    file,
+                    fence,
+                    witness: None,
+                    closer: None,
+                    used: AtomicU64::new(0),
+                })
             }
             None => Self::open_overlaid(disk, number, cache_bytes),
         }
@@ -196,11 +227,21 @@ impl Segment {
         let file = existing(disk, number)?;
         let overlay = Overlay::new(file.clone())?;
         let db = guarded(|| {
-            Ok(Builder::new().set_cache_size(cache_bytes).create_with_backend(overlay)?)
+            Ok(Builder::new()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(overlay)?)
         })?;
         let db = Some(Handle::Overlaid(db));
         let fence = Arc::new(AtomicBool::new(true));
-        Ok(Self { number, db, file, fence, witness: None, closer: None, used: AtomicU64::new(0) })
+        Ok(Self {
+            number,
+            db,
+            file,
+            fence,
+            witness: None,
+            closer: None,
+            used: AtomicU64::new(0),
+        })
     }
 
     /// A snapshot of what is committed.
@@ -208,7 +249,9 @@ impl Segment {
         match &self.db {
             Some(Handle::Writable(db) | Handle::Overlaid(db)) => Ok(db.begin_read()?),
             Some(Handle::Clean(db)) => Ok(db.begin_read()?),
-            None => Err(SegmentError::Unreadable("the segment is being closed".into())),
+            None => Err(SegmentError::Unreadable(
+                "the segment is being closed".into(),
+            )),
         }
     }
 
@@ -274,21 +317,28 @@ impl Segment {
                 )));
             }
             let cluster = read(layout::META_CLUSTER)?.try_into().unwrap_or_default();
-            Ok(Identity { cluster, node: number(&read(layout::META_NODE)?) })
+            Ok(Identity {
+                cluster,
+                node: number(&read(layout::META_NODE)?),
+            })
         })
     }
 }
 
 fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// An existing, non-empty segment file: in an empty one redb would create a database.
 fn existing(disk: &dyn Disk, number: u64) -> Result<Arc<dyn DiskFile>, SegmentError> {
-    let file = disk.open(&layout::segment_name(number)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => SegmentError::Missing,
-        _ => SegmentError::Io(error),
-    })?;
+    let file = disk
+        .open(&layout::segment_name(number))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SegmentError::Missing,
+            _ => SegmentError::Io(error),
+        })?;
     if file.is_empty()? {
         return Err(SegmentError::Unreadable("the file is empty".into()));
     }
@@ -297,10 +347,15 @@ fn existing(disk: &dyn Disk, number: u64) -> Result<Arc<dyn DiskFile>, SegmentEr
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let (Some(handle), Some(closer)) = (self.db.take(), &self.closer) else { return };
+        let (Some(handle), Some(closer)) = (self.db.take(), &self.closer) else {
+            return;
+        };
         if let Handle::Writable(db) = handle {
             // Without a keeper the handle comes back in the error, and is closed here.
-            let _ = closer.send(Chore::Close { number: self.number, db });
+            let _ = closer.send(Chore::Close {
+                number: self.number,
+                db,
+            });
         }
     }
 }

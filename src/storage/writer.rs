@@ -35,7 +35,7 @@ use super::reader::Reader;
 use super::recovery::{self, Born, Found};
 use super::rotation;
 use super::segment::{Identity, Segment, SegmentError, guarded};
-use super::{Recovered, Rows};
+use super::{Recovered, Rows, TopicRows};
 
 /// Storage without its threads: whoever owns it makes it write.
 #[derive(Debug)]
@@ -106,11 +106,23 @@ impl Writer {
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovered), OpenError> {
         let health = Health::default();
         let shelf = watch::Sender::default();
-        let keeper =
-            Keeper::new(disk.clone(), options.clone(), health.clone(), None, shelf.clone());
+        let keeper = Keeper::new(
+            disk.clone(),
+            options.clone(),
+            health.clone(),
+            None,
+            shelf.clone(),
+        );
         let view = watch::Sender::default();
         let reader = Reader::inline(view.subscribe(), disk.clone(), &options);
-        Self::start(disk, options, health, Hands::Inline(Box::new(keeper)), view, reader)
+        Self::start(
+            disk,
+            options,
+            health,
+            Hands::Inline(Box::new(keeper)),
+            view,
+            reader,
+        )
     }
 
     pub(super) fn start(
@@ -141,7 +153,15 @@ impl Writer {
         writer.hands.give(Chore::CheckSpace);
         let Identity { cluster, node } = writer.identity;
         let generation = writer.generation;
-        Ok((writer, Recovered { generation, topics, cluster_id: cluster, node_id: node }))
+        Ok((
+            writer,
+            Recovered {
+                generation,
+                topics,
+                cluster_id: cluster,
+                node_id: node,
+            },
+        ))
     }
 
     /// A reader for cold records.
@@ -185,7 +205,10 @@ impl Writer {
     /// A job of an older generation: its topic has heard `Failed`, or hears it now.
     fn refuse(&mut self, job: &Job) {
         let generation = self.generation;
-        let told = self.attached.get(&job.topic).is_some_and(|topic| topic.told == generation);
+        let told = self
+            .attached
+            .get(&job.topic)
+            .is_some_and(|topic| topic.told == generation);
         if told || job.generation > generation {
             return;
         }
@@ -193,15 +216,17 @@ impl Writer {
             topic.told = generation;
         }
         job.announce.send(Notice::Failed { generation });
-        match &self.active {
-            Some(active) => match rows_of(&active.segment, job.topic) {
-                Ok(rows) => job.announce.send(Notice::Reloaded { generation, rows }),
-                Err(error) => self.fail(&Flush::default(), &error),
-            },
-            None => {
-                let attached = Attached { announce: job.announce.clone(), told: generation };
-                self.attached.insert(job.topic, attached);
-            }
+        let Some(active) = &self.active else {
+            let attached = Attached {
+                announce: job.announce.clone(),
+                told: generation,
+            };
+            self.attached.insert(job.topic, attached);
+            return;
+        };
+        match rows_of(&active.segment, job.topic) {
+            Ok(rows) => job.announce.send(Notice::Reloaded { generation, rows }),
+            Err(error) => self.fail(&Flush::default(), &error),
         }
     }
 
@@ -210,7 +235,9 @@ impl Writer {
         if flush.is_empty() {
             return;
         }
-        let Some(active) = self.active.take() else { return };
+        let Some(active) = self.active.take() else {
+            return;
+        };
         let full = active.tally.contents.payload + flush.payload() > self.options.segment_bytes;
         // An empty segment is never full, or a flush above its size would find no place.
         let spare = if full && active.tally.contents.payload > 0 {
@@ -292,17 +319,25 @@ impl Writer {
         flush: &Flush,
     ) -> Result<Active, SegmentError> {
         let number = spare.number;
-        let Active { segment: old, tally } = active;
+        let Active {
+            segment: old,
+            tally,
+        } = active;
         let born = guarded(|| {
             let txn = spare.begin_write()?;
             let dead = rotation::carry_state(&old, &tally, &txn)?;
-            let fresh = Tally { segment: number, flushes: tally.flushes, ..Tally::default() };
+            let fresh = Tally {
+                segment: number,
+                flushes: tally.flushes,
+                ..Tally::default()
+            };
             let stored = flush.store(&txn, &fresh, self.options.chunk_bytes)?;
             txn.commit()?;
             Ok((dead, fresh, stored))
         })
         .and_then(|born| {
-            self.disk.rename(&layout::unborn_name(number), &layout::segment_name(number))?;
+            self.disk
+                .rename(&layout::unborn_name(number), &layout::segment_name(number))?;
             self.disk.sync_dir()?;
             Ok(born)
         });
@@ -332,7 +367,10 @@ impl Writer {
     fn announce(&mut self, flush: Flush) {
         let generation = self.generation;
         for (topic, share) in flush.topics {
-            share.announce.send(Notice::Committed { generation, ticket: share.ticket });
+            share.announce.send(Notice::Committed {
+                generation,
+                ticket: share.ticket,
+            });
             if share.deleted {
                 self.attached.remove(&topic);
             }
@@ -349,7 +387,11 @@ impl Writer {
         let (reply, spare) = mpsc::channel();
         self.spare = Some(spare);
         let (number, identity) = (self.floor, self.identity);
-        self.hands.give(Chore::Prepare { number, identity, reply });
+        self.hands.give(Chore::Prepare {
+            number,
+            identity,
+            reply,
+        });
     }
 
     fn check_space(&mut self) {
@@ -373,7 +415,9 @@ impl Writer {
         self.spare = None;
         for (topic, share) in &flush.topics {
             let announce = share.announce.clone();
-            self.attached.entry(*topic).or_insert(Attached { announce, told: 0 });
+            self.attached
+                .entry(*topic)
+                .or_insert(Attached { announce, told: 0 });
         }
         for topic in self.attached.values_mut() {
             topic.told = generation;
@@ -397,9 +441,13 @@ impl Writer {
         tracing::info!(generation, segment = self.floor, "writing again");
         let mut rows: Rows = topics;
         self.attached.retain(|topic, attached| {
-            let rows = rows.remove(topic).or_else(|| (topic.is_none()).then(Vec::new));
+            let rows = rows
+                .remove(topic)
+                .or_else(|| (topic.is_none()).then(Vec::new));
             let lives = rows.is_some();
-            attached.announce.send(Notice::Reloaded { generation, rows });
+            attached
+                .announce
+                .send(Notice::Reloaded { generation, rows });
             lives
         });
         Ok(())
@@ -423,7 +471,13 @@ impl Writer {
         )?;
         let found = self.found.take();
         let dead = recovery::name(&*self.disk, &born)?;
-        let Born { segment, tally, identity, topics, named } = born;
+        let Born {
+            segment,
+            tally,
+            identity,
+            topics,
+            named,
+        } = born;
         let segment = Arc::new(segment);
         self.identity = identity;
         if let Some(found) = found.filter(|found| named.contains(&found.segment.number)) {
@@ -443,7 +497,11 @@ impl Writer {
     }
 
     pub(super) fn stop(&mut self) {
-        let spare = self.spare.take().and_then(|making| making.recv().ok()).and_then(Result::ok);
+        let spare = self
+            .spare
+            .take()
+            .and_then(|making| making.recv().ok())
+            .and_then(Result::ok);
         if let Some(spare) = spare {
             let name = layout::unborn_name(spare.number);
             drop(spare);
@@ -458,15 +516,14 @@ impl Writer {
 
     /// Syncs of the active segment so far, and its number.
     pub fn syncs(&self) -> Option<(u64, u64)> {
-        self.active.as_ref().map(|active| (active.segment.number, active.segment.syncs()))
+        self.active
+            .as_ref()
+            .map(|active| (active.segment.number, active.segment.syncs()))
     }
 }
 
 /// A topic's own rows as they are on disk; `None` if it does not live.
-fn rows_of(
-    segment: &Segment,
-    topic: TopicId,
-) -> Result<Option<Vec<(Vec<u8>, Vec<u8>)>>, SegmentError> {
+fn rows_of(segment: &Segment, topic: TopicId) -> Result<Option<TopicRows>, SegmentError> {
     guarded(|| {
         let mut rows = Vec::new();
         let range = layout::state_range(topic);
