@@ -197,15 +197,15 @@ impl Keeper {
     fn shelve(&mut self, segment: Arc<Segment>) {
         let limit = self.options.sealed_handles.max(1);
         self.shelf.send_modify(|handles| {
-            let shelf = Arc::make_mut(handles);
-            while shelf.len() >= limit {
-                let oldest = shelf.iter().min_by_key(|(_, segment)| segment.last_used());
+            let open = Arc::make_mut(handles);
+            while open.len() >= limit {
+                let oldest = open.iter().min_by_key(|(_, segment)| segment.last_used());
                 let Some(number) = oldest.map(|(number, _)| *number) else {
                     break;
                 };
-                shelf.remove(&number);
+                open.remove(&number);
             }
-            shelf.insert(segment.number, segment);
+            open.insert(segment.number, segment);
         });
     }
 
