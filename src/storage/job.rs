@@ -92,7 +92,7 @@ pub enum Notice {
         generation: u64,
         /// All rows of the topic in key order; `None`: the topic does not live. Topic 0 always
         /// does.
-        rows: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+        rows: Option<super::TopicRows>,
     },
 }
 
