@@ -1,8 +1,8 @@
 //! An open file of the simulated disk.
 //!
 //! Owns a share in the file's being open, and the faults of single calls on it; the content is the
-//! disk's. Its neighbours: [`SimDisk`](super::SimDisk), and [`Content`](super::content::Content)
-//! for what the calls do.
+//! disk's. Its neighbours: [`SimDisk`], and [`Content`](super::content::Content) for what the calls
+//! do.
 
 use std::io;
 
