@@ -29,6 +29,8 @@ mod recovery;
 mod rotation;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod writer;
 
