@@ -1,2 +1,3 @@
 //! The logdrive broker.
+pub mod history;
 pub mod storage;
