@@ -27,12 +27,10 @@
 //! # Memory
 //!
 //! A send, an acknowledgement and a read take 16 bytes each, an answer 24 more; `check` works on one
-//! topic at a time and takes about 100 bytes per record of the largest. A million records in one
-//! topic with two consumers: some 80 MB of notes (vectors may hold twice that while they grow) and
-//! 100 MB while they are checked.
+//! topic at a time. Measured with a million acknowledged records of one topic and two consumers
+//! (five million notes): 81 MB of notes, 144 MB at the peak of the check. Vectors may hold twice
+//! their content while they grow.
 
-#[cfg(test)]
-mod planted;
 mod readers;
 mod recorder;
 mod report;

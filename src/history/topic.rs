@@ -1,7 +1,7 @@
 //! The rules that tie what was sent to what was read, for one topic.
 //!
 //! Decides Lost, `TwoValues`, Duplicated, Phantom, `OffsetReused` and a producer's order; what
-//! consumers and fetchers were given is judged by [`readers`](super::readers). Never does I/O.
+//! consumers and fetchers were given is judged by [`readers`]. Never does I/O.
 
 use super::readers;
 use super::recorder::{Deliveries, Notes};
