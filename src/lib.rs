@@ -1,3 +1,4 @@
 //! The logdrive broker.
+pub mod cli;
 pub mod history;
 pub mod storage;

@@ -19,6 +19,8 @@ pub(crate) enum Line<'a> {
     Whole(&'a [u8]),
     /// A line over the limit; its bytes were let go.
     TooLong {
+        /// Which line of its file, from 1.
+        number: u64,
         /// Its length without the LF.
         bytes: u64,
     },
@@ -49,11 +51,6 @@ impl Lines {
         }
     }
 
-    /// The number of the line given last, from 1.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// Takes the next line off the front of `block`; `None` when all of it is used up.
     pub(crate) fn next<'s, 'b: 's>(&'s mut self, block: &mut &'b [u8]) -> Option<Line<'s>> {
         self.let_go();
@@ -69,7 +66,10 @@ impl Lines {
             let bytes = self.overlong + (self.carry.len() + part.len()) as u64;
             self.carry.clear();
             self.overlong = 0;
-            return Some(Line::TooLong { bytes });
+            return Some(Line::TooLong {
+                number: self.number,
+                bytes,
+            });
         }
         if self.carry.is_empty() {
             return Some(Line::Whole(part));
@@ -84,8 +84,10 @@ impl Lines {
         self.let_go();
         if self.overlong > 0 {
             self.number += 1;
-            let bytes = std::mem::take(&mut self.overlong);
-            return Some(Line::TooLong { bytes });
+            return Some(Line::TooLong {
+                number: self.number,
+                bytes: std::mem::take(&mut self.overlong),
+            });
         }
         if self.carry.is_empty() {
             return None;
@@ -115,21 +117,18 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// Cuts `text` in blocks of every size; lines stand between bars, those too long as `<bytes>`.
+    /// Cuts `text` in blocks of every size; lines stand between bars, those too long as `<number:bytes>`.
     fn check(limit: usize, text: &str, expected: &str) {
         for size in 1..=text.len().max(1) {
             let mut lines = Lines::new(limit);
             let mut got = String::new();
             let mut show = |line: Line<'_>| match line {
                 Line::Whole(line) => got.push_str(&format!("|{}", line.escape_ascii())),
-                Line::TooLong { bytes } => got.push_str(&format!("|<{bytes}>")),
+                Line::TooLong { number, bytes } => got.push_str(&format!("|<{number}:{bytes}>")),
             };
-            let mut count = 0;
             for mut block in text.as_bytes().chunks(size) {
                 while let Some(line) = lines.next(&mut block) {
-                    count += 1;
                     show(line);
-                    assert_eq!(lines.number(), count);
                 }
             }
             if let Some(line) = lines.last() {
@@ -156,9 +155,9 @@ mod tests {
 
     #[test]
     fn a_line_over_the_limit_is_counted_and_let_go_and_the_next_one_is_whole() {
-        check(3, "abc\nabcd\nabc\n", "|abc|<4>|abc");
-        check(3, "abcdefgh\nx\nabcdefghij", "|<8>|x|<10>");
-        check(0, "\na\n\n", "||<1>|");
+        check(3, "abc\nabcd\nabc\n", "|abc|<2:4>|abc");
+        check(3, "abcdefgh\nx\nabcdefghij", "|<1:8>|x|<3:10>");
+        check(0, "\na\n\n", "||<2:1>|");
     }
 
     #[test]
@@ -177,6 +176,9 @@ mod tests {
             assert_eq!(lines.next(&mut &[b'x'; 4096][..]), None);
             assert!(lines.carry.capacity() < 100);
         }
-        assert_eq!(lines.last(), Some(Line::TooLong { bytes: 4_096_000 }));
+        assert_eq!(lines.last(), Some(Line::TooLong {
+                number: 1,
+                bytes: 4_096_000
+            }));
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Cell {
     Flag(bool),
     /// Things within the thing.
     Rows(Vec<Row>),
+    /// Names and values within the thing.
+    Fields(Row),
 }
 
 /// One thing: its cells in the order in which they are printed.
@@ -77,6 +79,11 @@ impl Row {
         self.with(name, Cell::Rows(rows))
     }
 
+    /// Adds names and values of their own.
+    pub(crate) fn fields(self, name: impl Into<String>, fields: Self) -> Self {
+        self.with(name, Cell::Fields(fields))
+    }
+
     fn with(mut self, name: impl Into<String>, cell: Cell) -> Self {
         self.0.push((name.into(), cell));
         self
@@ -96,6 +103,7 @@ impl Cell {
             Self::Time(time) => format_time(*time),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::Rows(rows) => rows.len().to_string(),
+            Self::Fields(fields) => fields.0.len().to_string(),
         }
     }
 }
@@ -119,6 +127,7 @@ impl Serialize for Cell {
             Self::Time(time) => serializer.serialize_str(&format_time(*time)),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Rows(rows) => rows.serialize(serializer),
+            Self::Fields(fields) => fields.serialize(serializer),
         }
     }
 }
@@ -166,6 +175,9 @@ fn raw_lines((name, cell): &(String, Cell)) -> String {
             let cells: Vec<_> = row.0.iter().map(|(name, cell)| format!("{name}={}", cell.show())).collect();
             text + name + " " + &cells.join(" ") + "\n"
         }),
+        Cell::Fields(fields) => fields.0.iter().fold(String::new(), |text, (inner, cell)| {
+            text + &format!("{name}.{inner}={}\n", cell.show())
+        }),
         cell => format!("{name}={}\n", cell.show()),
     }
 }
@@ -180,10 +192,15 @@ fn describe(row: &Row) -> String {
         let _ = writeln!(text, "{name:width$}  {shown}");
     }
     for (name, cell) in &row.0 {
-        if let Cell::Rows(rows) = cell
-            && !rows.is_empty()
-        {
-            let _ = write!(text, "\n{name}\n{}", columns(rows, "  "));
+        let below = match cell {
+            Cell::Rows(rows) => columns(rows, "  "),
+            Cell::Fields(fields) => describe(fields).lines().fold(String::new(), |text, line| {
+                text + "  " + line + "\n"
+            }),
+            _ => continue,
+        };
+        if !below.is_empty() {
+            let _ = write!(text, "\n{name}\n{below}");
         }
     }
     text
