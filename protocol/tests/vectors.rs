@@ -1,6 +1,6 @@
 //! Runs the golden vectors, whose bytes and checksums a second implementation has made. It owns
 //! what each kind of entry means for this crate; other languages do the same with the same files.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -91,7 +91,7 @@ fn encode_field(kind: &str, value: &Value) -> Vec<u8> {
         "boolean" => out.bool(value.as_bool().unwrap()),
         "string" => out.string(text(value)),
         "bytes" => out.bytes(&unhex(text(value))),
-        "option of u64" => out.option(Option::<u64>::from_json(value), |out, it| out.u64(it)),
+        "option of u64" => out.option(Option::<u64>::from_json(value), Writer::u64),
         "sequence of string" => {
             let texts = Vec::<String>::from_json(value);
             logdrive_protocol::body::Field::put(&texts, &mut out);

@@ -1,6 +1,11 @@
 //! The bridge between JSON and the crate's types, by field names, for the tests of vectors and of
 //! the document. It owns no expectation of its own.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod markdown;
+pub(crate) mod walker;
+
 use std::any::type_name;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +23,11 @@ pub(crate) trait Json: Sized {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap();
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .collect()
 }
 
 /// Bytes of hexadecimal digits, between which spaces may stand.
