@@ -23,7 +23,7 @@ RECORDS = [
 PRODUCED = Batch(RECORDS, producer=3, epoch=1, sequence=0)
 STORED = Batch(RECORDS, producer=3, epoch=1, sequence=0, place=(1, 0, NOON + 1_000, 0))
 SETTING = {"key": "max_record_bytes", "value": "65536"}
-LIMIT_SETTINGS = [{"key": "frame_bytes", "value": "8388608"}]
+LIMIT_SETTINGS = [{"key": "topics", "value": "100000"}]
 
 REQUESTS = {
     "CreateTopic": {"name": "app", "settings": [], "if_not_exists": False},
@@ -156,7 +156,7 @@ ANSWERS = {
         "nodes": [{"id": 1, "address": "127.0.0.1:7440"}],
         "topics": [
             {"name": "app", "id": 1, "leader": 1, "leader_epoch": 0},
-            {"name": "nowhere", "id": 0, "leader": 0, "leader_epoch": 0},
+            {"name": "nowhere", "id": 0, "leader": 1, "leader_epoch": 0},
         ],
     },
     "Cancel": {},
