@@ -1,1 +1,67 @@
-//! The Rust client of logdrive.
+//! The Rust client of logdrive: producers, consumers, fetch and administration, async and blocking.
+//!
+//! ```no_run
+//! use logdrive_client::{Client, ConsumerOptions, Event, Position, ProducerOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:7440").await?;
+//!
+//! let mut producer = client.producer(&["app", "audit"], ProducerOptions::default()).await?;
+//! let receipt = producer.send("app", "started").await?; // on disk
+//! println!("app has it at offset {}", receipt.offset);
+//! producer.close().await?;
+//!
+//! let mut consumer = client.consumer("reports", &["app"], ConsumerOptions::default()).await?;
+//! while let Some(event) = consumer.try_next().await? {
+//!     match event {
+//!         Event::Record(record) => println!("{} {:?}", record.offset, record.value),
+//!         Event::Gap { gap, .. } => println!("{} records were removed unread", gap.records),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `client` | addresses, operations by name, what opens producers, consumers and fetchers |
+//! | `dialer` | which connection is the current one |
+//! | `connection` | one socket: requests out, answers matched to who asked |
+//! | `producer` | batching, the window, sequences, resending |
+//! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
+//! | `fetch` | reading a topic without changing anything |
+//! | [`blocking`] | all of it for programs without a runtime |
+//!
+//! All state has one owner: a connection, and each topic of a producer, is a task that others send
+//! messages to. Everything must be called within a tokio runtime, [`blocking`] apart.
+
+mod backoff;
+pub mod blocking;
+mod client;
+mod connection;
+mod consumer;
+mod dialer;
+mod error;
+mod fetch;
+mod options;
+mod producer;
+mod record;
+
+pub use client::Client;
+pub use consumer::Consumer;
+pub use error::{Error, ErrorKind};
+pub use fetch::Fetcher;
+pub use options::{
+    Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
+};
+pub use producer::{
+    Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+};
+pub use record::{Event, Portion, Record};
+
+pub use logdrive_protocol::batch::NewRecord;
+pub use logdrive_protocol::operations::{
+    ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
+    Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
+};
+pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};

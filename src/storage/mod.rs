@@ -29,6 +29,8 @@ mod recovery;
 mod rotation;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod writer;
 
@@ -60,12 +62,28 @@ pub type Rows = BTreeMap<TopicId, TopicRows>;
 /// The store of one broker: a thread that writes, and readers that never wait for it.
 ///
 /// Dropping it lets the thread finish what is queued; [`Storage::close`] also waits for that.
+///
+/// It is a [`Handle`] and the duty to end the threads.
 #[derive(Debug)]
 pub struct Storage {
+    handle: Handle,
+    threads: [JoinHandle<()>; 2],
+}
+
+/// What topics hold of the store: where jobs go, and how cold records are read; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
     inbox: Sender<Message>,
     reader: Reader,
     health: Health,
-    threads: [JoinHandle<()>; 2],
+}
+
+impl std::ops::Deref for Storage {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
 }
 
 /// What an opened data directory held.
@@ -128,15 +146,31 @@ impl Storage {
         )?;
         Ok((
             Self {
-                inbox,
-                reader,
-                health,
+                handle: Handle { inbox, reader, health },
                 threads: [writing, keeping],
             },
             recovered,
         ))
     }
 
+    /// A handle for others.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Commits and announces what is queued, closes the active segment cleanly and ends the
+    /// threads; blocks for as long as that takes.
+    pub fn close(self) {
+        self.send(Message::Close);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the storage has panicked");
+            }
+        }
+    }
+}
+
+impl Handle {
     /// Queues a job; never blocks.
     ///
     /// The queue is bounded by what callers are permitted to have in flight. Jobs of one caller are
@@ -147,7 +181,7 @@ impl Storage {
 
     /// From here on `Failed` and `Reloaded` reach this topic even when it has no job in flight.
     ///
-    /// Ordered with [`Storage::submit`]. Attaching again replaces the address; a committed
+    /// Ordered with [`Handle::submit`]. Attaching again replaces the address; a committed
     /// [`JobKind::Delete`] detaches.
     pub fn attach(&self, topic: TopicId, announce: Announce) {
         self.send(Message::Attach(topic, announce));
@@ -167,16 +201,5 @@ impl Storage {
     /// The storage's condition, readable at any time.
     pub fn health(&self) -> Health {
         self.health.clone()
-    }
-
-    /// Commits and announces what is queued, closes the active segment cleanly and ends the
-    /// threads; blocks for as long as that takes.
-    pub fn close(self) {
-        self.send(Message::Close);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the storage has panicked");
-            }
-        }
     }
 }

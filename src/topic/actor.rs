@@ -21,14 +21,14 @@ use crate::clock::Clock;
 use crate::limits::TAIL_IDLE;
 use crate::pool::Pool;
 use crate::reply::{ConnectionId, Reply};
-use crate::storage::{Announce, Condition, Job, JobKind, Notice, Storage};
+use crate::storage::{Announce, Condition, Handle, Job, JobKind, Notice};
 use crate::window::{Budget, Permit};
 
 /// What all topics share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where changes go.
-    pub storage: Arc<Storage>,
+    pub storage: Handle,
     /// Where cold reads run.
     pub pool: Pool,
     /// What tails are counted against.
@@ -449,7 +449,7 @@ pub fn storage_failed() -> Failure {
 }
 
 /// Refuses what would take space while there is little.
-pub fn check_space(storage: &Storage) -> Result<(), Failure> {
+pub fn check_space(storage: &Handle) -> Result<(), Failure> {
     if storage.health().condition() == Condition::LowSpace {
         return Err(Failure::new(ErrorCode::LowSpace, "the disk is nearly full")
             .hint("free space on the broker's disk or delete topics; consuming goes on"));

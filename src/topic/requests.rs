@@ -7,7 +7,7 @@ use actix::{AsyncContext, Context};
 use bytes::BytesMut;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LIST};
 use logdrive_protocol::operations::{
-    Answer, ConsumerRegistered, ConsumerUnregistered, Counted, CreateTopic, DescribeTopic, Measured,
+    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured,
     Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterConsumer,
     RegisterProducer, Request, Size, TopicCreated, TopicDeleted, UnregisterProducer,
 };

@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 
-use actix::{AsyncContext, Context};
+use actix::Context;
 use bytes::Bytes;
 use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_FETCH_BYTES, MAX_WAIT_MS};
 use logdrive_protocol::operations::{
@@ -394,13 +394,7 @@ impl Topic {
         if matches!(turn, Turn::Next { .. }) && from >= self.state.log.visible().offset {
             return self.wait(until, reply, ctx, |at, reply| Waiter::Consume(consume, at, reply));
         }
-        let begun = |reply| Begun {
-            consume: consume.clone(),
-            deadline: until,
-            turn,
-            generation: self.generation(),
-            reply,
-        };
+        let generation = self.generation();
         let in_memory = self.state.log.read(from, max_records, max_bytes);
         let share = in_memory
             .as_ref()
@@ -412,17 +406,16 @@ impl Topic {
                 topic.line_up(id, InLine::Consume(consume, until, reply), ctx);
             });
         }
+        let id = consume.consumer;
+        let begun = Begun { consume, deadline: until, turn, generation, reply };
         if let Some(slice) = in_memory {
-            let begun = begun(reply);
             return self.give(begun, slice);
         }
         self.counts.cold_reads += 1;
-        self.set_busy(consume.consumer, true);
+        self.set_busy(id, true);
         let end = self.state.log.visible().offset;
         let read = self.read_cold(from, max_bytes);
-        let begun = begun(reply);
         self.spawn_then(ctx, read, move |topic, read, ctx| {
-            let id = begun.consume.consumer;
             topic.set_busy(id, false);
             match read {
                 Ok(batches) => {

@@ -1,0 +1,120 @@
+//! Records as they are handed to the caller: slices of the answer that brought them, not copies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use logdrive_protocol::operations::{Delivered, DeliveredRecord, Gap};
+
+/// A record of a topic. Its bytes are slices of the answer, which lives as long as they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Its position in the topic.
+    pub offset: u64,
+    /// When the broker took it, in microseconds since 1970 UTC.
+    pub append_time: u64,
+    /// The producer's time, in microseconds since 1970 UTC.
+    pub timestamp: u64,
+    /// OpenTelemetry's `SeverityNumber`; 0 = not given, 1 to 24.
+    pub severity: u8,
+    /// What records that belong together share.
+    pub key: Option<Bytes>,
+    /// Names and values, in the producer's order.
+    pub headers: Vec<(String, Bytes)>,
+    /// The record itself.
+    pub value: Bytes,
+}
+
+/// What a consumer is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A record.
+    Record(Record),
+    /// Records that were removed before this consumer read them.
+    Gap {
+        /// The topic's name.
+        topic: Arc<str>,
+        /// Which records, and why.
+        gap: Gap,
+    },
+}
+
+/// What one answer delivered of one topic: whole batches, checked, and which of their records are
+/// meant.
+#[derive(Clone, Debug)]
+pub struct Portion {
+    topic: Arc<str>,
+    delivered: Delivered,
+}
+
+impl Portion {
+    /// `delivered` must have passed its check.
+    pub(crate) fn new(topic: Arc<str>, delivered: Delivered) -> Self {
+        Self { topic, delivered }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its records, borrowed, in the order of their offsets: the fast way.
+    pub fn records(&self) -> impl Iterator<Item = DeliveredRecord<'_>> {
+        self.delivered.records()
+    }
+
+    /// How many records it has at most: offsets may have holes.
+    pub fn record_count(&self) -> u64 {
+        self.delivered.record_count()
+    }
+
+    /// What was removed before it was read; before the records.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.delivered.gaps
+    }
+
+    /// The offset after it.
+    pub fn next_offset(&self) -> u64 {
+        self.delivered.next
+    }
+
+    /// Offset after the last visible record of the topic, when this was read.
+    pub fn high_watermark(&self) -> u64 {
+        self.delivered.high_watermark
+    }
+
+    /// Offset of the first record that the topic kept, when this was read.
+    pub fn log_start(&self) -> u64 {
+        self.delivered.log_start
+    }
+
+    /// Gaps, then records, as slices of the answer.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let gaps = self.delivered.gaps.iter().map(|gap| Event::Gap {
+            topic: self.topic.clone(),
+            gap: gap.clone(),
+        });
+        gaps.chain(self.records().map(|record| Event::Record(self.owned(&record))))
+    }
+
+    /// One of its records, as slices of the answer.
+    pub fn owned(&self, delivered: &DeliveredRecord<'_>) -> Record {
+        let slice = |part: &[u8]| delivered.batch.slice_ref(part);
+        let record = &delivered.record;
+        Record {
+            topic: self.topic.clone(),
+            offset: delivered.offset,
+            append_time: delivered.append_time,
+            timestamp: delivered.timestamp,
+            severity: record.severity,
+            key: record.key.map(slice),
+            headers: record
+                .headers
+                .clone()
+                .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), slice(value)))
+                .collect(),
+            value: slice(record.value),
+        }
+    }
+}
