@@ -43,7 +43,10 @@ impl Buf for Pieces {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+        self.pieces
+            .iter()
+            .find(|piece| !piece.is_empty())
+            .map_or(&[], |piece| piece)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
@@ -126,9 +129,7 @@ async fn write_all(socket: &mut OwnedWriteHalf, mut pieces: Pieces) -> io::Resul
 fn encode(outgoing: &Outgoing) -> Vec<Bytes> {
     match &outgoing.result {
         Ok(answer) => answer.encode(outgoing.correlation),
-        Err(failure) => {
-            frame::encode(outgoing.opcode, FLAG_ERROR, outgoing.correlation, failure)
-        }
+        Err(failure) => frame::encode(outgoing.opcode, FLAG_ERROR, outgoing.correlation, failure),
     }
 }
 
@@ -136,9 +137,20 @@ fn notice(news: &News) -> Vec<Bytes> {
     if news.going_away {
         let deadline_ms = u32::try_from(STOP_WAIT.as_millis()).unwrap_or(u32::MAX);
         let reason = "the broker stops".to_owned();
-        return frame::encode(GoingAway::OPCODE, 0, NOTICE, &GoingAway { deadline_ms, reason });
+        return frame::encode(
+            GoingAway::OPCODE,
+            0,
+            NOTICE,
+            &GoingAway {
+                deadline_ms,
+                reason,
+            },
+        );
     }
-    let changed = StateChanged { state: news.state, ..StateChanged::default() };
+    let changed = StateChanged {
+        state: news.state,
+        ..StateChanged::default()
+    };
     frame::encode(StateChanged::OPCODE, 0, NOTICE, &changed)
 }
 
