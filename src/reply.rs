@@ -1,7 +1,7 @@
 //! The duty to answer, as a value.
 //!
 //! A [`Reply`] is made with a request and handed to whoever finishes the work. Answering consumes
-//! it; dropping it answers too: UNAVAILABLE, or OUTCOME_UNKNOWN once [`Reply::staged`] was said. So
+//! it; dropping it answers too: `UNAVAILABLE`, or `OUTCOME_UNKNOWN` once [`Reply::staged`] was said. So
 //! every request is answered exactly once, nobody waits for anybody, and stopping is dropping. It
 //! never touches a socket: its neighbours are the connection's writer and whoever works.
 

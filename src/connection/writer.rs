@@ -93,7 +93,7 @@ pub(super) async fn write(
                 Counters::add(&counters.answers, count);
             }
             changed = news.changed(), if !news_end => match changed {
-                Ok(()) => pieces.extend(notice(&news.borrow_and_update())),
+                Ok(()) => pieces.extend(notice(*news.borrow_and_update())),
                 Err(_) => news_end = true,
             },
         }
@@ -133,7 +133,7 @@ fn encode(outgoing: &Outgoing) -> Vec<Bytes> {
     }
 }
 
-fn notice(news: &News) -> Vec<Bytes> {
+fn notice(news: News) -> Vec<Bytes> {
     if news.going_away {
         let deadline_ms = u32::try_from(STOP_WAIT.as_millis()).unwrap_or(u32::MAX);
         let reason = "the broker stops".to_owned();

@@ -57,7 +57,7 @@ fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> 
             )));
         }
         let fits = |bytes: &u32| (1..=MAX_RECORD_BYTES).contains(bytes);
-        if key == MAX_RECORD && value.parse().ok().filter(fits).is_none() {
+        if key == MAX_RECORD && !value.parse().is_ok_and(|bytes| fits(&bytes)) {
             return Err(refused(format!("{key}={} does not fit", printable(value)))
                 .hint(format!("give bytes from 1 to {MAX_RECORD_BYTES}")));
         }

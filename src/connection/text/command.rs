@@ -257,12 +257,7 @@ impl<'a> Command<'a> {
         }
         let typed = String::from_utf8_lossy(first).to_ascii_uppercase();
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
-            let failure = Failure::new(
-                ErrorCode::UnknownCommand,
-                format!("there is no command \"{}\"", shown(&typed)),
-            );
-            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
-            return Err(failure.hint(format!("try: {}", close.unwrap_or("HELP"))));
+            return Err(unknown(&typed));
         };
         if matches!(*verb, "PRODUCE" | "ENQUEUE") {
             return Self::parse_produce(verb, rest);
@@ -458,15 +453,17 @@ pub(super) fn help(verb: Option<&str>) -> Result<String, Failure> {
         return Ok(format!("= {}\n{lines}", VERBS.len()));
     };
     let typed = verb.to_ascii_uppercase();
-    match VERBS.iter().find(|(verb, ..)| *verb == typed) {
-        Some(found) => Ok(format!("= 1\n{}", line(found))),
-        None => {
-            let message = format!("there is no command \"{}\"", shown(&typed));
-            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
-            Err(Failure::new(ErrorCode::UnknownCommand, message)
-                .hint(format!("try: {}", close.unwrap_or("HELP"))))
-        }
+    if let Some(found) = VERBS.iter().find(|(verb, ..)| *verb == typed) {
+        return Ok(format!("= 1\n{}", line(found)));
     }
+    Err(unknown(&typed))
+}
+
+fn unknown(typed: &str) -> Failure {
+    let close = suggest::closest(typed, VERBS.iter().map(|(verb, ..)| *verb));
+    let message = format!("there is no command \"{}\"", shown(typed));
+    Failure::new(ErrorCode::UnknownCommand, message)
+        .hint(format!("try: {}", close.unwrap_or("HELP")))
 }
 
 #[cfg(test)]
