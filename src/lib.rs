@@ -1,6 +1,5 @@
 //! The logdrive broker.
 pub mod broker;
-pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod counters;

@@ -54,9 +54,7 @@ pub use fetch::Fetcher;
 pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
-pub use producer::{
-    Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
-};
+pub use producer::{Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic};
 pub use record::{Event, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;

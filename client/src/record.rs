@@ -95,7 +95,10 @@ impl Portion {
             topic: self.topic.clone(),
             gap: gap.clone(),
         });
-        gaps.chain(self.records().map(|record| Event::Record(self.owned(&record))))
+        gaps.chain(
+            self.records()
+                .map(|record| Event::Record(self.owned(&record))),
+        )
     }
 
     /// One of its records, as slices of the answer.

@@ -146,7 +146,11 @@ impl Storage {
         )?;
         Ok((
             Self {
-                handle: Handle { inbox, reader, health },
+                handle: Handle {
+                    inbox,
+                    reader,
+                    health,
+                },
                 threads: [writing, keeping],
             },
             recovered,

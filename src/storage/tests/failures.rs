@@ -120,9 +120,20 @@ fn low_space_is_declared_frees_the_ballast_and_ends_when_there_is_room() {
 fn job(topic: u64, generation: u64, ticket: u64, announce: Announce) -> Job {
     let topic = TopicId(topic);
     let value = Some(ticket.to_be_bytes().to_vec());
-    let rows = vec![Row { key: row_key(topic, 1), value }];
+    let rows = vec![Row {
+        key: row_key(topic, 1),
+        value,
+    }];
     let kind = JobKind::Change;
-    Job { topic, generation, ticket, batches: vec![], rows, announce, kind }
+    Job {
+        topic,
+        generation,
+        ticket,
+        batches: vec![],
+        rows,
+        announce,
+        kind,
+    }
 }
 
 #[test]
@@ -137,31 +148,89 @@ fn the_thread_says_failed_then_reloaded_and_takes_jobs_of_the_new_generation() {
     let generation = recovered.generation;
     storage.attach(TopicId(2), announce(2));
     storage.submit(job(1, generation, 1, announce(1)));
-    assert_eq!(notices.recv().unwrap(), (1, Notice::Committed { generation, ticket: 1 }));
+    assert_eq!(
+        notices.recv().unwrap(),
+        (
+            1,
+            Notice::Committed {
+                generation,
+                ticket: 1
+            }
+        )
+    );
 
     disk.fail_next(Call::Sync);
     storage.submit(job(1, generation, 2, announce(1)));
     let failed = generation + 1;
-    assert_eq!(notices.recv().unwrap(), (1, Notice::Failed { generation: failed }));
-    assert_eq!(notices.recv().unwrap(), (2, Notice::Failed { generation: failed }));
-    let (topic, Notice::Reloaded { generation, rows: Some(rows) }) = notices.recv().unwrap() else {
+    assert_eq!(
+        notices.recv().unwrap(),
+        (1, Notice::Failed { generation: failed })
+    );
+    assert_eq!(
+        notices.recv().unwrap(),
+        (2, Notice::Failed { generation: failed })
+    );
+    let (
+        topic,
+        Notice::Reloaded {
+            generation,
+            rows: Some(rows),
+        },
+    ) = notices.recv().unwrap()
+    else {
         panic!("topic 1 lives");
     };
     assert_eq!((topic, generation), (1, failed));
     assert_eq!(rows.len(), 1);
     let (topic, reloaded) = notices.recv().unwrap();
-    assert_eq!((topic, reloaded), (2, Notice::Reloaded { generation, rows: None }));
+    assert_eq!(
+        (topic, reloaded),
+        (
+            2,
+            Notice::Reloaded {
+                generation,
+                rows: None
+            }
+        )
+    );
 
     storage.submit(job(1, generation, 3, announce(1)));
-    assert_eq!(notices.recv().unwrap(), (1, Notice::Committed { generation, ticket: 3 }));
+    assert_eq!(
+        notices.recv().unwrap(),
+        (
+            1,
+            Notice::Committed {
+                generation,
+                ticket: 3
+            }
+        )
+    );
     // A stranger that believes in the old generation hears what it missed.
     storage.submit(job(3, generation - 1, 1, announce(3)));
     assert_eq!(notices.recv().unwrap(), (3, Notice::Failed { generation }));
-    assert_eq!(notices.recv().unwrap(), (3, Notice::Reloaded { generation, rows: None }));
+    assert_eq!(
+        notices.recv().unwrap(),
+        (
+            3,
+            Notice::Reloaded {
+                generation,
+                rows: None
+            }
+        )
+    );
     // One that has heard of the new one is not told again.
     storage.submit(job(1, generation - 1, 4, announce(1)));
     storage.submit(job(1, generation, 5, announce(1)));
-    assert_eq!(notices.recv().unwrap(), (1, Notice::Committed { generation, ticket: 5 }));
+    assert_eq!(
+        notices.recv().unwrap(),
+        (
+            1,
+            Notice::Committed {
+                generation,
+                ticket: 5
+            }
+        )
+    );
     storage.close();
 }
 
