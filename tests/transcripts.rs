@@ -8,6 +8,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -200,6 +201,66 @@ fn play_document(address: SocketAddr, line_end: &'static str) {
     for transcript in &found {
         play(transcript, address, line_end);
     }
+}
+
+/// A broker of this test's own, in a directory of its own; it is gone when this is dropped.
+struct Broker {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, so that the broker can go on talking.
+    _talk: BufReader<ChildStderr>,
+    _data: tempfile::TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut talk = BufReader::new(child.stderr.take().unwrap());
+        let mut heard = String::new();
+        let address = loop {
+            let before = heard.len();
+            assert!(
+                talk.read_line(&mut heard).unwrap() > 0,
+                "the broker did not start: {heard}"
+            );
+            if let Some(address) = heard[before..]
+                .trim()
+                .strip_prefix("logdrive listening on ")
+            {
+                break address.parse().unwrap();
+            }
+        };
+        Self {
+            child,
+            address,
+            _talk: talk,
+            _data: data,
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_fresh_broker_answers_every_transcript_as_the_document_says() {
+    play_document(Broker::start().address, "\n");
+}
+
+#[test]
+fn lines_may_end_as_telnet_ends_them() {
+    play_document(Broker::start().address, "\r\n");
 }
 
 #[test]
