@@ -62,6 +62,11 @@ impl OpenError {
         }
     }
 
+    /// Whether only room was missing: nothing is wrong with what was read.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// The newest segment `number` was found, and could not be used.
     pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
         let file = layout::segment_name(number);

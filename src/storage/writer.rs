@@ -462,14 +462,22 @@ impl Writer {
                 self.view.send_replace(Some(found.segment.clone()));
             }
         }
+        // A handle that has seen an error fails ever after, so the next attempt opens another.
+        let found = self.found.take();
         let born = recovery::carry_over(
             &*self.disk,
             &self.options,
-            self.found.as_ref(),
+            found.as_ref(),
             &mut self.floor,
             self.hands.closer(),
-        )?;
-        let found = self.found.take();
+        );
+        let born = match born {
+            Err(error) if error.is_full() => {
+                self.found = found;
+                return Err(error);
+            }
+            other => other?,
+        };
         let dead = recovery::name(&*self.disk, &born)?;
         let Born {
             segment,
