@@ -46,14 +46,6 @@ pub enum OpenError {
     },
 }
 
-/// Whether an error of reading is about what the file holds.
-fn is_content(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-    )
-}
-
 impl OpenError {
     pub(super) fn disk(doing: &str, source: io::Error) -> Self {
         Self::Disk {
@@ -71,7 +63,7 @@ impl OpenError {
     pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
         let file = layout::segment_name(number);
         match error {
-            SegmentError::Io(source) if !is_content(&source) => Self::Disk {
+            SegmentError::Io(source) => Self::Disk {
                 doing: format!("reading {file}"),
                 source,
             },
