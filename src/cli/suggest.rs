@@ -45,8 +45,14 @@ pub(crate) async fn explain(
                 Ok(described) => described.consumers,
                 Err(_) => Vec::new(),
             };
-            let near = nearest(consumer, consumers.iter().map(|consumer| consumer.name.as_str()));
-            (near.map(str::to_owned), format!("logdrive topic describe {topic}"))
+            let near = nearest(
+                consumer,
+                consumers.iter().map(|consumer| consumer.name.as_str()),
+            );
+            (
+                near.map(str::to_owned),
+                format!("logdrive topic describe {topic}"),
+            )
         }
         _ => return fault,
     };
