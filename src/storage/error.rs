@@ -5,6 +5,9 @@
 
 use std::io;
 
+use super::layout;
+use super::segment::SegmentError;
+
 /// Why [`Storage::open`](super::Storage::open) refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -41,4 +44,50 @@ pub enum OpenError {
         /// The newest format that this version knows.
         supported: u32,
     },
+}
+
+/// Whether an error of reading is about what the file holds.
+fn is_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
+}
+
+impl OpenError {
+    pub(super) fn disk(doing: &str, source: io::Error) -> Self {
+        Self::Disk {
+            doing: doing.to_owned(),
+            source,
+        }
+    }
+
+    /// The newest segment `number` was found, and could not be used.
+    pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
+        let file = layout::segment_name(number);
+        match error {
+            SegmentError::Io(source) if !is_content(&source) => Self::Disk {
+                doing: format!("reading {file}"),
+                source,
+            },
+            SegmentError::NewerFormat { found } => Self::NewerFormat {
+                file,
+                found,
+                supported: layout::FORMAT,
+            },
+            other => Self::Unreadable {
+                file,
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    /// The new segment `number` could not be written.
+    pub(super) fn writing(number: u64, error: SegmentError) -> Self {
+        let source = match error {
+            SegmentError::Io(source) => source,
+            other => io::Error::other(other.to_string()),
+        };
+        Self::disk(&format!("writing {}", layout::unborn_name(number)), source)
+    }
 }

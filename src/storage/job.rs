@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::TopicId;
+use logdrive_protocol::TopicId;
 
 /// One change of one topic: atomic, together with all others of its flush.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub enum Notice {
         generation: u64,
         /// All rows of the topic in key order; `None`: the topic does not live. Topic 0 always
         /// does.
-        rows: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+        rows: Option<super::TopicRows>,
     },
 }
 

@@ -369,4 +369,34 @@ mod tests {
         let error = view.read(5, &mut [0; 6]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
+
+    #[test]
+    fn a_read_beside_writes_sees_each_page_before_or_after_its_first_write() {
+        const PAGES: u64 = 400;
+        const BYTES: usize = 400 * PAGE_BYTES;
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(directory.path()).unwrap();
+        let base = disk.create("base").unwrap();
+        base.write_at(0, &vec![1; BYTES]).unwrap();
+        let mut found = vec![0; BYTES];
+        for _ in 0..100 {
+            let view = Overlay::new(base.clone()).unwrap();
+            std::thread::scope(|scope| {
+                // In the order of reading: a read that asks twice about a page is caught between.
+                let writer = scope.spawn(|| {
+                    for page in 0..PAGES {
+                        view.write(page * PAGE, &[2; PAGE_BYTES]).unwrap();
+                    }
+                });
+                let mut complete = false;
+                while !complete {
+                    complete = writer.is_finished();
+                    view.read(0, &mut found).unwrap();
+                    for page in found.chunks(PAGE_BYTES) {
+                        assert!(page == [2; PAGE_BYTES] || (!complete && page == [1; PAGE_BYTES]));
+                    }
+                }
+            });
+        }
+    }
 }

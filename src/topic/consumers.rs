@@ -134,7 +134,7 @@ impl Consumers {
     }
 
     /// How many are registered.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.len()
     }
 
@@ -275,11 +275,11 @@ impl Consumers {
         if taker.worker.is_none() {
             return Ok(changed);
         }
-        if consumer.workers.len() >= MAX_WORKERS && !consumer.workers.contains_key(&taker.worker) {
-            if let Some(idle) = consumer.idle_worker(now) {
-                consumer.workers.remove(&idle);
-                changed.push(rows::forget_worker(topic, taker.consumer, idle));
-            }
+        let full = consumer.workers.len() >= MAX_WORKERS;
+        let unknown = !consumer.workers.contains_key(&taker.worker);
+        if let Some(idle) = consumer.idle_worker(now).filter(|_| full && unknown) {
+            consumer.workers.remove(&idle);
+            changed.push(rows::forget_worker(topic, taker.consumer, idle));
         }
         let row = WorkerRow { sequence: taker.sequence, from, to: to.offset, used_at: now };
         changed.push(rows::worker(topic, taker.consumer, taker.worker, &row));

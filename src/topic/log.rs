@@ -65,7 +65,7 @@ pub struct Slice {
 
 impl Slice {
     /// Bytes of the batches.
-    pub fn len(&self) -> usize {
+    pub fn stored_bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
     }
 

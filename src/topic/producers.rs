@@ -110,7 +110,7 @@ impl Producers {
     }
 
     /// How many are registered.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.len()
     }
 
@@ -386,6 +386,6 @@ mod tests {
         assert!(!producers.forget_idle(TOPIC, day + 2).is_empty());
         assert_eq!(producers.ids().collect::<Vec<_>>(), [ID]);
         producers.forget_idle(TOPIC, 7 * day + 2);
-        assert_eq!(producers.len(), 0);
+        assert_eq!(producers.count(), 0);
     }
 }

@@ -361,8 +361,8 @@ impl State {
             records: summary.records,
             bytes: summary.bytes,
             last_append_time: self.log.last_append_time(),
-            producers: count(self.producers.len()),
-            consumer_count: count(self.consumers.len()),
+            producers: count(self.producers.count()),
+            consumer_count: count(self.consumers.count()),
             consumers,
             more: names.next().is_some(),
         }

@@ -6,6 +6,7 @@
 //! bytes, [`Names`] for the directory.
 
 mod content;
+mod file;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use fastrand::Rng;
 use rustix::io::Errno;
 
 use self::content::Content;
+use self::file::SimFile;
 use self::names::{FileId, Names};
 use super::{Disk, DiskFile};
 
@@ -254,10 +256,7 @@ impl SimDisk {
 
     fn open_file(&self, state: &mut State, file: FileId) -> Arc<dyn DiskFile> {
         *state.handles.entry(file).or_default() += 1;
-        Arc::new(SimFile {
-            disk: self.clone(),
-            file,
-        })
+        Arc::new(SimFile::new(self.clone(), file))
     }
 }
 
@@ -381,78 +380,6 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.begin_whole(Call::FreeSpace)?;
         Ok(state.free())
-    }
-}
-
-/// An open file of a [`SimDisk`].
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    file: FileId,
-}
-
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.state();
-        state.begin_whole(Call::Len)?;
-        Ok(state.content(self.file)?.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.disk.state();
-        state.begin_whole(Call::ReadAt)?;
-        state.content(self.file)?.read(offset, out)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let fails = state.begin(Call::WriteAt)?;
-        let room = state.free();
-        let content = state.content(self.file)?;
-        if fails {
-            content.write(offset, &bytes[..bytes.len() / 2], room)?;
-            return Err(Errno::IO.into());
-        }
-        let written = content.write(offset, bytes, room)?;
-        if written < bytes.len() {
-            Err(Errno::NOSPC.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let (happens, answer) = state.begin_unsure(Call::SetLen)?;
-        if happens {
-            state.content(self.file)?.set_len(len)?;
-        }
-        answer
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let fails = state.begin(Call::Sync)?;
-        let content = state.content(self.file)?;
-        if fails {
-            content.fail_sync();
-            return Err(Errno::IO.into());
-        }
-        content.sync();
-        Ok(())
-    }
-}
-
-impl Drop for SimFile {
-    fn drop(&mut self) {
-        let mut state = self.disk.state();
-        if let Some(handles) = state.handles.get_mut(&self.file) {
-            *handles -= 1;
-            if *handles == 0 {
-                state.handles.remove(&self.file);
-            }
-        }
-        state.sweep();
     }
 }
 
