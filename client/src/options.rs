@@ -59,7 +59,12 @@ pub struct Addresses(pub Vec<String>);
 impl From<&str> for Addresses {
     fn from(list: &str) -> Self {
         let parts = list.split(',').map(str::trim);
-        Self(parts.filter(|it| !it.is_empty()).map(str::to_owned).collect())
+        Self(
+            parts
+                .filter(|it| !it.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 }
 
