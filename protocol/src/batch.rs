@@ -27,7 +27,7 @@ mod records;
 use bytes::{Buf, BytesMut};
 
 pub use builder::{BatchBuilder, NewRecord, Origin};
-pub use check::{BatchError, check_produced, check_stored};
+pub use check::{BatchError, check_delivered, check_produced, check_stored};
 pub use records::{Headers, RecordView, Records};
 
 use crate::ids::{ProducerId, TopicId};
@@ -43,6 +43,14 @@ pub const LAYOUT: u8 = 1;
 pub const ATTRIBUTE_CODEC: u16 = 0x0007;
 /// Attribute: made by the broker from parts of stored batches.
 pub const ATTRIBUTE_REBUILT: u16 = 0x0040;
+/// Attributes that have a meaning reserved for them and are refused until then.
+pub const RESERVED_ATTRIBUTES: &[(u16, &str)] = &[
+    (0x0008, "tombstone"),
+    (0x0010, "control"),
+    (0x0020, "encrypted"),
+];
+/// Attributes that a reader must understand; the others may be ignored.
+pub const CRITICAL_ATTRIBUTES: u16 = 0x00ff;
 
 /// The fixed head of a batch, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

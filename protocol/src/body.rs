@@ -391,6 +391,7 @@ impl Field for Vec<Bytes> {
 
 /// Declares structs whose fields are written in the order in which they stand: one line a field,
 /// for both directions.
+#[macro_export]
 macro_rules! bodies {
     ($($(#[$doc:meta])* pub struct $name:ident {
         $($(#[$field_doc:meta])* pub $field:ident: $ty:ty,)*
@@ -418,7 +419,7 @@ macro_rules! bodies {
         }
     )*};
 }
-pub(crate) use bodies;
+pub use bodies;
 
 #[cfg(test)]
 mod tests {

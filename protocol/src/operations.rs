@@ -30,7 +30,8 @@ pub use topic::{
 };
 
 use crate::body::{Body, Malformed};
-use crate::frame;
+use crate::error::{ErrorCode, Failure};
+use crate::frame::{self, CRITICAL_FLAGS, Frame};
 
 /// Ties a request to its opcode and to its answer.
 pub trait Operation: Body + Into<Request> {
@@ -118,6 +119,30 @@ operations! {
     0x42 Consume => Delivered,
     0x43 Seek => Sought,
     0x44 Size => Measured,
+}
+
+impl Request {
+    /// The request that a client's frame holds.
+    ///
+    /// # Errors
+    /// `UNKNOWN_FLAG` if a critical flag is set, `UNKNOWN_OPERATION`, `MALFORMED`: the connection
+    /// goes on after each of them.
+    pub fn from_frame(frame: Frame) -> Result<Self, Failure> {
+        let unknown = frame.flags & CRITICAL_FLAGS;
+        if unknown != 0 {
+            return Err(Failure::new(
+                ErrorCode::UnknownFlag,
+                format!("no critical flag of a request is {unknown:#04x}"),
+            ));
+        }
+        match Self::decode(frame.opcode, frame.body) {
+            Some(request) => Ok(request?),
+            None => Err(Failure::new(
+                ErrorCode::UnknownOperation,
+                format!("no operation has opcode {:#04x}", frame.opcode),
+            )),
+        }
+    }
 }
 
 /// Opcodes that have a meaning reserved for them and are refused as unknown until then.

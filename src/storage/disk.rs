@@ -4,9 +4,15 @@
 //! what is inside a file. Its neighbours: [`segment`](super::segment) hands redb a back end made of
 //! a [`DiskFile`], and the writer creates, renames and unlinks through [`Disk`].
 
+mod real;
+mod sim;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+pub use real::{OpenDiskError, RealDisk};
+pub use sim::{Call, SimDisk};
 
 /// A flat directory of files; names contain no separators.
 ///

@@ -1,6 +1,9 @@
 //! Checking batches: once when they arrive, and again on every read from disk or wire.
 
-use super::{ATTRIBUTE_CODEC, BROKER_HEAD_BYTES, HEAD_BYTES, Head, LAYOUT, RecordView, Records};
+use super::{
+    ATTRIBUTE_CODEC, ATTRIBUTE_REBUILT, BROKER_HEAD_BYTES, CRITICAL_ATTRIBUTES, HEAD_BYTES, Head,
+    LAYOUT, RecordView, Records,
+};
 use crate::error::{ErrorCode, Failure};
 use crate::ids::TopicId;
 
@@ -94,9 +97,10 @@ pub fn check_produced(
             "compressed batches are not taken in this version",
         ));
     }
-    if head.attributes != 0 || batch[51] != 0 {
+    // The broker keeps these bytes as they are, so a later version may rely on their being zero.
+    if head.attributes != 0 || batch[51] != 0 || batch[45..BROKER_HEAD_BYTES] != [0; 3] {
         return Err(BatchError::NotSupported(
-            "an attribute is set that producers may not set",
+            "an attribute or a reserved byte is set that producers may not set",
         ));
     }
     if head.count == 0 {
@@ -190,4 +194,37 @@ pub fn check_stored(batch: &[u8], topic: TopicId) -> Result<Head, BatchError> {
     }
     debug_assert!(batch.len() >= HEAD_BYTES);
     Ok(head)
+}
+
+/// Checks a stored batch before its records are given to a reader; the offset after its last record.
+///
+/// Beyond [`check_stored`]: it needs nothing that this version cannot read, and its records are
+/// whole, as many as the head says, with ascending offsets.
+pub fn check_delivered(batch: &[u8], topic: TopicId) -> Result<(Head, u64), BatchError> {
+    let head = check_stored(batch, topic)?;
+    if head.attributes & CRITICAL_ATTRIBUTES & !ATTRIBUTE_REBUILT != 0 {
+        return Err(BatchError::NotSupported(
+            "the batch has an attribute that this version cannot read",
+        ));
+    }
+    let rebuilt = head.attributes & ATTRIBUTE_REBUILT != 0;
+    let (mut count, mut next_delta): (u32, u64) = (0, 0);
+    for record in Records::of(batch) {
+        let record = record.ok_or(BatchError::Corrupt("a record's boundaries are broken"))?;
+        // A rebuilt batch leaves records out, the others keep their offsets.
+        let in_place = record.offset_delta == next_delta;
+        if !in_place && (!rebuilt || record.offset_delta < next_delta) {
+            return Err(BatchError::Corrupt("the offset deltas are not in order"));
+        }
+        next_delta = record.offset_delta.saturating_add(1);
+        count = count.saturating_add(1);
+    }
+    if count != head.count {
+        return Err(BatchError::Corrupt(
+            "the count is not the number of records",
+        ));
+    }
+    let end = head.base_offset.checked_add(next_delta);
+    end.map(|end| (head, end))
+        .ok_or(BatchError::Corrupt("the offsets exceed 64 bits"))
 }

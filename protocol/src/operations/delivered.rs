@@ -91,16 +91,16 @@ impl Delivered {
             .sum()
     }
 
-    /// Checks every batch and its topic, and that the batches ascend: what came over a wire may be
-    /// anything.
+    /// Checks every batch with its records and its topic, and that the batches ascend: what came
+    /// over a wire may be anything.
     pub fn check(&self, topic: TopicId) -> Result<(), BatchError> {
         let mut end = 0;
         for bytes in &self.batches {
-            let head = batch::check_stored(bytes, topic)?;
+            let (head, batch_end) = batch::check_delivered(bytes, topic)?;
             if head.base_offset < end {
                 return Err(BatchError::Corrupt("the batches of an answer overlap"));
             }
-            end = head.end_offset();
+            end = batch_end;
         }
         Ok(())
     }

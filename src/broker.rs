@@ -1,0 +1,589 @@
+//! The broker actor: which names and ids there are, and where their topics live.
+//!
+//! Owns the map of names, the ids that are handed out, and the registrations' topics. It is never
+//! on the path of records: a connection asks it once per topic. Ids are reserved durably before
+//! they are handed out, so that none is ever given twice. Its neighbours: connections ask, topics
+//! tell it when they are born or gone.
+//!
+//! ```text
+//! CreateTopic, RegisterProducer --> name free? --> new Topic, name taken at once
+//!                                                     | commit
+//! lists, lookups by id or name <-- Born <-------------'
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use actix::{
+    Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
+};
+use futures_util::future::join_all;
+use globset::Glob;
+use logdrive_protocol::limits::{DEFAULT_LIST, MAX_GLOB_BYTES, MAX_LIST};
+use logdrive_protocol::operations::{
+    Answer, Counted, CreateTopic, Greeted, ListTopics, Located, Metadata, Node, Pinged,
+    RegisterProducer, Request, Setting, TopicPlace, TopicsListed,
+};
+use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
+
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::limits::{self, MAX_TOPICS, RESERVED_IDS};
+use crate::pool::Pool;
+use crate::reply::Reply;
+use crate::storage::{Announce, Condition, Disk, Job, Handle, JobKind, Notice, Recovered};
+use crate::suggest;
+use crate::topic::actor::{check_space, storage_failed};
+use crate::topic::rows::{self, TopicRow};
+use crate::topic::settings;
+use crate::topic::state::State;
+use crate::topic::{Call, Summarize, Surroundings, Told, Topic};
+use crate::window::Budget;
+
+/// What the broker says of itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Where it listens.
+    pub address: String,
+    /// Which broker.
+    pub node: NodeId,
+    /// Which cluster; zeros for none.
+    pub cluster: [u8; 16],
+    /// When it started, in microseconds.
+    pub started_at: u64,
+}
+
+/// A request that names things rather than giving their ids.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ask(pub Request, pub Reply);
+
+/// Asks where a topic is; once per connection and topic.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<Addr<Topic>>")]
+pub struct Locate(pub TopicId);
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Noted(Notice);
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    topic: Addr<Topic>,
+    /// Whether its creation is durable.
+    born: bool,
+}
+
+/// The ids that may be handed out: those before `reserved` are durably ours.
+#[derive(Debug)]
+struct Ids {
+    next: u64,
+    reserved: u64,
+    /// The reservation that is under way, by ticket.
+    asked: Option<(u64, u64)>,
+}
+
+/// The broker.
+#[derive(Debug)]
+pub struct Broker {
+    about: About,
+    disk: Arc<dyn Disk>,
+    storage: Handle,
+    pool: Pool,
+    budget: Arc<Budget>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    generation: u64,
+    failed: bool,
+    names: BTreeMap<String, TopicId>,
+    topics: HashMap<TopicId, Entry>,
+    /// Which topic a producer or consumer belongs to.
+    registered: HashMap<u64, TopicId>,
+    ids: Ids,
+    /// Requests that need an id and wait for a reservation.
+    without_id: Vec<Ask>,
+    ticket: u64,
+    announce: Option<Announce>,
+    arbiters: Vec<ArbiterHandle>,
+    recovered: Option<Recovered>,
+}
+
+/// Ids that the request with the greatest need takes: a topic and its first producer.
+const IDS_PER_REQUEST: u64 = 2;
+
+impl Broker {
+    /// A broker over what the storage has recovered; topics are spread over `arbiters`.
+    pub fn new(
+        about: About,
+        disk: Arc<dyn Disk>,
+        storage: Handle,
+        recovered: Recovered,
+        budget: Arc<Budget>,
+        counters: Arc<Counters>,
+        arbiters: Vec<ArbiterHandle>,
+    ) -> Self {
+        Self {
+            about,
+            disk,
+            storage,
+            pool: Pool::default(),
+            budget,
+            counters,
+            clock: Clock::default(),
+            generation: recovered.generation,
+            failed: false,
+            names: BTreeMap::new(),
+            topics: HashMap::new(),
+            registered: HashMap::new(),
+            ids: Ids { next: 1, reserved: 1, asked: None },
+            without_id: Vec::new(),
+            ticket: 0,
+            announce: None,
+            arbiters,
+            recovered: Some(recovered),
+        }
+    }
+
+    fn recover(&mut self, recovered: Recovered, ctx: &mut Context<Self>) {
+        for (id, stored) in recovered.topics {
+            if id.is_none() {
+                self.take_ids(&stored);
+                continue;
+            }
+            match State::load(id, &stored) {
+                Ok(state) => {
+                    let name = state.name().to_owned();
+                    let around = self.surroundings(ctx);
+                    let topic = Topic::stored(state, recovered.generation, around);
+                    self.place(id, name, topic, true);
+                }
+                Err(error) => tracing::error!(topic = %id, %error, "a topic cannot be taken up"),
+            }
+        }
+        tracing::info!(topics = self.topics.len(), "recovered");
+    }
+
+    /// Goes on after all ids that were ever reserved.
+    fn take_ids(&mut self, stored: &[(Vec<u8>, Vec<u8>)]) {
+        let reserved = stored.iter().find_map(|(key, value)| rows::decode_next_id(key, value));
+        let reserved = reserved.unwrap_or(1).max(self.ids.next);
+        self.ids = Ids { next: reserved, reserved, asked: None };
+    }
+
+    fn surroundings(&self, ctx: &mut Context<Self>) -> Surroundings {
+        Surroundings {
+            storage: self.storage.clone(),
+            pool: self.pool.clone(),
+            budget: self.budget.clone(),
+            broker: ctx.address().recipient(),
+        }
+    }
+
+    /// Starts a topic on the arbiter whose turn it is; it never moves.
+    fn place(&mut self, id: TopicId, name: String, topic: Topic, born: bool) -> Addr<Topic> {
+        let turn = usize::try_from(id.0).unwrap_or_default() % self.arbiters.len().max(1);
+        let topic = match self.arbiters.get(turn) {
+            Some(arbiter) => Topic::start_in_arbiter(arbiter, move |_| topic),
+            None => topic.start(),
+        };
+        self.names.insert(name.clone(), id);
+        self.topics.insert(id, Entry { name, topic: topic.clone(), born });
+        topic
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.topics.get(self.names.get(name)?)
+    }
+
+    fn not_found(&self, name: &str) -> Failure {
+        let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+        let failure =
+            Failure::new(ErrorCode::TopicNotFound, format!("there is no topic \"{shown}\""));
+        let names = self.names.iter().filter(|(_, id)| self.is_born(**id));
+        match suggest::closest(name, names.map(|(name, _)| name.as_str())) {
+            Some(close) => failure.hint(format!("did you mean \"{close}\"?")),
+            None => failure.hint("create it first"),
+        }
+    }
+
+    fn is_born(&self, id: TopicId) -> bool {
+        self.topics.get(&id).is_some_and(|entry| entry.born)
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        let id = self.ids.next;
+        self.ids.next += 1;
+        id
+    }
+
+    /// Whether ids are at hand; otherwise the request waits for a reservation.
+    fn have_ids(&self) -> bool {
+        self.ids.next + IDS_PER_REQUEST <= self.ids.reserved
+    }
+
+    fn reserve_ids(&mut self, waiting: Ask) {
+        self.without_id.push(waiting);
+        let Some(announce) = self.announce.clone() else { return };
+        if self.ids.asked.is_some() {
+            return;
+        }
+        let until = self.ids.reserved.max(self.ids.next) + RESERVED_IDS;
+        self.ticket += 1;
+        self.ids.asked = Some((self.ticket, until));
+        self.storage.submit(Job {
+            topic: TopicId::NONE,
+            generation: self.generation,
+            ticket: self.ticket,
+            batches: Vec::new(),
+            rows: vec![rows::next_id(until)],
+            announce,
+            kind: JobKind::Change,
+        });
+    }
+
+    fn ask(&mut self, Ask(request, reply): Ask, ctx: &mut Context<Self>) {
+        match request {
+            Request::CreateTopic(create) => self.create(create, reply, ctx),
+            Request::RegisterProducer(request) => self.register_producer(request, reply, ctx),
+            Request::RegisterConsumer(request) => {
+                if let Err(failure) = name::check(&request.name, ErrorCode::InvalidName, "consumer") {
+                    return reply.fail(failure);
+                }
+                if self.find(&request.topic).is_none() {
+                    return reply.fail(self.not_found(&request.topic));
+                }
+                // Looking one up takes no id, and must go on while nothing can be written.
+                if request.create && !self.have_ids() {
+                    return self.want_ids(Ask(Request::RegisterConsumer(request), reply));
+                }
+                let fresh = if request.create { self.fresh_id() } else { 0 };
+                let topic = request.topic.clone();
+                self.pass(&topic, Request::RegisterConsumer(request), reply, fresh);
+            }
+            Request::DescribeTopic(request) => {
+                let topic = request.name.clone();
+                self.pass(&topic, Request::DescribeTopic(request), reply, 0);
+            }
+            Request::Stats(request) if !request.topic.is_empty() => {
+                let topic = request.topic.clone();
+                self.pass(&topic, Request::Stats(request), reply, 0);
+            }
+            Request::Stats(_) => reply.answer(Answer::Stats(self.count())),
+            Request::ListTopics(list) => self.list(&list, reply),
+            Request::Metadata(metadata) => self.metadata(metadata, reply),
+            Request::Hello(_) => reply.answer(Answer::Hello(self.greet())),
+            Request::Ping(_) => {
+                let pinged = self.ping();
+                reply.answer(Answer::Ping(pinged));
+            }
+            other => reply.fail(Failure::new(
+                ErrorCode::UnknownOperation,
+                format!("opcode {:#04x} is not for the broker", other.opcode()),
+            )),
+        }
+    }
+
+    /// Lets a request wait for ids, unless nothing can be written now.
+    fn want_ids(&mut self, Ask(request, reply): Ask) {
+        if self.failed {
+            return reply.fail(storage_failed());
+        }
+        if let Err(failure) = check_space(&self.storage) {
+            return reply.fail(failure);
+        }
+        self.reserve_ids(Ask(request, reply));
+    }
+
+    /// Hands a request to the topic of a name.
+    fn pass(&self, topic: &str, request: Request, reply: Reply, fresh: u64) {
+        match self.find(topic) {
+            Some(entry) => entry.topic.do_send(Call { request, reply, fresh }),
+            None => reply.fail(self.not_found(topic)),
+        }
+    }
+
+    fn create(&mut self, create: CreateTopic, reply: Reply, ctx: &mut Context<Self>) {
+        let checked = name::check(&create.name, ErrorCode::InvalidTopicName, "topic")
+            .and_then(|()| settings::of_topic(&create.settings));
+        let settings = match checked {
+            Ok(settings) => settings,
+            Err(failure) => return reply.fail(failure),
+        };
+        let name = create.name.clone();
+        if self.find(&name).is_some() {
+            return self.pass(&name, Request::CreateTopic(create), reply, 0);
+        }
+        if !self.have_ids() {
+            return self.want_ids(Ask(Request::CreateTopic(create), reply));
+        }
+        match self.newborn(&name, settings, ctx) {
+            Ok(topic) => {
+                topic.do_send(Call { request: Request::CreateTopic(create), reply, fresh: 0 });
+            }
+            Err(failure) => reply.fail(failure),
+        }
+    }
+
+    /// Starts a topic that its first request will create.
+    fn newborn(
+        &mut self,
+        name: &str,
+        settings: Vec<Setting>,
+        ctx: &mut Context<Self>,
+    ) -> Result<Addr<Topic>, Failure> {
+        if self.failed {
+            return Err(storage_failed());
+        }
+        check_space(&self.storage)?;
+        if self.topics.len() >= MAX_TOPICS {
+            return Err(Failure::new(
+                ErrorCode::LimitReached,
+                format!("the broker has {MAX_TOPICS} topics"),
+            )
+            .hint("delete those that are done; keys tell records of one topic apart"));
+        }
+        let id = TopicId(self.fresh_id());
+        let row = TopicRow { name: name.to_owned(), settings, created_at: self.clock.now() };
+        let around = self.surroundings(ctx);
+        let topic = Topic::newborn(State::newborn(id, row), self.generation, around);
+        Ok(self.place(id, name.to_owned(), topic, false))
+    }
+
+    fn register_producer(
+        &mut self,
+        request: RegisterProducer,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let topic = request.topic.clone();
+        let checked = if request.name.is_empty() {
+            Ok(())
+        } else {
+            name::check(&request.name, ErrorCode::InvalidName, "producer")
+        };
+        if let Err(failure) = checked {
+            return reply.fail(failure);
+        }
+        if self.find(&topic).is_none() {
+            if !request.create_topic || !request.producer.is_none() {
+                return reply.fail(self.not_found(&topic));
+            }
+            let valid = name::check(&topic, ErrorCode::InvalidTopicName, "topic");
+            if let Err(failure) = valid {
+                return reply.fail(failure);
+            }
+        }
+        if !self.have_ids() {
+            return self.want_ids(Ask(Request::RegisterProducer(request), reply));
+        }
+        if self.find(&topic).is_none()
+            && let Err(failure) = self.newborn(&topic, Vec::new(), ctx)
+        {
+            return reply.fail(failure);
+        }
+        let fresh = self.fresh_id();
+        self.pass(&topic, Request::RegisterProducer(request), reply, fresh);
+    }
+
+    fn list(&self, list: &ListTopics, reply: Reply) {
+        let glob = if list.glob.is_empty() { "*" } else { &list.glob };
+        let matcher = match Glob::new(glob) {
+            Ok(glob) if list.glob.len() <= MAX_GLOB_BYTES => glob.compile_matcher(),
+            _ => {
+                return reply.fail(
+                    Failure::new(ErrorCode::Malformed, "the glob is too long or not well formed")
+                        .hint("* stands for any characters, ? for one, [ab] for one of these"),
+                );
+            }
+        };
+        let limit = match list.limit {
+            0 => DEFAULT_LIST,
+            limit => limit.min(MAX_LIST),
+        };
+        let after = (std::ops::Bound::Excluded(list.after.clone()), std::ops::Bound::Unbounded);
+        let mut matching = self
+            .names
+            .range(after)
+            .filter(|(name, id)| self.is_born(**id) && matcher.is_match(name))
+            .filter_map(|(_, id)| self.topics.get(id));
+        let asked: Vec<_> =
+            matching.by_ref().take(limit as usize).map(|it| it.topic.send(Summarize)).collect();
+        let more = matching.next().is_some();
+        actix::spawn(async move {
+            let topics = join_all(asked).await.into_iter().filter_map(|it| it.ok().flatten());
+            reply.answer(Answer::ListTopics(TopicsListed { topics: topics.collect(), more }));
+        });
+    }
+
+    fn metadata(&self, metadata: Metadata, reply: Reply) {
+        if metadata.topics.len() > MAX_LIST as usize {
+            let message = format!("{} names are more than {MAX_LIST}", metadata.topics.len());
+            return reply.fail(Failure::new(ErrorCode::LimitReached, message));
+        }
+        let place = |name: String| {
+            let id = self.names.get(&name).copied().filter(|id| self.is_born(*id));
+            TopicPlace {
+                name,
+                id: id.unwrap_or_default(),
+                leader: self.about.node,
+                leader_epoch: 0,
+            }
+        };
+        reply.answer(Answer::Metadata(Located {
+            nodes: vec![Node { id: self.about.node, address: self.about.address.clone() }],
+            topics: metadata.topics.into_iter().map(place).collect(),
+        }));
+    }
+
+    fn count(&self) -> Counted {
+        let mut counters = self.counters.list();
+        let mut add = |name: &str, value: usize| {
+            counters.push(logdrive_protocol::operations::Counter {
+                name: name.to_owned(),
+                value: value as u64,
+            });
+        };
+        add("topics", self.topics.len());
+        add("registrations", self.registered.len());
+        add("tail_bytes", self.budget.tail_bytes());
+        Counted { counters }
+    }
+
+    fn greet(&self) -> Greeted {
+        let limit = |key: &str, value: u64| Setting { key: key.to_owned(), value: value.to_string() };
+        Greeted {
+            broker: "logdrive".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: self.about.cluster,
+            node: self.about.node,
+            started_at: self.about.started_at,
+            limits: vec![
+                limit("connections", limits::MAX_CONNECTIONS as u64),
+                limit("topics", MAX_TOPICS as u64),
+                limit("producers_per_topic", limits::MAX_PRODUCERS as u64),
+                limit("consumers_per_topic", limits::MAX_CONSUMERS as u64),
+                limit("workers_per_consumer", limits::MAX_WORKERS as u64),
+                limit("waiting_per_topic", limits::MAX_WAITING as u64),
+                limit("line_bytes", limits::MAX_LINE_BYTES as u64),
+            ],
+        }
+    }
+
+    fn ping(&mut self) -> Pinged {
+        Pinged {
+            state: state_number(self.storage.health().condition()),
+            now: self.clock.now(),
+            free_bytes: self.disk.free_space().unwrap_or_default(),
+        }
+    }
+}
+
+/// A condition as `Pinged` and `StateChanged` number it.
+pub fn state_number(condition: Condition) -> u8 {
+    match condition {
+        Condition::Ok => 0,
+        Condition::LowSpace => 1,
+        Condition::Failed => 2,
+    }
+}
+
+impl Actor for Broker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let broker = ctx.address();
+        let announce = Announce::new(move |notice| broker.do_send(Noted(notice)));
+        self.storage.attach(TopicId::NONE, announce.clone());
+        self.announce = Some(announce);
+        if let Some(recovered) = self.recovered.take() {
+            self.recover(recovered, ctx);
+        }
+    }
+}
+
+impl Handler<Ask> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, ctx: &mut Context<Self>) {
+        self.ask(ask, ctx);
+    }
+}
+
+impl Handler<Locate> for Broker {
+    type Result = Option<Addr<Topic>>;
+
+    fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
+        self.topics.get(&id).map(|entry| entry.topic.clone())
+    }
+}
+
+impl Handler<Told> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, told: Told, _ctx: &mut Context<Self>) {
+        match told {
+            Told::Born(id) => {
+                if let Some(entry) = self.topics.get_mut(&id) {
+                    entry.born = true;
+                }
+            }
+            Told::Died(id) => {
+                if let Some(entry) = self.topics.remove(&id) {
+                    self.names.remove(&entry.name);
+                }
+                self.registered.retain(|_, topic| *topic != id);
+            }
+            Told::Registered(topic, ids) => {
+                self.registered.extend(ids.into_iter().map(|id| (id, topic)));
+            }
+            Told::Unregistered(id) => {
+                self.registered.remove(&id);
+            }
+            Told::Stranger { id, otherwise, reply } => match self.registered.get(&id) {
+                Some(topic) => reply.fail(
+                    Failure::new(
+                        ErrorCode::NotRegisteredForTopic,
+                        format!("id {id} is registered for the topic with id {topic}"),
+                    )
+                    .hint("register it for this topic too; an id belongs to one topic"),
+                ),
+                None => reply.fail(otherwise),
+            },
+        }
+    }
+}
+
+impl Handler<Noted> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, Noted(notice): Noted, ctx: &mut Context<Self>) {
+        match notice {
+            Notice::Committed { generation, ticket } if generation == self.generation => {
+                if let Some((asked, until)) = self.ids.asked
+                    && asked <= ticket
+                {
+                    self.ids.reserved = until;
+                    self.ids.asked = None;
+                    for ask in std::mem::take(&mut self.without_id) {
+                        self.ask(ask, ctx);
+                    }
+                }
+            }
+            Notice::Committed { .. } => {}
+            Notice::Failed { generation } => {
+                self.generation = generation;
+                self.failed = true;
+                self.ids.asked = None;
+                for Ask(_, reply) in self.without_id.drain(..) {
+                    reply.fail(storage_failed());
+                }
+            }
+            Notice::Reloaded { generation, rows } => {
+                self.generation = generation;
+                self.failed = false;
+                self.take_ids(&rows.unwrap_or_default());
+            }
+        }
+    }
+}

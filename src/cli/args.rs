@@ -1,0 +1,315 @@
+//! What can be typed: every command with its arguments, and the texts of `--help`.
+//!
+//! Owns the grammar of the command line alone; nothing here runs anything. [`run`](super::run)
+//! reads these values and hands them to the module of the command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use logdrive_protocol::Position;
+
+use super::output::Format;
+use super::severity::Severity;
+
+/// A durable log queue: what it has acknowledged is on disk.
+#[derive(Debug, Parser)]
+#[command(
+    name = "logdrive",
+    version,
+    after_help = super::exit::TABLE,
+    arg_required_else_help = true,
+    infer_long_args = true
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Common {
+    /// The broker, or several, comma-separated.
+    #[arg(
+        long,
+        global = true,
+        env = "LOGDRIVE_SERVER",
+        default_value = "127.0.0.1:7440",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: String,
+    /// Form of what goes to stdout: `raw` is the default of fetch and consume, `table` of all others.
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the broker until SIGINT or SIGTERM.
+    Serve(Serve),
+    /// Shows on real logs that nothing is lost: starts a broker of its own, kills it, and checks.
+    Demo(Demo),
+    /// Creates, lists, describes and deletes topics.
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Appends every line of files, or of stdin, to a topic.
+    Produce(Produce),
+    /// Prints records; changes nothing.
+    Fetch(Fetch),
+    /// Takes the next records for a consumer: its cursor moves past them.
+    Consume(Consume),
+    /// Says what is left for a consumer: records, bytes and age of the oldest.
+    Size(Size),
+    /// Moves or removes a consumer.
+    #[command(subcommand)]
+    Consumer(Consumer),
+    /// Asks the broker for its state, version, latency and counters.
+    Ping,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Directory of everything that is stored; made if missing.
+    #[arg(long, default_value = "./logdrive-data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where to accept connections; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Log lines of each producer: its files are cut or repeated to this [default: each line once].
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) records: Option<u64>,
+    /// Directory of log files [default: a set that comes with the program].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: Option<PathBuf>,
+    /// Keeps the broker's directory and says where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// What can be done to topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// Creates a topic; one of that name is an error.
+    Create {
+        /// 1 to 128 of A-Z a-z 0-9 . _ - and no dot at the start.
+        name: String,
+    },
+    /// Lists all topics; `-o raw` prints names alone.
+    List,
+    /// Shows a topic and its consumers.
+    Describe {
+        /// The topic.
+        name: String,
+    },
+    /// Deletes a topic with its records, producers and consumers.
+    Delete {
+        /// The topic.
+        name: String,
+        /// Does it; without this the command says what would go, and changes nothing.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Arguments of `produce`.
+///
+/// A record is a line without its LF; a CR stays. Its timestamp is the time at which it was read.
+/// A line over the broker's record limit is named on stderr and left out; the rest is produced, and
+/// the exit code is 1.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Produce {
+    /// The topic; created if missing.
+    pub(crate) topic: String,
+    /// Files, `-` for stdin [default: -].
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Key of every record.
+    #[arg(long, value_name = "K")]
+    pub(crate) key: Option<String>,
+    /// Header of every record; repeatable.
+    #[arg(long = "header", value_name = "K=V", value_parser = header)]
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    /// Severity of every record: trace, debug, info, warn, error, fatal, each also with 2 to 4
+    /// (`warn2`), or a number from 1 to 24.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) severity: Option<Severity>,
+    /// When the broker answers: after the fsync, or before it (a crash may then lose records).
+    #[arg(long, default_value = "synced")]
+    pub(crate) ack: Ack,
+}
+
+/// Which answer counts as an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ack {
+    /// After the fsync.
+    Synced,
+    /// When the record is staged.
+    Accepted,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Args)]
+#[command(after_help = POSITIONS)]
+pub(crate) struct Fetch {
+    /// The topic.
+    pub(crate) topic: String,
+    /// Where to begin.
+    #[arg(long, value_name = "W", default_value = "earliest", allow_hyphen_values = true)]
+    pub(crate) from: Position,
+    /// Where to stop, exclusive [default: the end as it is when the command starts].
+    #[arg(long, value_name = "W", allow_hyphen_values = true)]
+    pub(crate) to: Option<Position>,
+    /// At most so many records.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Waits for more records instead of stopping at the end.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// Arguments of `consume`.
+#[derive(Debug, Args)]
+#[command(after_help = POSITIONS)]
+pub(crate) struct Consume {
+    /// The topic.
+    pub(crate) topic: String,
+    /// The consumer; created if missing.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) consumer: String,
+    /// Where a consumer that is created begins; an existing one goes on where it is.
+    #[arg(long, value_name = "W", default_value = "earliest", allow_hyphen_values = true)]
+    pub(crate) from: Position,
+    /// At most so many records.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Waits for more records instead of stopping when nothing is left.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// Arguments of `size`.
+#[derive(Debug, Args)]
+pub(crate) struct Size {
+    /// The topic.
+    pub(crate) topic: String,
+    /// The consumer; it is not created.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) consumer: String,
+}
+
+/// What can be done to consumers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Consumer {
+    /// Moves a consumer's cursor.
+    #[command(after_help = POSITIONS)]
+    Seek {
+        /// The topic.
+        topic: String,
+        /// The consumer; it is not created.
+        name: String,
+        /// Where to.
+        #[arg(value_name = "W", allow_hyphen_values = true)]
+        to: Position,
+    },
+    /// Removes a consumer and its cursor.
+    Unregister {
+        /// The topic.
+        topic: String,
+        /// The consumer.
+        name: String,
+        /// Does it; without this the command says what would go, and changes nothing.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+const POSITIONS: &str = "\
+W is one of: earliest | latest | an offset | -100 (the last 100) | 1h30m (ago) |
+2026-03-01T12:00:00Z (the first record appended at or after it)";
+
+fn header(text: &str) -> Result<(String, Vec<u8>), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
+        _ => Err("a header is NAME=VALUE, such as host=web-1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// What is parsed, or the kind of error that clap names.
+    fn check(line: &str, expected: &str) {
+        let words = std::iter::once("logdrive").chain(line.split_whitespace());
+        let got = match Arguments::try_parse_from(words) {
+            Ok(arguments) => format!("{:?}", arguments.command),
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        assert!(got.contains(expected), "{line}\n got: {got}\nwant: {expected}");
+    }
+
+    #[test]
+    fn the_grammar_agrees_with_itself() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_typed_as_documented() {
+        check("serve", "data: \"./logdrive-data\", listen: 127.0.0.1:7440");
+        check("demo --records 5 --logs d --keep", "records: Some(5), logs: Some(\"d\"), keep: true");
+        check("topic create app", "Create { name: \"app\" }");
+        check("topic list", "List");
+        check("topic describe app", "Describe");
+        check("topic delete app --yes", "yes: true");
+        check("produce app a.log - --key k --header a=b --header c=d=e", "(\"c\", [100, 61, 101])");
+        check("produce app --severity warn --ack accepted", "ack: Accepted");
+        check("fetch app --from 1h30m --to latest -n 5 --follow", "from: Ago(5400000000), to: Some(Latest)");
+        check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
+        check("size app --consumer c1", "Size");
+        check("consumer unregister app c1 --yes", "Unregister");
+        check("ping", "Ping");
+    }
+
+    #[test]
+    fn a_position_may_begin_with_a_hyphen_everywhere() {
+        check("fetch app --from -100", "from: Last(100)");
+        check("fetch app --from=-100 --to -5", "to: Some(Last(5))");
+        check("consume app --consumer c --from -7", "from: Last(7)");
+        check("consumer seek app c1 -100", "to: Last(100)");
+        check("consumer seek app c1 2026-03-01T12:00:00Z", "to: Time(1772366400000000)");
+    }
+
+    #[test]
+    fn server_and_output_stand_before_or_after_the_command() {
+        for line in ["--server h:1 -o json ping", "ping --server h:1 -o json"] {
+            let words = std::iter::once("logdrive").chain(line.split_whitespace());
+            let common = Arguments::try_parse_from(words).unwrap().common;
+            assert_eq!((common.server.as_str(), common.output), ("h:1", Some(Format::Json)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_a_usage_error() {
+        check("", "DisplayHelpOnMissingArgumentOrSubcommand");
+        check("fetch", "MissingRequiredArgument");
+        check("fetch app --from yesterday", "ValueValidation");
+        check("consume app", "MissingRequiredArgument");
+        check("produce app --header =x", "ValueValidation");
+        check("produce app --severity loud", "ValueValidation");
+        check("demo --records 0", "ValueValidation");
+        check("fech app", "InvalidSubcommand");
+        check("ping -o yaml", "InvalidValue");
+    }
+}

@@ -1,0 +1,158 @@
+//! `logdrive topic`: create, list, describe, delete.
+//!
+//! Owns how topics are shown, and the refusal to delete without `--yes`.
+
+use std::io::stdout;
+
+use logdrive_client::{Client, TopicDescribed, TopicSummary};
+
+use super::args::{Common, Topic};
+use super::exit::{Exit, Fault};
+use super::output::{Format, Row, print_list, print_one};
+use super::{connect, suggest};
+
+/// Runs one of the commands.
+pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> {
+    let client = connect(common).await?;
+    let format = common.output.unwrap_or(Format::Table);
+    match command {
+        Topic::Create { name } => create(&client, common.output, &name).await,
+        Topic::List => {
+            let topics = client.list_topics("").await?;
+            let rows: Vec<Row> = topics.iter().map(summary).collect();
+            print_list(format, &rows, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
+            if topics.is_empty() && format == Format::Table {
+                eprintln!("no topics; create one with: logdrive topic create NAME");
+            }
+            Ok(Exit::Done)
+        }
+        Topic::Describe { name } => {
+            let described = describe(&client, &name).await?;
+            let row = description(&described);
+            print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
+            Ok(Exit::Done)
+        }
+        Topic::Delete { name, yes } => delete(&client, &name, yes).await,
+    }
+}
+
+async fn create(client: &Client, output: Option<Format>, name: &str) -> Result<Exit, Fault> {
+    let created = match client.create_topic(name, &[], false).await {
+        Ok(created) => created,
+        Err(error) => return Err(Fault::of_change(&error)),
+    };
+    match output {
+        None => eprintln!("created topic {name}"),
+        Some(format) => {
+            let row = Row::new().text("name", name).count("id", created.topic.0);
+            print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn describe(client: &Client, name: &str) -> Result<TopicDescribed, Fault> {
+    match client.describe_topic(name).await {
+        Ok(described) => Ok(described),
+        Err(error) => Err(suggest::explain(client, error, name, None).await),
+    }
+}
+
+async fn delete(client: &Client, name: &str, yes: bool) -> Result<Exit, Fault> {
+    if !yes {
+        let topic = describe(client, name).await?;
+        return Err(Fault::new(Exit::Usage, would_go(&topic))
+            .hint(format_args!("do it with: logdrive topic delete {name} --yes")));
+    }
+    match client.delete_topic(name).await {
+        Ok(()) => {
+            eprintln!("deleted topic {name}");
+            Ok(Exit::Done)
+        }
+        Err(error) => Err(suggest::explain(client, error, name, None).await),
+    }
+}
+
+/// What a deletion would take away, in a sentence.
+fn would_go(topic: &TopicDescribed) -> String {
+    let names: Vec<&str> = topic.consumers.iter().map(|it| it.name.as_str()).collect();
+    let consumers = match names.len() {
+        0 => "no consumers".to_owned(),
+        count => format!("{count} consumers ({})", names.join(", ")),
+    };
+    format!(
+        "nothing was changed: this would delete topic {} with {} records ({} bytes), {consumers} \
+         and {} producers, for good",
+        topic.name, topic.records, topic.bytes, topic.producers
+    )
+}
+
+fn summary(topic: &TopicSummary) -> Row {
+    Row::new()
+        .text("name", &topic.name)
+        .count("id", topic.topic.0)
+        .count("records", topic.records)
+        .count("bytes", topic.bytes)
+        .count("start", topic.log_start)
+        .count("end", topic.high_watermark)
+}
+
+fn description(topic: &TopicDescribed) -> Row {
+    let settings = topic
+        .settings
+        .iter()
+        .map(|setting| Row::new().text("name", &setting.key).text("value", &setting.value))
+        .collect();
+    let consumers = topic
+        .consumers
+        .iter()
+        .map(|consumer| {
+            Row::new()
+                .text("name", &consumer.name)
+                .count("id", consumer.consumer.0)
+                .count("cursor", consumer.cursor)
+                .count("records", consumer.records)
+                .count("bytes", consumer.bytes)
+                .count("workers", u64::from(consumer.workers))
+        })
+        .collect();
+    Row::new()
+        .text("name", &topic.name)
+        .count("id", topic.topic.0)
+        .time("created", topic.created_at)
+        .count("records", topic.records)
+        .count("bytes", topic.bytes)
+        .count("start", topic.log_start)
+        .count("end", topic.high_watermark)
+        .time("last_append", topic.last_append_time)
+        .count("producers", u64::from(topic.producers))
+        .rows("settings", settings)
+        .rows("consumers", consumers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logdrive_client::ConsumerSummary;
+
+    #[test]
+    fn a_refused_deletion_says_what_would_go() {
+        let consumer = |name: &str| ConsumerSummary {
+            name: name.to_owned(),
+            ..ConsumerSummary::default()
+        };
+        let topic = TopicDescribed {
+            name: "app".to_owned(),
+            records: 12,
+            bytes: 340,
+            producers: 1,
+            consumers: vec![consumer("c1"), consumer("c2")],
+            ..TopicDescribed::default()
+        };
+        assert_eq!(
+            would_go(&topic),
+            "nothing was changed: this would delete topic app with 12 records (340 bytes), \
+             2 consumers (c1, c2) and 1 producers, for good"
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! Text mode: one command per line, for a person at a telnet prompt and for scripts.
+//!
+//! Owns lines and the session; it has no semantics of its own. A [`Command`] becomes the same
+//! request that a program would send, passes the same dispatcher, and its answer is printed. One
+//! command at a time, in order; the broker never speaks first.
+
+mod command;
+mod lines;
+mod print;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use actix::Addr;
+use bytes::Bytes;
+use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+use logdrive_protocol::operations::{
+    Answer, DescribeTopic, ListTopics, Metadata, Payload, Produce, RegisterConsumer, Request,
+    TopicSummary, UnregisterProducer,
+};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use self::command::{Command, Rest};
+pub(super) use self::lines::Lines;
+use super::{Connection, Typed};
+use crate::clock::wall;
+use crate::counters::Counters;
+use crate::limits::WRITE_STALL;
+use crate::net::OwnedWriteHalf;
+use crate::window::Window;
+
+/// How the session asks: through the connection's dispatcher.
+pub(super) struct Typing {
+    connection: Addr<Connection>,
+    window: Window,
+    /// Producers that this session registered, by topic.
+    producers: HashMap<String, (TopicId, Origin)>,
+    /// Whether each request is shown as the frame that it would be.
+    frames: bool,
+    shown: String,
+}
+
+/// The correlation id of frames that are shown.
+const SHOWN_CORRELATION: u32 = 1;
+
+/// Reads commands and writes answers until the peer leaves or says QUIT.
+pub(super) async fn converse(
+    mut lines: Lines,
+    mut write: OwnedWriteHalf,
+    mut typing: Typing,
+    counters: Arc<Counters>,
+) -> anyhow::Result<()> {
+    loop {
+        let (mut out, go_on) = match lines.next().await {
+            Ok(Some(line)) => {
+                Counters::add(&counters.received_bytes, line.len());
+                if command::is_http(&line) {
+                    (print::misdirected(), false)
+                } else {
+                    typing.execute(&line).await
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(failure) => (print::failure(&failure), false),
+        };
+        out.insert_str(0, &std::mem::take(&mut typing.shown));
+        Counters::add(&counters.sent_bytes, out.len());
+        timeout(WRITE_STALL, write.write_all(out.as_bytes())).await??;
+        if !go_on {
+            let _ = timeout(WRITE_STALL, write.shutdown()).await;
+            return Ok(());
+        }
+    }
+}
+
+impl Typing {
+    pub(super) fn new(connection: Addr<Connection>, window: Window) -> Self {
+        Self {
+            connection,
+            window,
+            producers: HashMap::new(),
+            frames: false,
+            shown: String::new(),
+        }
+    }
+
+    /// Carries out one line; the text to answer, and whether the session goes on.
+    async fn execute(&mut self, line: &[u8]) -> (String, bool) {
+        let command = match Command::parse(line) {
+            Ok(Command::Quit) => return ("+ bye\n".to_owned(), false),
+            Ok(command) => command,
+            Err(failure) => return (print::failure(&failure), true),
+        };
+        let printed = match self.carry_out(command).await {
+            Ok(printed) => printed,
+            Err(failure) => print::failure(&failure),
+        };
+        (printed, true)
+    }
+
+    async fn carry_out(&mut self, command: Command<'_>) -> Result<String, Failure> {
+        match command {
+            Command::Nothing => {
+                Ok(format!("+ logdrive {}; type HELP\n", env!("CARGO_PKG_VERSION")))
+            }
+            Command::Help(verb) => command::help(verb),
+            Command::Quit => Ok("+ bye\n".to_owned()),
+            Command::Frames(on) => {
+                self.frames = on;
+                Ok(format!("+ frames {}\n", if on { "on" } else { "off" }))
+            }
+            Command::Plain(request) => self.show(request).await.map(|it| print::answer(&it, "")),
+            Command::List(list) => self.list(list).await,
+            Command::Metadata(topics) => {
+                let answer = self.show(Request::Metadata(Metadata { topics })).await?;
+                Ok(print::answer(&answer, ""))
+            }
+            Command::OnTopic(topic, rest) => self.on_topic(topic, rest).await,
+            Command::OnConsumer(topic, consumer, rest) => {
+                let (topic_id, consumer_id) = self.consumer(topic, consumer).await?;
+                let request = rest.request(topic_id, consumer_id);
+                self.show(request).await.map(|it| print::answer(&it, topic))
+            }
+            Command::Produce(topic, value) => self.produce(topic, value).await,
+        }
+    }
+
+    async fn on_topic(&mut self, topic: &str, rest: Rest) -> Result<String, Failure> {
+        if let Rest::UnregisterProducer = rest {
+            let Some((topic_id, origin)) = self.producers.remove(topic) else {
+                let message = format!("this session registered no producer for \"{topic}\"");
+                return Err(Failure::new(ErrorCode::ProducerNotFound, message)
+                    .hint(format!("REGISTER PRODUCER {topic}")));
+            };
+            let request = UnregisterProducer {
+                topic: topic_id,
+                producer: origin.producer,
+                epoch: origin.epoch,
+            };
+            let answer = self.show(Request::UnregisterProducer(request)).await?;
+            return Ok(print::answer(&answer, topic));
+        }
+        let topic_id = self.topic(topic).await?;
+        let answer = self.show(rest.request(topic_id, ConsumerId::NONE)).await?;
+        Ok(print::answer(&answer, topic))
+    }
+
+    /// Asks without showing: the look-ups that a program would have done before.
+    async fn ask(&self, request: Request) -> Result<Answer, Failure> {
+        let gone = || Failure::new(ErrorCode::Unavailable, "the broker stops");
+        let permit = self.window.admit(0).await.ok_or_else(gone)?;
+        let (answer, answered) = oneshot::channel();
+        self.connection.do_send(Typed { request, permit, answer });
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Asks, and shows the frame if that is wanted; remembers a producer that was registered.
+    async fn show(&mut self, request: Request) -> Result<Answer, Failure> {
+        if self.frames {
+            self.shown.push_str("# ");
+            for byte in request.encode(SHOWN_CORRELATION).concat() {
+                let _ = write!(self.shown, "{byte:02x}");
+            }
+            self.shown.push('\n');
+        }
+        let topic = match &request {
+            Request::RegisterProducer(request) => Some(request.topic.clone()),
+            _ => None,
+        };
+        let answer = self.ask(request).await?;
+        if let (Some(topic), Answer::RegisterProducer(registered)) = (topic, &answer) {
+            let origin = Origin {
+                producer: registered.producer,
+                epoch: registered.epoch,
+                sequence: registered.next_sequence,
+            };
+            self.producers.insert(topic, (registered.topic, origin));
+        }
+        Ok(answer)
+    }
+
+    async fn topic(&self, name: &str) -> Result<TopicId, Failure> {
+        let metadata = Request::Metadata(Metadata { topics: vec![name.to_owned()] });
+        if let Answer::Metadata(located) = self.ask(metadata).await?
+            && let Some(place) = located.topics.first().filter(|place| !place.id.is_none())
+        {
+            return Ok(place.id);
+        }
+        // Asking for a description gives the error that names the fix.
+        let describe = DescribeTopic { name: name.to_owned(), ..DescribeTopic::default() };
+        match self.ask(Request::DescribeTopic(describe)).await? {
+            Answer::DescribeTopic(described) => Ok(described.topic),
+            _ => Err(Failure::new(ErrorCode::Unavailable, "the topic is being created")),
+        }
+    }
+
+    async fn consumer(&self, topic: &str, name: &str) -> Result<(TopicId, ConsumerId), Failure> {
+        let look_up = RegisterConsumer {
+            topic: topic.to_owned(),
+            name: name.to_owned(),
+            from: Position::Earliest,
+            settings: Vec::new(),
+            create: false,
+        };
+        match self.ask(Request::RegisterConsumer(look_up)).await? {
+            Answer::RegisterConsumer(found) => Ok((found.topic, found.consumer)),
+            _ => Err(Failure::new(ErrorCode::Unavailable, "the consumer cannot be looked up")),
+        }
+    }
+
+    async fn produce(&mut self, topic: &str, value: &[u8]) -> Result<String, Failure> {
+        let registered = self.producers.get(topic).copied();
+        let (topic_id, origin) = match registered {
+            Some(registered) => registered,
+            None => (self.topic(topic).await?, Origin::default()),
+        };
+        let mut builder = BatchBuilder::default();
+        builder.push(&NewRecord { timestamp: wall(), value, ..NewRecord::default() });
+        let batch = Payload::Shared(Bytes::from(builder.finish(origin)));
+        let request = Produce { topic: topic_id, batch, ..Produce::default() };
+        let produced = self.show(Request::Produce(request)).await;
+        match &produced {
+            Ok(_) => {
+                if let Some((_, origin)) = self.producers.get_mut(topic) {
+                    origin.sequence += 1;
+                }
+            }
+            // The person retypes the line, so the session cannot know a retry from a new record.
+            Err(failure) if failure.code.outcome() == Outcome::Unknown => {
+                self.producers.remove(topic);
+            }
+            Err(failure) if failure.code == ErrorCode::FencedEpoch => {
+                self.producers.remove(topic);
+            }
+            Err(_) => {}
+        }
+        Ok(print::answer(&produced?, topic))
+    }
+
+    /// All topics, page by page.
+    async fn list(&mut self, list: ListTopics) -> Result<String, Failure> {
+        let mut topics: Vec<TopicSummary> = Vec::new();
+        let mut answer = self.show(Request::ListTopics(list.clone())).await?;
+        while let Answer::ListTopics(page) = answer {
+            topics.extend(page.topics);
+            let after = topics.last().map(|topic| topic.name.clone()).unwrap_or_default();
+            if !page.more {
+                break;
+            }
+            answer = self.ask(Request::ListTopics(ListTopics { after, ..list.clone() })).await?;
+        }
+        Ok(print::topics(&topics))
+    }
+}

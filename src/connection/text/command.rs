@@ -1,0 +1,431 @@
+//! Parsing: a line becomes a command, or an error that names the fix.
+
+use logdrive_protocol::limits::MAX_LIST;
+use logdrive_protocol::operations::{
+    Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
+    RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats, UnregisterConsumer,
+};
+use logdrive_protocol::position::parse_duration;
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId};
+
+use crate::limits::MAX_TEXT_RECORDS;
+use crate::suggest;
+
+/// Each verb with its words and what it does.
+const VERBS: &[(&str, &str, &str)] = &[
+    ("CONSUME", "topic consumer [n=1] [wait=5s]", "take the next records (also DEQUEUE)"),
+    ("CREATE", "topic [key=value]...", "create a topic"),
+    ("DELETE", "topic CONFIRM topic", "delete a topic and all its records"),
+    ("DEQUEUE", "topic consumer [n=1] [wait=5s]", "take the next records (also CONSUME)"),
+    ("DESCRIBE", "topic", "describe a topic and its consumers"),
+    ("ENQUEUE", "topic rest-of-the-line-is-the-value", "append a record (also PRODUCE)"),
+    ("FETCH", "topic W [n=10] [wait=5s]", "read from W on; changes nothing"),
+    ("FRAMES", "ON|OFF", "show each command as the frame that it would be"),
+    ("HELP", "[verb]", "list the commands, or explain one"),
+    ("INFO", "", "say who the broker is"),
+    ("LIST", "[glob]", "list topics"),
+    ("METADATA", "topic...", "say where topics are served"),
+    ("PING", "", "say whether all is well"),
+    ("PRODUCE", "topic rest-of-the-line-is-the-value", "append a record (also ENQUEUE)"),
+    ("QUIT", "", "end the session"),
+    ("REGISTER", "PRODUCER topic | CONSUMER topic name [from=W]", "register"),
+    ("SEEK", "topic consumer W", "move a consumer's cursor"),
+    ("SIZE", "topic consumer", "say what is left for a consumer"),
+    ("STATS", "[topic]", "show counters"),
+    ("UNREGISTER", "PRODUCER topic | CONSUMER topic name", "end a registration"),
+];
+
+/// One line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command<'a> {
+    /// An empty line.
+    Nothing,
+    Help(Option<&'a str>),
+    Quit,
+    Frames(bool),
+    /// A request that needs nothing looked up.
+    Plain(Request),
+    List(ListTopics),
+    Metadata(Vec<String>),
+    /// A request that needs the topic's id.
+    OnTopic(&'a str, Rest),
+    /// A request that needs the ids of a topic and a consumer.
+    OnConsumer(&'a str, &'a str, Rest),
+    /// A record: the topic and the rest of the line.
+    Produce(&'a str, &'a [u8]),
+}
+
+/// What is to be done once ids are known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Delete,
+    Fetch(Position, Limits),
+    Consume(Limits),
+    Seek(Position),
+    Size,
+    UnregisterConsumer,
+    UnregisterProducer,
+}
+
+/// `n=` and `wait=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    records: u32,
+    wait_ms: u32,
+}
+
+impl Rest {
+    /// The request, with the ids that were looked up.
+    pub(super) fn request(self, topic: TopicId, consumer: ConsumerId) -> Request {
+        match self {
+            Self::Delete => DeleteTopic { topic }.into(),
+            Self::Fetch(from, Limits { records, wait_ms }) => Fetch {
+                topic,
+                from,
+                max_records: records,
+                max_wait_ms: wait_ms,
+                ..Fetch::default()
+            }
+            .into(),
+            Self::Consume(Limits { records, wait_ms }) => Consume {
+                topic,
+                consumer,
+                max_records: records,
+                max_wait_ms: wait_ms,
+                ..Consume::default()
+            }
+            .into(),
+            Self::Seek(to) => Seek { topic, consumer, to }.into(),
+            Self::Size => Size { topic, consumer }.into(),
+            Self::UnregisterConsumer => UnregisterConsumer { topic, consumer }.into(),
+            // Answered by the session, which alone knows the producer.
+            Self::UnregisterProducer => Ping {}.into(),
+        }
+    }
+}
+
+/// The words of a line; the verb is known.
+struct Words<'a> {
+    verb: &'static str,
+    words: std::str::SplitAsciiWhitespace<'a>,
+}
+
+impl<'a> Words<'a> {
+    fn usage(&self) -> String {
+        let words = VERBS.iter().find(|(verb, ..)| *verb == self.verb).map_or("", |it| it.1);
+        format!("{} {words}", self.verb).trim_end().to_owned()
+    }
+
+    fn wrong(&self, what: impl Into<String>) -> Failure {
+        Failure::new(ErrorCode::Syntax, what).hint(self.usage())
+    }
+
+    fn word(&mut self, what: &str) -> Result<&'a str, Failure> {
+        self.words.next().ok_or_else(|| self.wrong(format!("{} needs a {what}", self.verb)))
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        match self.words.next() {
+            None => Ok(()),
+            Some(word) => Err(self.wrong(format!("\"{}\" is one word too many", shown(word)))),
+        }
+    }
+
+    fn position(&mut self) -> Result<Position, Failure> {
+        let word = self.word("position")?;
+        position(word)
+    }
+
+    fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
+        let mut limits = Limits { records, wait_ms: 0 };
+        while let Some(word) = self.words.next() {
+            let value = |name: &str| word.strip_prefix(name).and_then(|it| it.strip_prefix('='));
+            if let Some(count) = value("n") {
+                let fits = |count: &u32| (1..=MAX_TEXT_RECORDS).contains(count);
+                limits.records = count
+                    .parse()
+                    .ok()
+                    .filter(fits)
+                    .ok_or_else(|| self.wrong(format!("n is 1 to {MAX_TEXT_RECORDS}")))?;
+            } else if let Some(wait) = value("wait") {
+                limits.wait_ms = parse_duration(wait)
+                    .and_then(|micros| u32::try_from(micros / 1000).ok())
+                    .ok_or_else(|| self.wrong("wait is a duration like 5s or 1m30s"))?;
+            } else {
+                return Err(self.wrong(format!("\"{}\" is no option", shown(word))));
+            }
+        }
+        Ok(limits)
+    }
+}
+
+fn shown(word: &str) -> String {
+    word.chars().take(40).flat_map(char::escape_default).collect()
+}
+
+fn position(word: &str) -> Result<Position, Failure> {
+    word.parse().map_err(|error| Failure::new(ErrorCode::InvalidPosition, format!("{error}")))
+}
+
+/// The first word and what follows it, without the spaces between.
+fn split(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    line.split_at(end)
+}
+
+/// Whether the line is the first of an HTTP request, which must not be taken for a command.
+pub(super) fn is_http(line: &[u8]) -> bool {
+    let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let target = split(split(line).1).0;
+    let method = split(line).0;
+    version.starts_with(b"HTTP/")
+        && method.iter().all(u8::is_ascii_uppercase)
+        && (target.starts_with(b"/") || target.starts_with(b"*") || target.contains(&b':'))
+        && !matches!(method, b"PRODUCE" | b"ENQUEUE")
+}
+
+impl<'a> Command<'a> {
+    /// Understands a line without its end.
+    ///
+    /// # Errors
+    /// `UNKNOWN_COMMAND` and `SYNTAX`, with what to type instead; `INVALID_POSITION`.
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, Failure> {
+        let (first, rest) = split(line);
+        if first.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        let typed = String::from_utf8_lossy(first).to_ascii_uppercase();
+        let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
+            let failure = Failure::new(
+                ErrorCode::UnknownCommand,
+                format!("there is no command \"{}\"", shown(&typed)),
+            );
+            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
+            return Err(failure.hint(close.unwrap_or("HELP")));
+        };
+        if matches!(*verb, "PRODUCE" | "ENQUEUE") {
+            return Self::parse_produce(verb, rest);
+        }
+        let Ok(rest) = std::str::from_utf8(rest) else {
+            return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
+        };
+        let mut words = Words { verb, words: rest.split_ascii_whitespace() };
+        let command = Self::parse_words(&mut words)?;
+        words.end()?;
+        Ok(command)
+    }
+
+    fn parse_produce(verb: &'static str, rest: &'a [u8]) -> Result<Self, Failure> {
+        let (topic, value) = split(rest);
+        let words = Words { verb, words: "".split_ascii_whitespace() };
+        let Ok(topic) = std::str::from_utf8(topic) else {
+            return Err(words.wrong("the topic's name is not UTF-8"));
+        };
+        if topic.is_empty() {
+            return Err(words.wrong(format!("{verb} needs a topic")));
+        }
+        // One space separates; all others belong to the value.
+        Ok(Self::Produce(topic, value.get(1..).unwrap_or_default()))
+    }
+
+    fn parse_words(words: &mut Words<'a>) -> Result<Self, Failure> {
+        Ok(match words.verb {
+            "HELP" => Self::Help(words.words.next()),
+            "QUIT" => Self::Quit,
+            "PING" => Self::Plain(Ping {}.into()),
+            "INFO" => Self::Plain(Hello { client: "text".into(), ..Hello::default() }.into()),
+            "STATS" => {
+                let topic = words.words.next().unwrap_or_default().to_owned();
+                Self::Plain(Stats { topic }.into())
+            }
+            "FRAMES" => match words.word("ON or OFF")? {
+                word if word.eq_ignore_ascii_case("on") => Self::Frames(true),
+                word if word.eq_ignore_ascii_case("off") => Self::Frames(false),
+                word => return Err(words.wrong(format!("\"{}\" is not ON or OFF", shown(word)))),
+            },
+            "LIST" => {
+                let glob = words.words.next().unwrap_or_default().to_owned();
+                Self::List(ListTopics { glob, limit: MAX_LIST, ..ListTopics::default() })
+            }
+            "METADATA" => {
+                let first = words.word("topic")?;
+                let names = [first].into_iter().chain(words.words.by_ref());
+                Self::Metadata(names.map(str::to_owned).collect())
+            }
+            "CREATE" => {
+                let name = words.word("topic")?.to_owned();
+                let settings = settings(words)?;
+                Self::Plain(CreateTopic { name, settings, if_not_exists: false }.into())
+            }
+            "DESCRIBE" => {
+                let name = words.word("topic")?.to_owned();
+                Self::Plain(DescribeTopic { name, limit: MAX_LIST, ..Default::default() }.into())
+            }
+            "DELETE" => {
+                let topic = words.word("topic")?;
+                let confirm = (words.words.next().unwrap_or_default(), words.words.next());
+                if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
+                    let what = "deleting takes all records: say it twice";
+                    return Err(Failure::new(ErrorCode::Syntax, what)
+                        .hint(format!("DELETE {} CONFIRM {0}", shown(topic))));
+                }
+                Self::OnTopic(topic, Rest::Delete)
+            }
+            "FETCH" => {
+                let topic = words.word("topic")?;
+                let from = words.position()?;
+                Self::OnTopic(topic, Rest::Fetch(from, words.limits(10)?))
+            }
+            "REGISTER" => Self::parse_register(words)?,
+            "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
+                word if word.eq_ignore_ascii_case("producer") => {
+                    Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
+                }
+                word if word.eq_ignore_ascii_case("consumer") => {
+                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                    Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
+                }
+                _ => return Err(words.wrong("what is not registered cannot be unregistered")),
+            },
+            _ => {
+                let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                let rest = match words.verb {
+                    "SIZE" => Rest::Size,
+                    "SEEK" => Rest::Seek(words.position()?),
+                    _ => Rest::Consume(words.limits(1)?),
+                };
+                Self::OnConsumer(topic, name, rest)
+            }
+        })
+    }
+
+    fn parse_register(words: &mut Words<'a>) -> Result<Self, Failure> {
+        let kind = words.word("PRODUCER or CONSUMER")?;
+        if kind.eq_ignore_ascii_case("producer") {
+            let topic = words.word("topic")?.to_owned();
+            let create_topic = true;
+            let request = RegisterProducer {
+                topic,
+                instance: fastrand::u64(1..),
+                create_topic,
+                ..RegisterProducer::default()
+            };
+            return Ok(Self::Plain(request.into()));
+        }
+        if !kind.eq_ignore_ascii_case("consumer") {
+            return Err(words.wrong(format!("\"{}\" cannot be registered", shown(kind))));
+        }
+        let (topic, name) = (words.word("topic")?.to_owned(), words.word("name")?.to_owned());
+        let mut from = Position::Earliest;
+        if let Some(word) = words.words.next() {
+            let value = word.strip_prefix("from=");
+            from = position(value.ok_or_else(|| {
+                words.wrong(format!("\"{}\" is no option", shown(word)))
+            })?)?;
+        }
+        let create = true;
+        Ok(Self::Plain(RegisterConsumer { topic, name, from, create, ..Default::default() }.into()))
+    }
+}
+
+fn settings(words: &mut Words<'_>) -> Result<Vec<Setting>, Failure> {
+    let mut settings = Vec::new();
+    while let Some(word) = words.words.next() {
+        let Some((key, value)) = word.split_once('=') else {
+            return Err(words.wrong(format!("\"{}\" is not key=value", shown(word))));
+        };
+        settings.push(Setting { key: key.to_owned(), value: value.to_owned() });
+    }
+    Ok(settings)
+}
+
+/// The commands, or one of them.
+///
+/// # Errors
+/// `UNKNOWN_COMMAND` with the verb that was probably meant.
+pub(super) fn help(verb: Option<&str>) -> Result<String, Failure> {
+    let line = |(verb, words, does): &(&str, &str, &str)| {
+        format!("{} -- {does}\n", format!("{verb} {words}").trim_end())
+    };
+    let Some(verb) = verb else {
+        let lines: String = VERBS.iter().map(line).collect();
+        return Ok(format!("= {}\n{lines}", VERBS.len()));
+    };
+    let typed = verb.to_ascii_uppercase();
+    match VERBS.iter().find(|(verb, ..)| *verb == typed) {
+        Some(found) => Ok(format!("= 1\n{}", line(found))),
+        None => {
+            let message = format!("there is no command \"{}\"", shown(&typed));
+            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
+            Err(Failure::new(ErrorCode::UnknownCommand, message).hint(close.unwrap_or("HELP")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: &str) {
+        let got = match Command::parse(line.as_bytes()) {
+            Ok(command) => format!("{command:?}"),
+            Err(failure) => format!("{failure}; try: {}", failure.hint),
+        };
+        assert_eq!(got, expected, "{line}");
+    }
+
+    #[test]
+    fn verbs_in_any_case_and_words_between_any_spaces() {
+        check("", "Nothing");
+        check("  ping ", "Plain(Ping(Ping))");
+        check("size  t   c", "OnConsumer(\"t\", \"c\", Size)");
+        check("SEEK t c -5", "OnConsumer(\"t\", \"c\", Seek(Last(5)))");
+        check("dequeue t c", "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }))");
+        check(
+            "FETCH t 1h n=3 wait=2s",
+            "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }))",
+        );
+        check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
+    }
+
+    #[test]
+    fn the_rest_of_the_line_is_the_value_with_all_its_spaces() {
+        for (line, value) in [
+            ("PRODUCE t first line", &b"first line"[..]),
+            ("enqueue t  two spaces ", b" two spaces "),
+            ("PRODUCE t", b""),
+            ("PRODUCE t \t", b"\t"),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Produce("t", value)), "{line}");
+        }
+        assert_eq!(Command::parse(b"PRODUCE t \xff\x00"), Ok(Command::Produce("t", b"\xff\x00")));
+    }
+
+    #[test]
+    fn an_error_names_what_to_type() {
+        check("PRODUSE t x", "UNKNOWN_COMMAND there is no command \"PRODUSE\"; try: PRODUCE");
+        check("xyzzy", "UNKNOWN_COMMAND there is no command \"XYZZY\"; try: HELP");
+        check("SIZE t", "SYNTAX SIZE needs a consumer; try: SIZE topic consumer");
+        check("PING x", "SYNTAX \"x\" is one word too many; try: PING");
+        check(
+            "DELETE t",
+            "SYNTAX deleting takes all records: say it twice; try: DELETE t CONFIRM t",
+        );
+        check(
+            "FETCH t 5 n=0",
+            "SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
+        );
+        check("FRAMES maybe", "SYNTAX \"maybe\" is not ON or OFF; try: FRAMES ON|OFF");
+    }
+
+    #[test]
+    fn an_http_request_is_no_command() {
+        for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0\r", "OPTIONS * HTTP/1.1"] {
+            assert!(is_http(line.as_bytes()), "{line}");
+        }
+        for line in ["PRODUCE t GET / HTTP/1.1", "FETCH t 5", "get"] {
+            assert!(!is_http(line.as_bytes()), "{line}");
+        }
+    }
+}

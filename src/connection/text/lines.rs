@@ -1,0 +1,130 @@
+//! Lines off a socket: LF or CRLF, bounded, with telnet's negotiation swallowed.
+
+use bytes::{Buf, BytesMut};
+use logdrive_protocol::{ErrorCode, Failure};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use super::super::handshake::IAC;
+use crate::limits::{MAX_LINE_BYTES, TEXT_IDLE};
+use crate::net::OwnedReadHalf;
+
+/// Telnet: a subnegotiation begins; IAC SE ends it.
+const SB: u8 = 250;
+/// Telnet: a subnegotiation ends.
+const SE: u8 = 240;
+/// Telnet: WILL, WONT, DO and DONT take one more byte.
+const OPTIONS: std::ops::RangeInclusive<u8> = 251..=254;
+
+/// The lines that a peer sends.
+pub(in super::super) struct Lines {
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+    /// Bytes of the buffer that hold no line end.
+    searched: usize,
+    telnet: bool,
+}
+
+impl Lines {
+    pub(in super::super) fn new(read: OwnedReadHalf, buffer: BytesMut, telnet: bool) -> Self {
+        Self { read, buffer, searched: 0, telnet }
+    }
+
+    /// The next line without its end; `None` when the peer has left. A last line without an end
+    /// counts.
+    ///
+    /// # Errors
+    /// `LINE_TOO_LONG`, and `UNAVAILABLE` after a long silence: the session ends.
+    pub(super) async fn next(&mut self) -> Result<Option<BytesMut>, Failure> {
+        loop {
+            if let Some(line) = self.take() {
+                return Ok(Some(line));
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                let message = format!("a command has at most {MAX_LINE_BYTES} bytes");
+                return Err(Failure::new(ErrorCode::LineTooLong, message)
+                    .hint("send large records with a client, or with: logdrive produce"));
+            }
+            let read = timeout(TEXT_IDLE, self.read.read_buf(&mut self.buffer)).await;
+            match read {
+                Ok(Ok(0)) => {
+                    let rest = self.cleaned(self.buffer.clone());
+                    self.buffer.clear();
+                    return Ok((!rest.is_empty()).then_some(rest));
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Ok(None),
+                Err(_) => {
+                    let message = format!("nothing was typed for {TEXT_IDLE:?}");
+                    return Err(Failure::new(ErrorCode::Unavailable, message));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<BytesMut> {
+        let unseen = self.buffer.get(self.searched..)?;
+        let Some(at) = unseen.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let mut line = self.buffer.split_to(self.searched + at);
+        self.buffer.advance(1);
+        self.searched = 0;
+        if line.last() == Some(&b'\r') {
+            line.truncate(line.len() - 1);
+        }
+        Some(self.cleaned(line))
+    }
+
+    /// The line without telnet's negotiation. Only a peer that began with it is believed to be
+    /// telnet: elsewhere the byte is part of a value.
+    fn cleaned(&self, line: BytesMut) -> BytesMut {
+        if self.telnet { without_negotiation(&line) } else { line }
+    }
+}
+
+fn without_negotiation(line: &[u8]) -> BytesMut {
+    let mut clean = BytesMut::with_capacity(line.len());
+    let mut rest = line.iter().copied();
+    while let Some(byte) = rest.next() {
+        if byte != IAC {
+            clean.extend([byte]);
+            continue;
+        }
+        match rest.next() {
+            Some(IAC) => clean.extend([IAC]),
+            Some(SB) => {
+                let mut last = 0;
+                for byte in rest.by_ref() {
+                    if last == IAC && byte == SE {
+                        break;
+                    }
+                    last = byte;
+                }
+            }
+            Some(option) if OPTIONS.contains(&option) => {
+                rest.next();
+            }
+            _ => {}
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negotiation_is_swallowed_and_the_command_stays() {
+        for (line, expected) in [
+            (&[0xff, 0xfd, 0x03, b'P', b'I'][..], &b"PI"[..]),
+            (&[b'a', 0xff, 0xff, b'b'], &[b'a', 0xff, b'b']),
+            (&[0xff, 0xfa, 1, 2, 0xff, 0xf0, b'x'], b"x"),
+            (&[0xff, 0xf1, b'y', 0xff], b"y"),
+        ] {
+            assert_eq!(&without_negotiation(line)[..], expected, "{line:02x?}");
+        }
+    }
+}

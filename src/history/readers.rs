@@ -1,0 +1,126 @@
+//! The rules for what consumers and fetchers of one topic were given.
+//!
+//! Decides Skipped, Repeated, `SizeWrong` and the order of deliveries, from offsets alone: what an
+//! offset holds is judged by [`topic`](super::topic). Never does I/O.
+
+use super::recorder::Deliveries;
+use super::report::{Fault, Report};
+use super::table::Table;
+
+/// A consumer: each offset exactly once over all its workers, upwards for each worker, and a size
+/// that counts what is left.
+pub(super) fn check_consumer(
+    topic: &str,
+    table: &Table,
+    consumer: &str,
+    deliveries: &Deliveries,
+    report: &mut Report,
+) {
+    let mut given = vec![0_u8; table.rows.len()];
+    let mut finder = table.finder();
+    for read in deliveries.reads() {
+        report.consumed += 1;
+        let Some(row) = finder.find(read.offset) else {
+            continue;
+        };
+        given[row] = given[row].saturating_add(1);
+        if given[row] > 1 {
+            report.add(Fault::Repeated, topic, || {
+                format!("offset {}: given to {consumer} again", read.offset)
+            });
+        }
+    }
+
+    // Everything before `end` was passed; what the final read does not hold is lost, not skipped.
+    let end = given
+        .iter()
+        .rposition(|&times| times > 0)
+        .map_or(0, |last| last + 1);
+    for (row, times) in table.rows.iter().zip(&given).take(end) {
+        if *times == 0 && row.kept {
+            report.add(Fault::Skipped, topic, || {
+                format!("offset {}: never given to {consumer}", row.offset)
+            });
+        }
+    }
+
+    check_order(topic, table, consumer, deliveries, &given, report);
+
+    let left = table.rows[end..].iter().filter(|row| row.kept).count() as u64;
+    for &size in &deliveries.sizes {
+        report.sizes += 1;
+        report.sizes_not_zero += u64::from(size != 0);
+        if size != left {
+            report.add(Fault::SizeWrong, topic, || {
+                format!("size of {consumer}: {size}, with {left} records left")
+            });
+        }
+    }
+}
+
+/// The cursor only moves ahead, so a worker's offsets increase within and across its answers.
+/// Offsets given more than once are left out: they are reported as such.
+fn check_order(
+    topic: &str,
+    table: &Table,
+    consumer: &str,
+    deliveries: &Deliveries,
+    given: &[u8],
+    report: &mut Report,
+) {
+    let mut finder = table.finder();
+    let mut before = None;
+    for (worker, reads) in deliveries.answers() {
+        for read in reads {
+            if finder.find(read.offset).is_none_or(|row| given[row] > 1) {
+                continue;
+            }
+            if let Some((same, offset)) = before.replace((worker, read.offset))
+                && same == worker
+                && offset > read.offset
+            {
+                report.add(Fault::OutOfOrder, topic, || {
+                    format!("offset {}: given to {consumer} after {offset}", read.offset)
+                });
+            }
+        }
+    }
+}
+
+/// Fetches may begin anywhere and overlap; an answer holds each offset from its lowest to its
+/// highest, once, upwards.
+pub(super) fn check_fetches(topic: &str, table: &Table, fetches: &Deliveries, report: &mut Report) {
+    let mut finder = table.finder();
+    let mut offsets = Vec::new();
+    for (_, reads) in fetches.answers() {
+        report.fetched += reads.len() as u64;
+        offsets.clear();
+        offsets.extend(reads.iter().map(|read| read.offset));
+        offsets.sort_unstable();
+        let mut repeated = false;
+        for pair in offsets.windows(2) {
+            if pair[0] == pair[1] {
+                repeated = true;
+                report.add(Fault::Repeated, topic, || {
+                    format!("offset {}: twice in the answer to a fetch", pair[0])
+                });
+            } else if let (Some(from), Some(to)) = (finder.find(pair[0]), finder.find(pair[1])) {
+                for row in table.rows[from + 1..to].iter().filter(|row| row.kept) {
+                    report.add(Fault::Skipped, topic, || {
+                        format!("offset {}: left out of the answer to a fetch", row.offset)
+                    });
+                }
+            }
+        }
+        // Where offsets repeat, steps back are that fault and not another.
+        for pair in reads
+            .windows(2)
+            .filter(|pair| !repeated && pair[1].offset < pair[0].offset)
+        {
+            report.add(Fault::OutOfOrder, topic, || {
+                let [after, offset] = [pair[0].offset, pair[1].offset];
+                format!("offset {offset}: in the answer to a fetch after {after}")
+            });
+        }
+    }
+}

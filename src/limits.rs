@@ -1,0 +1,77 @@
+//! Every bound of the broker that is not already told to clients in the preface.
+//!
+//! What both sides must keep stands in [`logdrive_protocol::limits`].
+
+use std::time::Duration;
+
+use logdrive_protocol::limits::{MAX_FRAME_BYTES, WINDOW_BYTES};
+
+/// Share of a connection's window that requests may hold; the other half is for answers, so that
+/// requests that wait can always be answered.
+pub const WINDOW_REQUEST_BYTES: u32 = WINDOW_BYTES / 2;
+/// Share of a connection's window that answers may hold.
+pub const WINDOW_ANSWER_BYTES: u32 = WINDOW_BYTES / 2;
+/// What a request costs of the window at least, in bytes: its place in queues and tables.
+pub const REQUEST_COST_BYTES: u32 = 512;
+
+/// Requests of all connections together, in bytes (192 MiB of the broker's 512).
+pub const BUDGET_REQUEST_BYTES: usize = 192 << 20;
+/// Answers of all connections together, in bytes (192 MiB of the broker's 512).
+pub const BUDGET_ANSWER_BYTES: usize = 192 << 20;
+/// Batches that topics keep in memory, all together, in bytes (64 MiB of the broker's 512; what is
+/// left of it is for the caches of segments).
+pub const BUDGET_TAIL_BYTES: usize = 64 << 20;
+/// Batches that one topic keeps in memory, in bytes.
+pub const TAIL_BYTES: usize = 8 << 20;
+/// A topic in which nothing is appended for so long gives its tail back.
+pub const TAIL_IDLE: Duration = Duration::from_secs(10);
+/// Batches shorter than this are copied out of the read buffer that they would pin.
+pub const COPY_BATCH_BYTES: usize = 4 << 10;
+
+/// Connections at once; one more is closed as soon as it is accepted.
+pub const MAX_CONNECTIONS: usize = 20_000;
+/// How long a connection may send nothing at all.
+pub const FIRST_BYTE_WAIT: Duration = Duration::from_mins(1);
+/// How long the preface may take once its first byte has arrived.
+pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
+/// How long a person may think between two text commands.
+pub const TEXT_IDLE: Duration = Duration::from_mins(30);
+/// How long a peer may read nothing while an answer waits for it.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Answers that one vectored write takes together.
+pub const WRITE_BATCH: usize = 64;
+/// Longest text command, in bytes.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// Records of one text answer.
+pub const MAX_TEXT_RECORDS: u32 = 10_000;
+/// Read buffer of a connection, in bytes; it grows only while a longer frame arrives.
+pub const READ_BUFFER_BYTES: usize = 8 << 10;
+/// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again.
+pub const MAX_CACHED_ROUTES: usize = 16_384;
+
+/// Topics of one broker.
+pub const MAX_TOPICS: usize = 100_000;
+/// Registered producers of one topic.
+pub const MAX_PRODUCERS: usize = 10_000;
+/// Registered consumers of one topic.
+pub const MAX_CONSUMERS: usize = 1_000;
+/// Workers that a consumer knows.
+pub const MAX_WORKERS: usize = 64;
+/// A worker idle for so long makes room for another.
+pub const WORKER_IDLE: Duration = Duration::from_hours(1);
+/// An unnamed producer idle for so long is forgotten.
+pub const UNNAMED_PRODUCER_IDLE: Duration = Duration::from_hours(24);
+/// A named producer idle for so long is forgotten.
+pub const NAMED_PRODUCER_IDLE: Duration = Duration::from_hours(7 * 24);
+/// Fetches and consumes that wait for records in one topic.
+pub const MAX_WAITING: usize = 100_000;
+/// Ids that the broker reserves durably at a time, before it hands them out.
+pub const RESERVED_IDS: u64 = 100;
+
+/// Threads that read cold records, and what else blocks, at once.
+pub const BLOCKING_THREADS: usize = 8;
+/// How long a stop waits for answers that are on their way.
+pub const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Longest frame, in bytes after its length field.
+pub const FRAME_BYTES: u32 = MAX_FRAME_BYTES;

@@ -1,0 +1,160 @@
+//! Starting, listening and stopping.
+//!
+//! Owns the listening socket and the order of things: the store first, then the broker, then the
+//! port; and back. Its neighbours: the command line calls it, connections are started by it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Arbiter, ArbiterHandle, System};
+use anyhow::Context;
+use logdrive_protocol::NodeId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::broker::{About, Broker, state_number};
+use crate::clock;
+use crate::connection::{self, News};
+use crate::counters::Counters;
+use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
+use crate::net::TcpListener;
+use crate::reply::ConnectionId;
+use crate::storage::disk::RealDisk;
+use crate::storage::{self, Disk, Health, Storage};
+use crate::window::Budget;
+
+/// How often the store's condition is looked at, to tell connections when it changes.
+const CONDITION_INTERVAL: Duration = Duration::from_millis(500);
+/// How long accepting pauses when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a broker is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where segments are kept.
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
+/// ready.
+///
+/// # Errors
+/// The directory is in use, unreadable or of a newer format; the port is taken.
+pub fn serve(options: Options) -> anyhow::Result<()> {
+    System::new().block_on(run(options))
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another broker running there?", options.listen)
+    })?;
+    let address = listener.local_addr().context("asking for the port")?;
+    let (opened, opening) = (disk.clone(), storage::Options::default());
+    let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
+        .await
+        .context("opening the store")??;
+    let about = About {
+        address: address.to_string(),
+        node: NodeId(recovered.node_id.max(1)),
+        cluster: recovered.cluster_id,
+        started_at: clock::wall(),
+    };
+    let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
+    let (tell, news) = watch::channel(News::default());
+    let broker = Broker::new(
+        about.clone(),
+        disk,
+        storage.handle(),
+        recovered,
+        budget.clone(),
+        counters.clone(),
+        arbiters(),
+    )
+    .start();
+    let around = connection::Surroundings { broker, budget, counters, news, about };
+    eprintln!("logdrive listening on {address}");
+    let watching = actix::spawn(watch_condition(storage.health(), tell.clone()));
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        () = accept(&listener, &around, &mut connections) => {}
+        signal = stop_signal() => signal?,
+    }
+    drop(listener);
+    watching.abort();
+    tracing::info!("stopping: what was begun is finished");
+    tell.send_modify(|news| news.going_away = true);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(STOP_WAIT, all_gone).await;
+    drop(around);
+    tokio::task::spawn_blocking(move || storage.close()).await.context("closing the store")
+}
+
+/// One for each core but one, at least one; the first is this thread's own.
+fn arbiters() -> Vec<ArbiterHandle> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let own = [Arbiter::current()];
+    own.into_iter().chain((2..cores).map(|_| Arbiter::new().handle())).collect()
+}
+
+async fn accept(
+    listener: &TcpListener,
+    around: &connection::Surroundings,
+    connections: &mut JoinSet<()>,
+) {
+    let mut last = 0;
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) if connections.len() < MAX_CONNECTIONS => {
+                last += 1;
+                let serving = connection::serve(socket, ConnectionId(last), around.clone());
+                connections.spawn_local(serving);
+            }
+            Ok((socket, peer)) => {
+                Counters::add(&around.counters.turned_away, 1);
+                tracing::warn!(%peer, "turned away: {MAX_CONNECTIONS} connections are open");
+                drop(socket);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn watch_condition(health: Health, tell: watch::Sender<News>) {
+    let mut interval = tokio::time::interval(CONDITION_INTERVAL);
+    loop {
+        interval.tick().await;
+        let state = state_number(health.condition());
+        tell.send_if_modified(|news| {
+            let changed = news.state != state;
+            news.state = state;
+            changed
+        });
+    }
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> anyhow::Result<()> {
+    Ok(tokio::signal::ctrl_c().await?)
+}

@@ -1,0 +1,92 @@
+//! An open file of the simulated disk.
+//!
+//! Owns a share in the file's being open, and the faults of single calls on it; the content is the
+//! disk's. Its neighbours: [`SimDisk`], and [`Content`](super::content::Content) for what the calls
+//! do.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::super::DiskFile;
+use super::names::FileId;
+use super::{Call, SimDisk};
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub(super) struct SimFile {
+    disk: SimDisk,
+    file: FileId,
+}
+
+impl SimFile {
+    /// A handle that the disk has counted already; it is uncounted on drop.
+    pub(super) fn new(disk: SimDisk, file: FileId) -> Self {
+        Self { disk, file }
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.begin_whole(Call::Len)?;
+        Ok(state.content(self.file)?.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.begin_whole(Call::ReadAt)?;
+        state.content(self.file)?.read(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fails = state.begin(Call::WriteAt)?;
+        let room = state.free();
+        let content = state.content(self.file)?;
+        if fails {
+            content.write(offset, &bytes[..bytes.len() / 2], room)?;
+            return Err(Errno::IO.into());
+        }
+        let written = content.write(offset, bytes, room)?;
+        if written < bytes.len() {
+            Err(Errno::NOSPC.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let (happens, answer) = state.begin_unsure(Call::SetLen)?;
+        if happens {
+            state.content(self.file)?.set_len(len)?;
+        }
+        answer
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fails = state.begin(Call::Sync)?;
+        let content = state.content(self.file)?;
+        if fails {
+            content.fail_sync();
+            return Err(Errno::IO.into());
+        }
+        content.sync();
+        Ok(())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if let Some(handles) = state.handles.get_mut(&self.file) {
+            *handles -= 1;
+            if *handles == 0 {
+                state.handles.remove(&self.file);
+            }
+        }
+        state.sweep();
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a data directory could not be opened, in words that name the fix.
+//!
+//! Owns the closed list of reasons. Its neighbours: [recovery](super::recovery) finds them, the
+//! command line prints them.
+
+use std::io;
+
+use super::layout;
+use super::segment::SegmentError;
+
+/// Why [`Storage::open`](super::Storage::open) refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or a file in it could not be listed, opened, written or synced.
+    #[error("the data directory failed while {doing}: {source}")]
+    Disk {
+        /// What was being done, in words.
+        doing: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// The newest segment cannot be read.
+    #[error(
+        "segment {file} cannot be read: {reason}. It holds the newest records and all state. \
+         Restore {file} from a copy; or move it out of the data directory to go on from the \
+         segment before it, which LOSES every record and every change that {file} holds"
+    )]
+    Unreadable {
+        /// The file's name in the data directory.
+        file: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The data directory was written by a newer version.
+    #[error(
+        "segment {file} has format {found}, and this version reads formats up to {supported}: \
+         start a logdrive version that reads format {found}"
+    )]
+    NewerFormat {
+        /// The file's name in the data directory.
+        file: String,
+        /// Its format.
+        found: u32,
+        /// The newest format that this version knows.
+        supported: u32,
+    },
+}
+
+/// Whether an error of reading is about what the file holds.
+fn is_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
+}
+
+impl OpenError {
+    pub(super) fn disk(doing: &str, source: io::Error) -> Self {
+        Self::Disk {
+            doing: doing.to_owned(),
+            source,
+        }
+    }
+
+    /// The newest segment `number` was found, and could not be used.
+    pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
+        let file = layout::segment_name(number);
+        match error {
+            SegmentError::Io(source) if !is_content(&source) => Self::Disk {
+                doing: format!("reading {file}"),
+                source,
+            },
+            SegmentError::NewerFormat { found } => Self::NewerFormat {
+                file,
+                found,
+                supported: layout::FORMAT,
+            },
+            other => Self::Unreadable {
+                file,
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    /// The new segment `number` could not be written.
+    pub(super) fn writing(number: u64, error: SegmentError) -> Self {
+        let source = match error {
+            SegmentError::Io(source) => source,
+            other => io::Error::other(other.to_string()),
+        };
+        Self::disk(&format!("writing {}", layout::unborn_name(number)), source)
+    }
+}

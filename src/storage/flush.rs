@@ -1,0 +1,307 @@
+//! One flush: what queued up, sorted by topic, and how it becomes rows of one transaction.
+//!
+//! Owns the order within a flush and the cutting of batches into chunks. It never commits and
+//! never announces. Its neighbour: the [writer](super::writer), which does both.
+
+use std::collections::{BTreeMap, HashSet};
+
+use logdrive_protocol::TopicId;
+use logdrive_protocol::batch::Head;
+use redb::{Table, WriteTransaction};
+
+use super::job::{Announce, Appended, Job, JobKind};
+use super::layout::{self, CHUNKS, Contents, Extent, FlushRow, ROW_HEAD_BYTES, RowHead, STATE};
+use super::segment::SegmentError;
+
+/// What one transaction will hold.
+#[derive(Debug, Default)]
+pub(super) struct Flush {
+    pub(super) topics: BTreeMap<TopicId, TopicFlush>,
+    /// The last word on each key; `None` deletes.
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Bytes of batches, and of rows as they were submitted.
+    pub(super) bytes: usize,
+}
+
+/// A topic's share of a flush.
+#[derive(Debug)]
+pub(super) struct TopicFlush {
+    /// The highest.
+    pub(super) ticket: u64,
+    pub(super) announce: Announce,
+    batches: Vec<Appended>,
+    pub(super) deleted: bool,
+}
+
+impl Flush {
+    pub(super) fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Bytes of batches alone.
+    pub(super) fn payload(&self) -> u64 {
+        let batches = self.topics.values().flat_map(|topic| &topic.batches);
+        batches.map(|batch| batch.bytes.len() as u64).sum()
+    }
+
+    pub(super) fn add(&mut self, job: Job) {
+        let Job {
+            topic,
+            ticket,
+            batches,
+            rows,
+            announce,
+            kind,
+            generation: _,
+        } = job;
+        let batch_bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let row_bytes =
+            |row: &super::job::Row| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
+        self.bytes += batch_bytes + rows.iter().map(row_bytes).sum::<usize>();
+        let entry = self.topics.entry(topic).or_insert_with(|| TopicFlush {
+            ticket,
+            announce: announce.clone(),
+            batches: Vec::new(),
+            deleted: false,
+        });
+        entry.ticket = ticket;
+        entry.announce = announce;
+        if kind == JobKind::Delete {
+            entry.deleted = true;
+            entry.batches.clear();
+            let range = layout::state_range(topic);
+            self.rows
+                .retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
+        }
+        entry.batches.extend(batches);
+        self.rows
+            .extend(rows.into_iter().map(|row| (row.key, row.value)));
+    }
+
+    /// Writes everything into `txn`, behind what the segment holds already.
+    pub(super) fn store(
+        &self,
+        txn: &WriteTransaction,
+        before: &Tally,
+        chunk_bytes: usize,
+    ) -> Result<Stored, SegmentError> {
+        let mut chunks = txn.open_table(CHUNKS)?;
+        let mut state = txn.open_table(STATE)?;
+        let mut stored = Stored {
+            row: FlushRow {
+                number: before.flushes + 1,
+                contents: before.contents,
+                appended: vec![],
+            },
+            arrived: vec![],
+        };
+        for (&topic, share) in &self.topics {
+            if share.deleted {
+                let range = layout::state_range(topic);
+                state.retain_in(&range.start[..]..&range.end[..], |_, _| false)?;
+            }
+            let mut first_of_topic = None;
+            for batches in cut(&share.batches, chunk_bytes) {
+                let chunk = Chunk::new(topic, batches)?;
+                chunk.store(&mut chunks, chunk_bytes)?;
+                stored
+                    .row
+                    .contents
+                    .add(chunk.payload, chunk.head.first_time, chunk.head.last_time);
+                first_of_topic.get_or_insert((chunk.first, chunk.head));
+            }
+            let Some((first, head)) = first_of_topic else {
+                continue;
+            };
+            stored.row.appended.push((topic, first));
+            if share.deleted || !before.present.contains(&topic) {
+                let extent = Extent {
+                    first,
+                    segment: before.segment,
+                    first_time: head.first_time,
+                    before: head.before,
+                };
+                put(&mut state, &Extent::key(topic, first), &extent.encode())?;
+                stored.arrived.push(topic);
+            }
+        }
+        for (key, value) in &self.rows {
+            match value {
+                Some(value) => put(&mut state, key, value)?,
+                None => drop(state.remove(&key[..])?),
+            }
+        }
+        put(&mut state, &FlushRow::key(), &stored.row.encode())?;
+        Ok(stored)
+    }
+}
+
+/// What the active segment holds, as far as writing needs to know.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) segment: u64,
+    /// Flushes of this data directory so far.
+    pub(super) flushes: u64,
+    pub(super) contents: Contents,
+    /// Topics with an extent in the segment.
+    pub(super) present: HashSet<TopicId>,
+}
+
+impl Tally {
+    /// Counts a flush in once it is committed.
+    pub(super) fn add(&mut self, flush: &Flush, stored: Stored) {
+        self.flushes = stored.row.number;
+        self.contents = stored.row.contents;
+        for (topic, _) in flush.topics.iter().filter(|(_, share)| share.deleted) {
+            self.present.remove(topic);
+        }
+        self.present.extend(stored.arrived);
+    }
+}
+
+/// What a transaction has come to hold.
+#[derive(Debug)]
+pub(super) struct Stored {
+    row: FlushRow,
+    /// Topics that got their extent in this segment.
+    arrived: Vec<TopicId>,
+}
+
+/// Writes a state row.
+pub(super) fn put(
+    state: &mut Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), SegmentError> {
+    let mut slot = state.insert_reserve(key, value.len() + layout::SEAL_BYTES)?;
+    layout::seal(key, value, slot.as_mut());
+    Ok(())
+}
+
+/// Cuts a topic's batches into runs of at most `chunk_bytes`; a batch larger than that stands
+/// alone.
+///
+/// redb gives a value a power of two of pages. So where the longest possible run would leave more
+/// than an eighth of its pages empty, and a shorter one fills half as many pages better, it is cut
+/// there.
+fn cut(batches: &[Appended], chunk_bytes: usize) -> impl Iterator<Item = &[Appended]> {
+    let mut rest = batches;
+    std::iter::from_fn(move || {
+        let (first, _) = rest.split_first()?;
+        let longest = run(rest, chunk_bytes).max(1);
+        let mut count = longest;
+        let bytes = |count: usize| rest[..count].iter().map(|b| b.bytes.len()).sum::<usize>();
+        let pages = (bytes(longest) + OVERHEAD).next_power_of_two();
+        if longest > 1 && pages > SMALLEST_CUT && bytes(longest) < pages / 8 * 7 {
+            let shorter = run(rest, pages / 2 - OVERHEAD);
+            if shorter > 0 && bytes(shorter) >= pages / 16 * 7 {
+                count = shorter;
+            }
+        }
+        debug_assert!(count == 1 || first.bytes.len() <= chunk_bytes);
+        let (cut, left) = rest.split_at(count);
+        rest = left;
+        Some(cut)
+    })
+}
+
+/// Below this, a second row costs as much as it saves.
+const SMALLEST_CUT: usize = 64 * 1024;
+
+/// Bytes of a full page that are not batches.
+const OVERHEAD: usize = (1 << 20) - layout::FULL_CHUNK_BYTES;
+
+/// How many batches from the first on fit into `bytes`.
+fn run(batches: &[Appended], bytes: usize) -> usize {
+    let mut sum = 0;
+    batches
+        .iter()
+        .take_while(|batch| {
+            sum += batch.bytes.len();
+            sum <= bytes
+        })
+        .count()
+}
+
+/// A run of batches as a row.
+struct Chunk<'a> {
+    topic: TopicId,
+    first: u64,
+    payload: usize,
+    head: RowHead,
+    batches: &'a [Appended],
+}
+
+impl<'a> Chunk<'a> {
+    fn new(topic: TopicId, batches: &'a [Appended]) -> Result<Self, SegmentError> {
+        let head = |batch: &Appended| {
+            Head::parse(&batch.bytes)
+                .ok_or_else(|| SegmentError::Unreadable("a batch without a head".into()))
+        };
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
+            return Err(SegmentError::Unreadable("a chunk without a batch".into()));
+        };
+        let (first_head, last_head) = (head(first)?, head(last)?);
+        let payload = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let too_large = |_| SegmentError::Unreadable("a chunk over 4 GiB".into());
+        let head = RowHead {
+            parts: 1,
+            records: u32::try_from(last_head.end_offset() - first_head.base_offset)
+                .map_err(too_large)?,
+            payload: u32::try_from(payload).map_err(too_large)?,
+            first_time: first_head.append_time,
+            last_time: last_head.append_time,
+            before: first.totals,
+            digest: last.digest,
+        };
+        Ok(Self {
+            topic,
+            first: first_head.base_offset,
+            payload,
+            head,
+            batches,
+        })
+    }
+
+    fn store(
+        &self,
+        chunks: &mut Table<'_, &'static layout::ChunkKey, &'static [u8]>,
+        chunk_bytes: usize,
+    ) -> Result<(), SegmentError> {
+        let key = layout::chunk_key(self.topic, self.first, 0);
+        if self.payload <= chunk_bytes {
+            let mut row = chunks.insert_reserve(&key, ROW_HEAD_BYTES + self.payload)?;
+            let (head, mut rest) = row.as_mut().split_at_mut(ROW_HEAD_BYTES);
+            head.copy_from_slice(&self.head.encode(&key));
+            for batch in self.batches {
+                let (slot, left) = rest.split_at_mut(batch.bytes.len());
+                slot.copy_from_slice(&batch.bytes);
+                rest = left;
+            }
+            return Ok(());
+        }
+        // A run over the limit is a single batch.
+        let Some(batch) = self.batches.first() else {
+            return Ok(());
+        };
+        let parts = batch.bytes.chunks(chunk_bytes);
+        let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
+        let head = RowHead {
+            parts: u16::try_from(parts.len()).map_err(too_many)?,
+            ..self.head
+        };
+        for (part, bytes) in (0_u16..).zip(parts) {
+            let key = layout::chunk_key(self.topic, self.first, part);
+            let head = if part == 0 {
+                &head.encode(&key)[..]
+            } else {
+                &[]
+            };
+            let mut row = chunks.insert_reserve(&key, head.len() + bytes.len())?;
+            let (slot, rest) = row.as_mut().split_at_mut(head.len());
+            slot.copy_from_slice(head);
+            rest.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! Every limit and size of the storage, in one place.
+//!
+//! Owns numbers alone. Whoever opens a [`Storage`](super::Storage) passes them in; nobody changes
+//! them afterwards.
+
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// What a storage is opened with; [`Options::default`] suits a broker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Payload bytes after which a segment is followed by the next one.
+    pub segment_bytes: u64,
+    /// Bytes of batches in one chunk at most; the default, with row head and redb's own, is 1 MiB.
+    pub chunk_bytes: usize,
+    /// Bytes of batches and rows after which a flush takes no further job.
+    pub flush_bytes: usize,
+    /// redb's cache for the active segment, in bytes; half of it buffers writes.
+    pub active_cache_bytes: usize,
+    /// redb's cache for each sealed segment that is open, in bytes.
+    pub sealed_cache_bytes: usize,
+    /// Sealed segments open at a time.
+    pub sealed_handles: usize,
+    /// A segment found at start with at most this much payload is carried over whole, so that
+    /// restarts do not pile up small files.
+    pub carry_bytes: u64,
+    /// Free space in bytes below which [`Condition::LowSpace`](super::Condition) is declared.
+    pub low_space_bytes: u64,
+    /// Bytes held back in a file that is given up when space is low; 0 for none.
+    pub ballast_bytes: u64,
+    /// How long the free space that was seen last counts as known.
+    pub space_check_interval: Duration,
+    /// Wait before the second attempt to recover from a failed commit; it doubles from there.
+    pub retry_first: Duration,
+    /// The longest wait between two attempts to recover.
+    pub retry_longest: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 * MIB,
+            chunk_bytes: super::layout::FULL_CHUNK_BYTES,
+            flush_bytes: 16 << 20,
+            active_cache_bytes: 32 << 20,
+            sealed_cache_bytes: 2 << 20,
+            sealed_handles: 64,
+            carry_bytes: 16 * MIB,
+            low_space_bytes: 512 * MIB,
+            ballast_bytes: 64 * MIB,
+            space_check_interval: Duration::from_secs(1),
+            retry_first: Duration::from_millis(50),
+            retry_longest: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What every start and every failed commit do: find the newest segment, and go on in a new one.
+//!
+//! Owns the way from a directory as it was found to a born segment. It never writes a file that it
+//! found: a sync may have failed before, and then the kernel shows pages that no disk holds. Its
+//! neighbours: the [writer](super::writer) goes on with what is [born](Born); the
+//! [keeper](super::keeper) gets the handle of the found segment and the names of dead files.
+//!
+//! ```text
+//!   directory --list--> highest N.redb --overlay--> state, last flush
+//!                                                      |
+//!        M.new: the same state, and the chunks of the last flush (of a small N: all chunks)
+//!                                                      |
+//!        sync, rename to M.redb, sync the directory    v
+//!        M is active; its extents say from which offset on N is not read any more
+//! ```
+//!
+//! M is above every number that was seen or tried.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use logdrive_protocol::TopicId;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use super::Rows;
+use super::disk::Disk;
+use super::error::OpenError;
+use super::flush::{Tally, put};
+use super::keeper::Chore;
+use super::layout::{self, CHUNKS, Contents, Extent, FileKind, FlushRow, OwnRow, RowHead, STATE};
+use super::options::Options;
+use super::segment::{Identity, Segment, SegmentError, guarded};
+
+/// The newest segment as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) segment: Arc<Segment>,
+    identity: Identity,
+}
+
+/// A new segment that holds what was found; it counts once it has its [`name`].
+#[derive(Debug)]
+pub(super) struct Born {
+    pub(super) segment: Segment,
+    pub(super) tally: Tally,
+    pub(super) identity: Identity,
+    /// The state rows of each topic, in key order, without the storage's own.
+    pub(super) topics: Rows,
+    /// Sealed segments that are still read.
+    pub(super) named: BTreeSet<u64>,
+}
+
+/// Opens the newest segment for reading; `None` in a directory without segments.
+///
+/// `floor` becomes the highest number in use, if it is not higher already.
+pub(super) fn find(
+    disk: &dyn Disk,
+    options: &Options,
+    floor: &mut u64,
+) -> Result<Option<Found>, OpenError> {
+    let names = disk
+        .list()
+        .map_err(|source| OpenError::disk("listing it", source))?;
+    let mut newest = None;
+    for name in &names {
+        match layout::file_kind(name) {
+            FileKind::Segment(number) => {
+                *floor = (*floor).max(number);
+                newest = newest.max(Some(number));
+            }
+            FileKind::Unborn(number) => *floor = (*floor).max(number),
+            FileKind::Other => {}
+        }
+    }
+    let Some(number) = newest else {
+        return Ok(None);
+    };
+    let open = || {
+        let segment = Segment::open_overlaid(disk, number, options.active_cache_bytes)?;
+        let identity = segment.identify()?;
+        Ok(Found {
+            segment: Arc::new(segment),
+            identity,
+        })
+    };
+    open()
+        .map(Some)
+        .map_err(|error| OpenError::unreadable(number, error))
+}
+
+/// Writes what was found into a new, unborn segment above `floor`, and syncs it.
+pub(super) fn carry_over(
+    disk: &dyn Disk,
+    options: &Options,
+    found: Option<&Found>,
+    floor: &mut u64,
+    closer: Option<Sender<Chore>>,
+) -> Result<Born, OpenError> {
+    let identity = found.map_or(Identity::default(), |found| found.identity);
+    let picture = match found {
+        Some(found) => Picture::read(&found.segment)
+            .map_err(|error| OpenError::unreadable(found.segment.number, error))?,
+        None => Picture::default(),
+    };
+    *floor += 1;
+    let number = *floor;
+    let failed = |error: SegmentError| OpenError::writing(number, error);
+    let segment = Segment::create(disk, number, identity, options.active_cache_bytes, closer)
+        .map_err(failed)?;
+    let source = found.map(|found| &*found.segment);
+    let (named, tally) = guarded(|| {
+        let txn = segment.begin_write()?;
+        let carried = picture.write(source, &txn, number, options)?;
+        txn.commit()?;
+        Ok(carried)
+    })
+    .map_err(failed)?;
+    Ok(Born {
+        segment,
+        tally,
+        identity,
+        topics: picture.topics,
+        named,
+    })
+}
+
+/// Gives a segment its name, durably, and lists the files that nothing refers to any more.
+///
+/// When it fails the segment may or may not have its name: the directory must be looked at again.
+pub(super) fn name(disk: &dyn Disk, born: &Born) -> Result<Vec<String>, OpenError> {
+    let number = born.segment.number;
+    let name = layout::segment_name(number);
+    disk.rename(&layout::unborn_name(number), &name)
+        .and_then(|()| disk.sync_dir())
+        .map_err(|source| OpenError::disk(&format!("giving {name} its name"), source))?;
+    let names = disk
+        .list()
+        .map_err(|source| OpenError::disk("listing it", source))?;
+    let is_dead = |name: &String| match layout::file_kind(name) {
+        FileKind::Segment(other) => other != number && !born.named.contains(&other),
+        FileKind::Unborn(_) => true,
+        FileKind::Other => false,
+    };
+    Ok(names.into_iter().filter(is_dead).collect())
+}
+
+/// All state of a segment, sorted out.
+#[derive(Debug, Default)]
+struct Picture {
+    topics: Rows,
+    extents: Vec<(TopicId, Extent)>,
+    /// Catalogue rows, as their keys and values.
+    catalogue: Vec<(u64, Vec<u8>)>,
+    /// Own rows of kinds that this version does not know.
+    others: Vec<(Vec<u8>, Vec<u8>)>,
+    flush: FlushRow,
+}
+
+impl Picture {
+    fn read(segment: &Segment) -> Result<Self, SegmentError> {
+        guarded(|| {
+            let mut picture = Self::default();
+            let txn = segment.begin_read()?;
+            for row in txn.open_table(STATE)?.iter()? {
+                let (key, stored) = row?;
+                picture.take(key.value(), stored.value())?;
+            }
+            Ok(picture)
+        })
+    }
+
+    fn take(&mut self, key: &[u8], stored: &[u8]) -> Result<(), SegmentError> {
+        let topic = layout::parse_state_key(key).map(|(topic, _)| topic);
+        let value = layout::unseal(key, stored)?;
+        match (layout::own_row(key), topic) {
+            (Some(OwnRow::Extent), Some(topic)) => {
+                self.extents.push((topic, Extent::decode(key, stored)?));
+            }
+            (Some(OwnRow::Catalogue { segment }), _) => {
+                self.catalogue.push((segment, value.to_vec()));
+            }
+            (Some(OwnRow::Flush), _) => self.flush = FlushRow::decode(stored)?,
+            (Some(OwnRow::Other), _) => self.others.push((key.to_vec(), value.to_vec())),
+            (_, topic) => {
+                let rows = self.topics.entry(topic.unwrap_or_default()).or_default();
+                rows.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it as the first transaction of segment `number`.
+    fn write(
+        &self,
+        source: Option<&Segment>,
+        txn: &WriteTransaction,
+        number: u64,
+        options: &Options,
+    ) -> Result<(BTreeSet<u64>, Tally), SegmentError> {
+        let mut carrier = Carrier {
+            number,
+            whole: self.flush.contents.payload <= options.carry_bytes,
+            row: FlushRow {
+                number: self.flush.number + 1,
+                ..FlushRow::default()
+            },
+            extents: BTreeMap::new(),
+        };
+        for (topic, extent) in &self.extents {
+            carrier.extents.insert((*topic, extent.first), *extent);
+        }
+        if let Some(source) = source {
+            let from = source.begin_read()?;
+            self.carry_chunks(&mut carrier, source.number, &from, txn)?;
+        }
+        let mut state = txn.open_table(STATE)?;
+        for rows in self.topics.values() {
+            for (key, value) in rows {
+                put(&mut state, key, value)?;
+            }
+        }
+        for (key, value) in &self.others {
+            put(&mut state, key, value)?;
+        }
+        let mut named = BTreeSet::new();
+        for ((topic, first), extent) in &carrier.extents {
+            put(&mut state, &Extent::key(*topic, *first), &extent.encode())?;
+            named.insert(extent.segment);
+        }
+        named.remove(&number);
+        for (segment, contents) in &self.catalogue {
+            if named.contains(segment) {
+                put(&mut state, &Contents::key(*segment), contents)?;
+            }
+        }
+        if let Some(source) = source.filter(|source| named.contains(&source.number)) {
+            put(
+                &mut state,
+                &Contents::key(source.number),
+                &self.flush.contents.encode(),
+            )?;
+        }
+        put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
+        let present: HashSet<TopicId> = carrier
+            .row
+            .appended
+            .iter()
+            .map(|(topic, _)| *topic)
+            .collect();
+        let FlushRow {
+            number: flushes,
+            contents,
+            ..
+        } = carrier.row;
+        Ok((
+            named,
+            Tally {
+                segment: number,
+                flushes,
+                contents,
+                present,
+            },
+        ))
+    }
+
+    /// Copies chunks of the found segment: all that are alive, or those of its last flush.
+    fn carry_chunks(
+        &self,
+        carrier: &mut Carrier,
+        found: u64,
+        from: &ReadTransaction,
+        txn: &WriteTransaction,
+    ) -> Result<(), SegmentError> {
+        let last_flush: BTreeMap<TopicId, u64> = self.flush.appended.iter().copied().collect();
+        let from = from.open_table(CHUNKS)?;
+        let mut to = txn.open_table(CHUNKS)?;
+        for (topic, extent) in self
+            .extents
+            .iter()
+            .filter(|(_, extent)| extent.segment == found)
+        {
+            let first = match last_flush.get(topic) {
+                _ if carrier.whole => extent.first,
+                Some(first) => (*first).max(extent.first),
+                None => continue,
+            };
+            let range =
+                layout::chunk_key(*topic, first, 0)..=layout::chunk_key(*topic, u64::MAX, u16::MAX);
+            let mut begun = false;
+            for row in from.range::<&layout::ChunkKey>(range.start()..=range.end())? {
+                let (key, value) = row?;
+                let (key, value) = (key.value(), value.value());
+                carrier.count(*topic, key, value, &mut begun, extent)?;
+                let mut slot = to.insert_reserve(key, value.len())?;
+                slot.as_mut().copy_from_slice(value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sums up what was copied.
+struct Carrier {
+    number: u64,
+    whole: bool,
+    row: FlushRow,
+    extents: BTreeMap<(TopicId, u64), Extent>,
+}
+
+impl Carrier {
+    /// Counts a row in, and lets the topic's extent in the new segment begin with the first one.
+    fn count(
+        &mut self,
+        topic: TopicId,
+        key: &layout::ChunkKey,
+        value: &[u8],
+        begun: &mut bool,
+        old: &Extent,
+    ) -> Result<(), SegmentError> {
+        let (_, first, part) = layout::parse_chunk_key(key);
+        let head = if part == 0 {
+            RowHead::decode(key, value)
+        } else {
+            Ok(RowHead::default())
+        };
+        if !*begun {
+            // A damaged head at an extent's own beginning is carried as it is: reads name it.
+            let (first_time, before) = match &head {
+                Ok(head) => (head.first_time, head.before),
+                Err(_) if first == old.first => (old.first_time, old.before),
+                Err(damage) => return Err(SegmentError::Unreadable(damage.0.clone())),
+            };
+            *begun = true;
+            self.row.appended.push((topic, first));
+            let extent = Extent {
+                first,
+                segment: self.number,
+                first_time,
+                before,
+            };
+            self.extents.insert((topic, first), extent);
+        }
+        let times = head.map_or((old.first_time, 0), |head| {
+            (head.first_time, head.last_time)
+        });
+        let bytes = value.len()
+            - if part == 0 {
+                layout::ROW_HEAD_BYTES.min(value.len())
+            } else {
+                0
+            };
+        if part == 0 {
+            self.row.contents.add(bytes, times.0, times.1);
+        } else {
+            self.row.contents.payload += bytes as u64;
+        }
+        Ok(())
+    }
+}

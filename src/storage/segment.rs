@@ -1,0 +1,399 @@
+//! One segment: a redb database in a file of the data directory, and the ways to open it.
+//!
+//! Owns the redb handle and who may still write through it. It never knows which segment is the
+//! active one. Its neighbours: the [writer](super::writer) fills segments, the
+//! [keeper](super::keeper) opens sealed ones and closes what was active, the
+//! [reader](super::reader) takes snapshots.
+//!
+//! ```text
+//!   N.new --create--> empty --first flush--> N.redb, active --rotation--> sealed --close--> clean
+//!                                               |
+//!                                   failed commit or crash: fenced, or found unclean;
+//!                                   from then on read through an overlay, never written
+//! ```
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    StorageError, WriteTransaction,
+};
+
+use super::backend::{Backend, Witness};
+use super::disk::{Disk, DiskFile};
+use super::keeper::Chore;
+use super::layout::{self, CHUNKS, FORMAT, META, STATE};
+use super::overlay::Overlay;
+
+/// To whom a data directory belongs; the same in all its segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cluster: [u8; 16],
+    pub(super) node: u64,
+}
+
+/// Why a segment cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SegmentError {
+    #[error("the file does not exist")]
+    Missing,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("it has format {found}, newer than {FORMAT}")]
+    NewerFormat { found: u32 },
+}
+
+impl From<redb::Error> for SegmentError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => Self::Io(error),
+            other => Self::Unreadable(other.to_string()),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for SegmentError {
+            fn from(error: redb::$error) -> Self {
+                redb::Error::from(error).into()
+            }
+        }
+    )*};
+}
+from_redb!(TransactionError, TableError, StorageError, CommitError);
+
+impl From<DatabaseError> for SegmentError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Storage(StorageError::Io(error)) => Self::Io(error),
+            other => Self::Unreadable(other.to_string()),
+        }
+    }
+}
+
+impl From<layout::Damage> for SegmentError {
+    fn from(damage: layout::Damage) -> Self {
+        Self::Unreadable(damage.0)
+    }
+}
+
+/// Runs what calls redb: it may panic on a damaged file, and that must end a call, not a thread.
+pub(super) fn guarded<T>(
+    body: impl FnOnce() -> Result<T, SegmentError>,
+) -> Result<T, SegmentError> {
+    // Whatever a panic leaves half done is given up with the segment's handle.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(SegmentError::Unreadable(format!(
+            "redb gave up: {}",
+            panic_text(panic.as_ref())
+        )))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+}
+
+/// An open segment; shared by whoever reads it.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    db: Option<Handle>,
+    file: Arc<dyn DiskFile>,
+    fence: Arc<AtomicBool>,
+    witness: Option<Arc<Witness>>,
+    /// Where a writable handle goes to be closed, since closing syncs.
+    closer: Option<Sender<Chore>>,
+    /// When it was read last, on the readers' own clock.
+    used: AtomicU64,
+}
+
+enum Handle {
+    Writable(Database),
+    Clean(ReadOnlyDatabase),
+    Overlaid(Database),
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Writable(_) => "Writable",
+            Self::Clean(_) => "Clean",
+            Self::Overlaid(_) => "Overlaid",
+        })
+    }
+}
+
+impl Segment {
+    /// Creates `number` as an unborn file with its tables, empty and synced.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        number: u64,
+        identity: Identity,
+        cache_bytes: usize,
+        closer: Option<Sender<Chore>>,
+    ) -> Result<Self, SegmentError> {
+        let file = disk.create(&layout::unborn_name(number))?;
+        let fence = Arc::new(AtomicBool::new(false));
+        let backend = Backend::new(Arc::new(Fenced {
+            file: file.clone(),
+            fence: fence.clone(),
+        }));
+        let witness = Some(backend.witness());
+        guarded(|| {
+            let db = Builder::new()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(backend)?;
+            let txn = db.begin_write()?;
+            {
+                let mut meta = txn.open_table(META)?;
+                meta.insert(layout::META_FORMAT, &FORMAT.to_be_bytes()[..])?;
+                meta.insert(layout::META_SEGMENT, &number.to_be_bytes()[..])?;
+                meta.insert(layout::META_CLUSTER, &identity.cluster[..])?;
+                meta.insert(layout::META_NODE, &identity.node.to_be_bytes()[..])?;
+                meta.insert(layout::META_FEATURES, &0_u32.to_be_bytes()[..])?;
+                txn.open_table(CHUNKS)?;
+                txn.open_table(STATE)?;
+            }
+            txn.commit()?;
+            let db = Some(Handle::Writable(db));
+            Ok(Self {
+                number,
+                db,
+                file,
+                fence,
+                witness,
+                closer,
+                used: AtomicU64::new(0),
+            })
+        })
+    }
+
+    /// Opens a sealed segment: as it is where it was closed cleanly, else through an overlay.
+    pub(super) fn open_sealed(
+        disk: &dyn Disk,
+        number: u64,
+        cache_bytes: usize,
+    ) -> Result<Self, SegmentError> {
+        let file = existing(disk, number)?;
+        let fence = Arc::new(AtomicBool::new(true));
+        let backend = Backend::new(Arc::new(Fenced {
+            file: file.clone(),
+            fence: fence.clone(),
+        }));
+        let opened = guarded(|| {
+            match Builder::new()
+                .set_cache_size(cache_bytes)
+                .open_read_only_with_backend(backend)
+            {
+                Ok(db) => Ok(Some(db)),
+                Err(DatabaseError::RepairAborted) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        match opened {
+            Some(db) => {
+                let db = Some(Handle::Clean(db));
+                Ok(Self {
+                    number,
+                    db,
+                    file,
+                    fence,
+                    witness: None,
+                    closer: None,
+                    used: AtomicU64::new(0),
+                })
+            }
+            None => Self::open_overlaid(disk, number, cache_bytes),
+        }
+    }
+
+    /// Opens a segment so that redb can repair it without a write to the file.
+    pub(super) fn open_overlaid(
+        disk: &dyn Disk,
+        number: u64,
+        cache_bytes: usize,
+    ) -> Result<Self, SegmentError> {
+        let file = existing(disk, number)?;
+        let overlay = Overlay::new(file.clone())?;
+        let db = guarded(|| {
+            Ok(Builder::new()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(overlay)?)
+        })?;
+        let db = Some(Handle::Overlaid(db));
+        let fence = Arc::new(AtomicBool::new(true));
+        Ok(Self {
+            number,
+            db,
+            file,
+            fence,
+            witness: None,
+            closer: None,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// A snapshot of what is committed.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, SegmentError> {
+        match &self.db {
+            Some(Handle::Writable(db) | Handle::Overlaid(db)) => Ok(db.begin_read()?),
+            Some(Handle::Clean(db)) => Ok(db.begin_read()?),
+            None => Err(SegmentError::Unreadable(
+                "the segment is being closed".into(),
+            )),
+        }
+    }
+
+    /// The write transaction; only the writer asks for it.
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, SegmentError> {
+        match &self.db {
+            Some(Handle::Writable(db)) => Ok(db.begin_write()?),
+            _ => Err(SegmentError::Unreadable("the segment is sealed".into())),
+        }
+    }
+
+    /// Whether pages may be overwritten once no transaction reads them.
+    pub(super) fn is_writable(&self) -> bool {
+        matches!(self.db, Some(Handle::Writable(_)))
+    }
+
+    /// Lets no write reach the file any more, redb's own at closing included.
+    pub(super) fn fence(&self) {
+        self.fence.store(true, Ordering::Release);
+    }
+
+    /// Notes that it is read at tick `now`.
+    pub(super) fn touch(&self, now: u64) {
+        self.used.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// The tick at which it was read last.
+    pub(super) fn last_used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the file.
+    pub(super) fn file_len(&self) -> Result<u64, SegmentError> {
+        Ok(self.file.len()?)
+    }
+
+    /// Syncs asked for through this handle; 0 for a sealed segment.
+    pub(super) fn syncs(&self) -> u64 {
+        self.witness.as_ref().map_or(0, |witness| witness.syncs())
+    }
+
+    /// To whom the segment belongs, once its format is known to be readable.
+    pub(super) fn identify(&self) -> Result<Identity, SegmentError> {
+        guarded(|| {
+            let txn = self.begin_read()?;
+            let meta = txn.open_table(META)?;
+            let read = |name: &str| -> Result<Vec<u8>, SegmentError> {
+                let value = meta.get(name)?;
+                value.map(|guard| guard.value().to_vec()).ok_or_else(|| {
+                    SegmentError::Unreadable(format!("its meta table has no {name:?}"))
+                })
+            };
+            let format = number(&read(layout::META_FORMAT)?);
+            match u32::try_from(format) {
+                Ok(found) if (1..=FORMAT).contains(&found) => {}
+                Ok(found) if found > FORMAT => return Err(SegmentError::NewerFormat { found }),
+                _ => return Err(SegmentError::Unreadable(format!("it has format {format}"))),
+            }
+            let segment = number(&read(layout::META_SEGMENT)?);
+            if segment != self.number {
+                return Err(SegmentError::Unreadable(format!(
+                    "it calls itself segment {segment}: the file was renamed"
+                )));
+            }
+            let cluster = read(layout::META_CLUSTER)?.try_into().unwrap_or_default();
+            Ok(Identity {
+                cluster,
+                node: number(&read(layout::META_NODE)?),
+            })
+        })
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// An existing, non-empty segment file: in an empty one redb would create a database.
+fn existing(disk: &dyn Disk, number: u64) -> Result<Arc<dyn DiskFile>, SegmentError> {
+    let file = disk
+        .open(&layout::segment_name(number))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SegmentError::Missing,
+            _ => SegmentError::Io(error),
+        })?;
+    if file.is_empty()? {
+        return Err(SegmentError::Unreadable("the file is empty".into()));
+    }
+    Ok(file)
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let (Some(handle), Some(closer)) = (self.db.take(), &self.closer) else {
+            return;
+        };
+        if let Handle::Writable(db) = handle {
+            // Without a keeper the handle comes back in the error, and is closed here.
+            let _ = closer.send(Chore::Close {
+                number: self.number,
+                db,
+            });
+        }
+    }
+}
+
+/// A file that can be closed to writes while redb still holds it.
+#[derive(Debug)]
+struct Fenced {
+    file: Arc<dyn DiskFile>,
+    fence: Arc<AtomicBool>,
+}
+
+impl Fenced {
+    fn pass(&self) -> io::Result<&dyn DiskFile> {
+        if self.fence.load(Ordering::Acquire) {
+            return Err(io::Error::other("this segment is not written any more"));
+        }
+        Ok(self.file.as_ref())
+    }
+}
+
+impl DiskFile for Fenced {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.pass()?.write_at(offset, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.pass()?.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.pass()?.sync()
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the storage as a whole, over the simulated disk and the real one.
+//!
+//! [`world`] owns the model: what topics staged, and what must therefore be on disk. The others
+//! make something happen and compare.
+
+mod behaviour;
+mod damage;
+mod failures;
+mod power_cuts;
+mod world;

@@ -1,0 +1,85 @@
+//! Power cuts after every single change of the disk, in a workload that rotates and fails commits.
+//!
+//! `LOGDRIVE_CUTS=all` makes it longer: more workloads, each with several kinds of tearing.
+
+use super::world::{World, tiny};
+use crate::storage::Writer;
+use crate::storage::disk::{Call, SimDisk};
+
+/// Flushes of one workload.
+const FLUSHES: u64 = 30;
+
+/// The flushes of which a sync fails, one of them in a rotation's neighbourhood.
+const FAILING: [u64; 2] = [7, 19];
+
+fn wanted_seeds(short: u64, long: u64) -> std::ops::Range<u64> {
+    let all = std::env::var("LOGDRIVE_CUTS").is_ok_and(|value| value == "all");
+    0..if all { long } else { short }
+}
+
+/// Runs the workload until it ends or the power does; the writer if it came to its end.
+fn run(world: &mut World, disk: &SimDisk) -> Option<Writer> {
+    let (mut writer, recovered) = world.open(disk, &tiny()).ok()?;
+    world.believe(&mut writer, recovered);
+    for flush in 0..FLUSHES {
+        if FAILING.contains(&flush) {
+            disk.fail_next(Call::Sync);
+        }
+        world.flush(&mut writer).ok()?;
+    }
+    Some(writer)
+}
+
+/// A cut, what is found, some more flushes, and a second cut.
+fn check(seed: u64, cut: u64) {
+    let mut world = World::new(seed);
+    let disk = SimDisk::new(seed ^ cut);
+    disk.cut_after(cut);
+    if let Some(writer) = run(&mut world, &disk) {
+        writer.close();
+    }
+    let disk = disk.power_cut();
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..3 {
+        world.flush(&mut writer).unwrap();
+    }
+    world.check_records(&writer.reader());
+    let disk = disk.power_cut();
+    world.reopen(&disk, &tiny()).close();
+}
+
+fn changes_of(seed: u64) -> u64 {
+    let mut world = World::new(seed);
+    let disk = SimDisk::new(seed);
+    let writer = run(&mut world, &disk).expect("without a cut it comes to its end");
+    world.check_records(&writer.reader());
+    writer.close();
+    disk.changes()
+}
+
+#[test]
+fn nothing_committed_is_lost_by_a_power_cut_after_any_change_of_the_disk() {
+    for seed in wanted_seeds(1, 20) {
+        let changes = changes_of(seed);
+        for cut in 1..=changes {
+            println!("seed {seed}, cut after change {cut} of {changes}");
+            check(seed, cut);
+        }
+    }
+}
+
+#[test]
+fn the_workload_rotates_and_fails_and_recovers() {
+    let mut world = World::new(0);
+    let disk = SimDisk::new(0);
+    run(&mut world, &disk);
+    assert!(world.generation > 2, "generation {}", world.generation);
+    let disk = disk.kill();
+    let mut segments = std::collections::BTreeSet::new();
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..FLUSHES {
+        world.flush(&mut writer).unwrap();
+        segments.extend(writer.syncs().map(|(segment, _)| segment));
+    }
+    assert!(segments.len() > 4, "{segments:?}");
+}

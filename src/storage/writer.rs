@@ -1,0 +1,541 @@
+//! The writer: turns jobs into durable transactions, one at a time, and says so.
+//!
+//! Owns the active segment, the generation and who is told about it. Everything here is
+//! synchronous and runs wherever it is called: on the [storage thread](super::thread), or inline
+//! in a simulation. It never reads records and never waits for a reader. Its neighbours:
+//! [`Flush`] knows what a transaction holds, [recovery](super::recovery) gives the first segment
+//! and the one after a failure, the [keeper](super::keeper) prepares and closes segments.
+//!
+//! ```text
+//!              commit                         commit fails
+//!   writing ------------> writing, or ------------------------> failed --recover--> writing
+//!      |                  rotation: spare + state + flush,        | the old segment is fenced,
+//!      +-- spare is          sync, rename, sync_dir               | Failed to all, jobs refused,
+//!          prepared                                               | Reloaded to all at the end
+//!          at half
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::time::Instant;
+
+use logdrive_protocol::TopicId;
+use tokio::sync::watch;
+
+use super::disk::Disk;
+use super::error::OpenError;
+use super::flush::{Flush, Tally};
+use super::health::Health;
+use super::job::{Announce, Job, Notice};
+use super::keeper::{Chore, Keeper};
+use super::layout::{self, STATE};
+use super::options::Options;
+use super::reader::Reader;
+use super::recovery::{self, Born, Found};
+use super::rotation;
+use super::segment::{Identity, Segment, SegmentError, guarded};
+use super::{Recovered, Rows, TopicRows};
+
+/// Storage without its threads: whoever owns it makes it write.
+#[derive(Debug)]
+pub struct Writer {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    identity: Identity,
+    generation: u64,
+    /// `None` after a failed commit, until recovery has succeeded.
+    active: Option<Active>,
+    /// What recovery found, kept between its attempts.
+    found: Option<Found>,
+    /// The highest segment number in use.
+    floor: u64,
+    /// The successor in the making.
+    spare: Option<Receiver<Result<Segment, SegmentError>>>,
+    attached: BTreeMap<TopicId, Attached>,
+    view: watch::Sender<Option<Arc<Segment>>>,
+    reader: Reader,
+    health: Health,
+    hands: Hands,
+    space_checked: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    tally: Tally,
+}
+
+#[derive(Debug)]
+struct Attached {
+    announce: Announce,
+    /// The last generation that the topic heard of through `Failed`.
+    told: u64,
+}
+
+/// Who does the chores.
+#[derive(Debug)]
+pub(super) enum Hands {
+    Inline(Box<Keeper>),
+    Thread(Sender<Chore>),
+}
+
+impl Hands {
+    fn give(&mut self, chore: Chore) {
+        match self {
+            Self::Inline(keeper) => keeper.perform(chore),
+            // The keeper ends after the writer.
+            Self::Thread(chores) => drop(chores.send(chore)),
+        }
+    }
+
+    /// Where segments go to be closed.
+    fn closer(&self) -> Option<Sender<Chore>> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Thread(chores) => Some(chores.clone()),
+        }
+    }
+}
+
+impl Writer {
+    /// Opens or creates the store in a directory, to be driven by the caller alone.
+    ///
+    /// Nothing happens between calls: commits, closing and preparing of segments all run in
+    /// [`Writer::commit`].
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let health = Health::default();
+        let shelf = watch::Sender::default();
+        let keeper = Keeper::new(
+            disk.clone(),
+            options.clone(),
+            health.clone(),
+            None,
+            shelf.clone(),
+        );
+        let view = watch::Sender::default();
+        let reader = Reader::inline(view.subscribe(), disk.clone(), &options);
+        Self::start(
+            disk,
+            options,
+            health,
+            Hands::Inline(Box::new(keeper)),
+            view,
+            reader,
+        )
+    }
+
+    pub(super) fn start(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        health: Health,
+        hands: Hands,
+        view: watch::Sender<Option<Arc<Segment>>>,
+        reader: Reader,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let mut writer = Self {
+            disk,
+            options,
+            identity: Identity::default(),
+            generation: 1,
+            active: None,
+            found: None,
+            floor: 0,
+            spare: None,
+            attached: BTreeMap::new(),
+            view,
+            reader,
+            health,
+            hands,
+            space_checked: None,
+        };
+        let topics = writer.find_and_carry()?;
+        writer.hands.give(Chore::CheckSpace);
+        let Identity { cluster, node } = writer.identity;
+        let generation = writer.generation;
+        Ok((
+            writer,
+            Recovered {
+                generation,
+                topics,
+                cluster_id: cluster,
+                node_id: node,
+            },
+        ))
+    }
+
+    /// A reader for cold records.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The storage's condition, readable at any time.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Whether a commit failed and [`Writer::recover`] has not succeeded since.
+    pub fn has_failed(&self) -> bool {
+        self.active.is_none()
+    }
+
+    /// From here on `Failed` and `Reloaded` reach this topic even when it has no job in a flush.
+    pub fn attach(&mut self, topic: TopicId, announce: Announce) {
+        self.attached.insert(topic, Attached { announce, told: 0 });
+    }
+
+    /// Commits jobs in one transaction, in their order, and announces what became of them.
+    pub fn commit(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        let mut flush = Flush::default();
+        for job in jobs {
+            self.admit(job, &mut flush);
+        }
+        self.write(flush);
+    }
+
+    /// Adds a job to a flush, unless it is of a time that has passed.
+    pub(super) fn admit(&mut self, job: Job, flush: &mut Flush) {
+        if job.generation == self.generation && self.active.is_some() {
+            flush.add(job);
+        } else {
+            self.refuse(&job);
+        }
+    }
+
+    /// A job of an older generation: its topic has heard `Failed`, or hears it now.
+    fn refuse(&mut self, job: &Job) {
+        let generation = self.generation;
+        let told = self
+            .attached
+            .get(&job.topic)
+            .is_some_and(|topic| topic.told == generation);
+        if told || job.generation > generation {
+            return;
+        }
+        if let Some(topic) = self.attached.get_mut(&job.topic) {
+            topic.told = generation;
+        }
+        job.announce.send(Notice::Failed { generation });
+        let Some(active) = &self.active else {
+            let attached = Attached {
+                announce: job.announce.clone(),
+                told: generation,
+            };
+            self.attached.insert(job.topic, attached);
+            return;
+        };
+        match rows_of(&active.segment, job.topic) {
+            Ok(rows) => job.announce.send(Notice::Reloaded { generation, rows }),
+            Err(error) => self.fail(&Flush::default(), &error),
+        }
+    }
+
+    /// Makes a flush durable and announces it, or fails.
+    pub(super) fn write(&mut self, flush: Flush) {
+        if flush.is_empty() {
+            return;
+        }
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        let full = active.tally.contents.payload + flush.payload() > self.options.segment_bytes;
+        // An empty segment is never full, or a flush above its size would find no place.
+        let spare = if full && active.tally.contents.payload > 0 {
+            self.take_spare(&active)
+        } else {
+            Ok(None)
+        };
+        let outcome = match spare {
+            Ok(None) => self.append(active, &flush),
+            Ok(Some(spare)) => self.rotate(active, spare, &flush),
+            Err(error) => {
+                active.segment.fence();
+                Err(error)
+            }
+        };
+        match outcome {
+            Ok(active) => {
+                self.active = Some(active);
+                self.announce(flush);
+                self.prepare();
+                self.check_space();
+            }
+            Err(error) => self.fail(&flush, &error),
+        }
+    }
+
+    fn append(&self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
+        let stored = guarded(|| {
+            let txn = active.segment.begin_write()?;
+            let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes)?;
+            txn.commit()?;
+            Ok(stored)
+        });
+        match stored {
+            Ok(stored) => {
+                active.tally.add(flush, stored);
+                Ok(active)
+            }
+            Err(error) => {
+                active.segment.fence();
+                Err(error)
+            }
+        }
+    }
+
+    /// The successor, if the active segment must give way now.
+    ///
+    /// A successor that is still being made is worth waiting for only where the active one would
+    /// grow out of bounds.
+    fn take_spare(&mut self, active: &Active) -> Result<Option<Segment>, SegmentError> {
+        let spare = match self.spare.take() {
+            None => None,
+            Some(making) => match making.try_recv() {
+                Ok(made) => Some(made?),
+                Err(TryRecvError::Disconnected) => None,
+                Err(TryRecvError::Empty) => {
+                    let bound = self.options.segment_bytes / 2 * 3;
+                    if active.segment.file_len()? < bound {
+                        self.spare = Some(making);
+                        return Ok(None);
+                    }
+                    making.recv().ok().transpose()?
+                }
+            },
+        };
+        if spare.is_some() {
+            return Ok(spare);
+        }
+        self.floor += 1;
+        let cache = self.options.active_cache_bytes;
+        let closer = self.hands.closer();
+        Segment::create(&*self.disk, self.floor, self.identity, cache, closer).map(Some)
+    }
+
+    fn rotate(
+        &mut self,
+        active: Active,
+        spare: Segment,
+        flush: &Flush,
+    ) -> Result<Active, SegmentError> {
+        let number = spare.number;
+        let Active {
+            segment: old,
+            tally,
+        } = active;
+        let born = guarded(|| {
+            let txn = spare.begin_write()?;
+            let dead = rotation::carry_state(&old, &tally, &txn)?;
+            let fresh = Tally {
+                segment: number,
+                flushes: tally.flushes,
+                ..Tally::default()
+            };
+            let stored = flush.store(&txn, &fresh, self.options.chunk_bytes)?;
+            txn.commit()?;
+            Ok((dead, fresh, stored))
+        })
+        .and_then(|born| {
+            self.disk
+                .rename(&layout::unborn_name(number), &layout::segment_name(number))?;
+            self.disk.sync_dir()?;
+            Ok(born)
+        });
+        let (dead, mut tally, stored) = match born {
+            Ok(born) => born,
+            Err(error) => {
+                // What has the name of a segment is never written again either.
+                old.fence();
+                spare.fence();
+                return Err(error);
+            }
+        };
+        tally.add(flush, stored);
+        let segment = Arc::new(spare);
+        // The keeper knows of the old one before any reader can see the new one.
+        self.hands.give(Chore::Retire(old));
+        self.view.send_replace(Some(segment.clone()));
+        if !dead.is_empty() {
+            let names = dead.into_iter().map(layout::segment_name).collect();
+            self.hands.give(Chore::Unlink(names));
+        }
+        self.space_checked = None;
+        tracing::debug!(segment = number, "a new segment is active");
+        Ok(Active { segment, tally })
+    }
+
+    fn announce(&mut self, flush: Flush) {
+        let generation = self.generation;
+        for (topic, share) in flush.topics {
+            share.announce.send(Notice::Committed {
+                generation,
+                ticket: share.ticket,
+            });
+            if share.deleted {
+                self.attached.remove(&topic);
+            }
+        }
+    }
+
+    /// Has the successor made once the active segment is half full.
+    fn prepare(&mut self) {
+        let Some(active) = &self.active else { return };
+        if self.spare.is_some() || active.tally.contents.payload < self.options.segment_bytes / 2 {
+            return;
+        }
+        self.floor += 1;
+        let (reply, spare) = mpsc::channel();
+        self.spare = Some(spare);
+        let (number, identity) = (self.floor, self.identity);
+        self.hands.give(Chore::Prepare {
+            number,
+            identity,
+            reply,
+        });
+    }
+
+    fn check_space(&mut self) {
+        let interval = self.options.space_check_interval;
+        if self.space_checked.is_none_or(|at| at.elapsed() >= interval) {
+            self.space_checked = Some(Instant::now());
+            self.hands.give(Chore::CheckSpace);
+        }
+    }
+
+    /// Ends the generation: nobody knows whether `flush` is on disk.
+    fn fail(&mut self, flush: &Flush, error: &SegmentError) {
+        self.generation += 1;
+        let generation = self.generation;
+        tracing::error!(%error, generation, "a commit failed; going on in a new segment");
+        self.health.set_failed(true);
+        if let Some(active) = self.active.take() {
+            active.segment.fence();
+        }
+        self.found = None;
+        self.spare = None;
+        for (topic, share) in &flush.topics {
+            let announce = share.announce.clone();
+            self.attached
+                .entry(*topic)
+                .or_insert(Attached { announce, told: 0 });
+        }
+        for topic in self.attached.values_mut() {
+            topic.told = generation;
+            topic.announce.send(Notice::Failed { generation });
+        }
+        self.hands.give(Chore::CheckSpace);
+    }
+
+    /// Tries once to go on after a failed commit; `Ok` also when there is nothing to recover from.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it did not succeed; reads go on, and it can be tried again.
+    pub fn recover(&mut self) -> Result<(), OpenError> {
+        if self.active.is_some() {
+            return Ok(());
+        }
+        let topics = self.find_and_carry()?;
+        self.health.set_failed(false);
+        let generation = self.generation;
+        tracing::info!(generation, segment = self.floor, "writing again");
+        let mut rows: Rows = topics;
+        self.attached.retain(|topic, attached| {
+            let rows = rows
+                .remove(topic)
+                .or_else(|| (topic.is_none()).then(Vec::new));
+            let lives = rows.is_some();
+            attached
+                .announce
+                .send(Notice::Reloaded { generation, rows });
+            lives
+        });
+        Ok(())
+    }
+
+    /// Goes on in a new segment with what the directory holds.
+    fn find_and_carry(&mut self) -> Result<Rows, OpenError> {
+        if self.found.is_none() {
+            self.found = recovery::find(&*self.disk, &self.options, &mut self.floor)?;
+            if let Some(found) = &self.found {
+                // Readers go on while nothing can be written.
+                self.view.send_replace(Some(found.segment.clone()));
+            }
+        }
+        let born = recovery::carry_over(
+            &*self.disk,
+            &self.options,
+            self.found.as_ref(),
+            &mut self.floor,
+            self.hands.closer(),
+        )?;
+        let found = self.found.take();
+        let dead = recovery::name(&*self.disk, &born)?;
+        let Born {
+            segment,
+            tally,
+            identity,
+            topics,
+            named,
+        } = born;
+        let segment = Arc::new(segment);
+        self.identity = identity;
+        if let Some(found) = found.filter(|found| named.contains(&found.segment.number)) {
+            self.hands.give(Chore::Shelve(found.segment));
+        }
+        self.view.send_replace(Some(segment.clone()));
+        if !dead.is_empty() {
+            self.hands.give(Chore::Unlink(dead));
+        }
+        self.active = Some(Active { segment, tally });
+        Ok(topics)
+    }
+
+    /// Lets the active segment be closed cleanly.
+    pub fn close(mut self) {
+        self.stop();
+    }
+
+    pub(super) fn stop(&mut self) {
+        let spare = self
+            .spare
+            .take()
+            .and_then(|making| making.recv().ok())
+            .and_then(Result::ok);
+        if let Some(spare) = spare {
+            let name = layout::unborn_name(spare.number);
+            drop(spare);
+            self.hands.give(Chore::Unlink(vec![name]));
+        }
+        let active = self.active.take();
+        // The keeper must know what to wait for before the last holder lets go.
+        let number = active.as_ref().map(|active| active.segment.number);
+        self.hands.give(Chore::Stop { active: number });
+        self.view.send_replace(None);
+    }
+
+    /// Syncs of the active segment so far, and its number.
+    pub fn syncs(&self) -> Option<(u64, u64)> {
+        self.active
+            .as_ref()
+            .map(|active| (active.segment.number, active.segment.syncs()))
+    }
+}
+
+/// A topic's own rows as they are on disk; `None` if it does not live.
+fn rows_of(segment: &Segment, topic: TopicId) -> Result<Option<TopicRows>, SegmentError> {
+    guarded(|| {
+        let mut rows = Vec::new();
+        let range = layout::state_range(topic);
+        let txn = segment.begin_read()?;
+        let state = txn.open_table(STATE)?;
+        for row in state.range::<&[u8]>(&range.start[..]..&range.end[..])? {
+            let (key, stored) = row?;
+            if layout::own_row(key.value()).is_none() {
+                let value = layout::unseal(key.value(), stored.value())?;
+                rows.push((key.value().to_vec(), value.to_vec()));
+            }
+        }
+        Ok((!rows.is_empty() || topic.is_none()).then_some(rows))
+    })
+}

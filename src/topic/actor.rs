@@ -1,0 +1,464 @@
+//! The actor around a topic's state: translates messages, parks replies, hears of commits.
+//!
+//! Owns the order of requests and who waits for which ticket. It decides nothing about records:
+//! that is [`State`]'s. Nothing is answered as durable before `Committed` names its ticket, and
+//! nothing is staged behind a delete. Its neighbours: connections and the broker send [`Call`]s,
+//! the storage thread sends notices; requests are carried out in [`requests`](super::requests),
+//! records are given in [`serving`](super::serving).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
+use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
+use tokio::time::Instant;
+
+use super::serving::{Line, Waiter};
+use super::state::{Change, State};
+use super::waiting::Waiting;
+use crate::clock::Clock;
+use crate::limits::TAIL_IDLE;
+use crate::pool::Pool;
+use crate::reply::{ConnectionId, Reply};
+use crate::storage::{Announce, Condition, Handle, Job, JobKind, Notice};
+use crate::window::{Budget, Permit};
+
+/// What all topics share.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where changes go.
+    pub storage: Handle,
+    /// Where cold reads run.
+    pub pool: Pool,
+    /// What tails are counted against.
+    pub budget: Arc<Budget>,
+    /// Who maps names and ids.
+    pub broker: Recipient<Told>,
+}
+
+/// A request for a topic, with the duty to answer it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// To be answered.
+    pub reply: Reply,
+    /// An id never handed out before, for registrations; 0 otherwise.
+    pub fresh: u64,
+}
+
+/// A connection is gone: what it had waiting is not served.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Gone(pub ConnectionId);
+
+/// Asks for what a list says of the topic; answered by `None` while the topic is not yet durable.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<TopicSummary>")]
+pub struct Summarize;
+
+/// What the broker is told of a topic.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Told {
+    /// It is durable: its name may be seen.
+    Born(TopicId),
+    /// It is gone, or never was: its name is free.
+    Died(TopicId),
+    /// Producers or consumers of it are registered under these ids.
+    Registered(TopicId, Vec<u64>),
+    /// This id stands for nothing any more.
+    Unregistered(u64),
+    /// Answer with the right error: the id is not one of the topic's.
+    Stranger {
+        /// A producer's or a consumer's id.
+        id: u64,
+        /// What to answer if it is nobody's.
+        otherwise: Failure,
+        /// To be answered.
+        reply: Reply,
+    },
+}
+
+/// A notice of the storage thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Noted(Notice);
+
+/// What is answered or given back when a ticket is durable.
+#[derive(Debug)]
+pub enum Parked {
+    /// An answer.
+    Answer(Reply, Answer),
+    /// An accepted batch has only its permit left.
+    Accepted(Option<Permit>),
+    /// Something to be told to the broker.
+    Told(Told),
+}
+
+/// What the topic has done since the broker started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Batches appended.
+    pub batches: u64,
+    /// Batches recognized as retries.
+    pub retries: u64,
+    /// Records given to fetches.
+    pub fetched: u64,
+    /// Records given to consumers.
+    pub consumed: u64,
+    /// Reads that went to the disk.
+    pub cold_reads: u64,
+}
+
+/// One topic.
+#[derive(Debug)]
+pub struct Topic {
+    pub(super) state: State,
+    pub(super) around: Surroundings,
+    pub(super) clock: Clock,
+    pub(super) counts: Counts,
+    /// Requests of each consumer that change its cursor, in order.
+    pub(super) lines: HashMap<ConsumerId, Line>,
+    pub(super) waiting: Waiting<Waiter>,
+    generation: u64,
+    /// A write failed and the store has not recovered.
+    failed: bool,
+    /// Whether the topic's creation is durable.
+    born: bool,
+    /// The ticket of the topic's deletion, once it is staged.
+    dying: Option<u64>,
+    /// What came in behind the deletion.
+    behind: Vec<Call>,
+    parked: VecDeque<(u64, Parked)>,
+    timer: Option<(Instant, SpawnHandle)>,
+    tail_timer: Option<SpawnHandle>,
+    announce: Option<Announce>,
+}
+
+impl Topic {
+    /// A topic as it was stored.
+    pub fn stored(state: State, generation: u64, around: Surroundings) -> Self {
+        Self { born: true, ..Self::newborn(state, generation, around) }
+    }
+
+    /// A topic that its first change will create.
+    pub fn newborn(state: State, generation: u64, around: Surroundings) -> Self {
+        Self {
+            state,
+            around,
+            clock: Clock::default(),
+            counts: Counts::default(),
+            lines: HashMap::new(),
+            waiting: Waiting::default(),
+            generation,
+            failed: false,
+            born: false,
+            dying: None,
+            behind: Vec::new(),
+            parked: VecDeque::new(),
+            timer: None,
+            tail_timer: None,
+            announce: None,
+        }
+    }
+
+    /// Whether the topic's creation is durable.
+    pub(super) fn is_born(&self) -> bool {
+        self.born
+    }
+
+    /// The storage's generation that this state belongs to.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Refuses what would commit while nothing can be written.
+    pub(super) fn check_writable(&self) -> Result<(), Failure> {
+        if self.failed || self.around.storage.health().condition() == Condition::Failed {
+            return Err(storage_failed());
+        }
+        Ok(())
+    }
+
+    /// Refuses what would take space while there is little, or while nothing can be written.
+    pub(super) fn check_room(&self) -> Result<(), Failure> {
+        self.check_writable()?;
+        check_space(&self.around.storage)
+    }
+
+    /// Hands a change to the storage.
+    pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
+        let Some(announce) = self.announce.clone() else { return };
+        self.around.storage.submit(Job {
+            topic: self.state.id,
+            generation: self.generation,
+            ticket: change.ticket,
+            batches: change.batches,
+            rows: change.rows,
+            announce,
+            kind,
+        });
+    }
+
+    /// Lets something happen when `ticket` is durable. Tickets may come out of order only for
+    /// retries, which find their place.
+    pub(super) fn park(&mut self, ticket: u64, mut parked: Parked) {
+        if let Parked::Answer(reply, _) = &mut parked {
+            reply.staged();
+        }
+        let at = self.parked.partition_point(|(other, _)| *other <= ticket);
+        self.parked.insert(at, (ticket, parked));
+    }
+
+    /// Stages a change whose answer hangs on its commit.
+    pub(super) fn commit_then(&mut self, change: Change, reply: Reply, answer: Answer) {
+        self.park(change.ticket, Parked::Answer(reply, answer));
+        self.submit(change, JobKind::Change);
+    }
+
+    pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
+        let change = self.state.stage(Vec::new());
+        self.dying = Some(change.ticket);
+        self.park(change.ticket, Parked::Answer(reply, answer));
+        self.submit(change, JobKind::Delete);
+    }
+
+    fn committed(&mut self, ticket: u64, ctx: &mut Context<Self>) {
+        if !self.born {
+            self.born = true;
+            self.around.broker.do_send(Told::Born(self.state.id));
+        }
+        let more = self.state.commit(ticket);
+        while let Some((_, parked)) = self.parked.pop_front_if(|(parked, _)| *parked <= ticket) {
+            match parked {
+                Parked::Answer(reply, answer) => reply.answer(self.up_to_date(answer)),
+                Parked::Accepted(permit) => drop(permit),
+                Parked::Told(told) => self.around.broker.do_send(told),
+            }
+        }
+        if self.dying.is_some_and(|dying| dying <= ticket) {
+            self.died(ctx);
+            return;
+        }
+        self.limit_tail(self.around.budget.tail_limit());
+        if more {
+            self.serve_waiting(ctx);
+            self.watch_tail(ctx);
+        }
+    }
+
+    /// An answer with records says how far the topic goes now, not when they were read.
+    fn up_to_date(&self, mut answer: Answer) -> Answer {
+        if let Answer::Consume(delivered) = &mut answer {
+            delivered.high_watermark = self.state.log.visible().offset;
+        }
+        answer
+    }
+
+    fn died(&mut self, ctx: &mut Context<Self>) {
+        let gone = not_found(self.state.id);
+        for waiter in self.waiting.take_all() {
+            waiter.into_reply().fail(gone.clone());
+        }
+        for line in std::mem::take(&mut self.lines).into_values() {
+            line.fail_all(&gone);
+        }
+        for call in self.behind.drain(..) {
+            call.reply.fail(gone.clone());
+        }
+        self.around.broker.do_send(Told::Died(self.state.id));
+        ctx.stop();
+    }
+
+    fn failed(&mut self, generation: u64) {
+        self.generation = generation;
+        self.failed = true;
+        self.dying = None;
+        self.state.log.drop_staged();
+        // Dropping a reply that was staged answers OUTCOME_UNKNOWN.
+        self.parked.clear();
+        for call in self.behind.drain(..) {
+            call.reply.fail(storage_failed());
+        }
+    }
+
+    fn reloaded(
+        &mut self,
+        generation: u64,
+        rows: Option<&[(Vec<u8>, Vec<u8>)]>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.generation = generation;
+        let Some(rows) = rows else { return self.died(ctx) };
+        match State::load(self.state.id, rows) {
+            Ok(state) => {
+                let tail = self.state.log.tail_bytes();
+                self.around.budget.count_tail(tail, 0);
+                self.state = state.succeeding(&self.state);
+                self.failed = false;
+                self.born = true;
+                self.around.broker.do_send(Told::Born(self.state.id));
+                self.tell_registered();
+                self.serve_waiting(ctx);
+                self.serve_all_lines(ctx);
+            }
+            Err(error) => {
+                tracing::error!(topic = %self.state.id, %error, "cannot take up a topic again");
+            }
+        }
+    }
+
+    fn tell_registered(&self) {
+        let producers = self.state.producers.ids().map(|id| id.0);
+        let ids = producers.chain(self.state.consumers.ids().map(|id| id.0)).collect();
+        self.around.broker.do_send(Told::Registered(self.state.id, ids));
+    }
+
+    /// Counts the tail and keeps it within `limit` bytes.
+    fn limit_tail(&mut self, limit: usize) {
+        let before = self.state.log.tail_bytes();
+        self.state.log.shrink_tail(limit);
+        self.around.budget.count_tail(before, self.state.log.tail_bytes());
+    }
+
+    /// Gives the tail back when nothing is appended for a while.
+    fn watch_tail(&mut self, ctx: &mut Context<Self>) {
+        if self.tail_timer.is_some() {
+            return;
+        }
+        let end = self.state.log.end().offset;
+        self.tail_timer = Some(ctx.run_later(TAIL_IDLE, move |topic, ctx| {
+            topic.tail_timer = None;
+            if topic.state.log.end().offset == end {
+                topic.limit_tail(0);
+            } else {
+                topic.watch_tail(ctx);
+            }
+        }));
+    }
+
+    /// Sets the timer to the first deadline of those that wait.
+    pub(super) fn watch_deadlines(&mut self, ctx: &mut Context<Self>) {
+        let next = self.waiting.next_deadline();
+        if self.timer.as_ref().map(|(at, _)| *at) == next {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = next.map(|at| {
+            let after = at.saturating_duration_since(Instant::now());
+            let timer = ctx.run_later(after, |topic, ctx| {
+                topic.timer = None;
+                for waiter in topic.waiting.take_expired(Instant::now()) {
+                    topic.answer_empty(waiter);
+                }
+                topic.watch_deadlines(ctx);
+            });
+            (at, timer)
+        });
+    }
+
+    pub(super) fn counters(&self) -> Vec<Counter> {
+        let counter = |name: &str, value| Counter { name: name.to_owned(), value };
+        let counts = &self.counts;
+        vec![
+            counter("batches_appended", counts.batches),
+            counter("batches_retried", counts.retries),
+            counter("records_fetched", counts.fetched),
+            counter("records_consumed", counts.consumed),
+            counter("cold_reads", counts.cold_reads),
+            counter("tail_bytes", self.state.log.tail_bytes() as u64),
+            counter("requests_waiting", self.waiting.count() as u64),
+            counter("producers", self.state.producers.count() as u64),
+            counter("consumers", self.state.consumers.count() as u64),
+        ]
+    }
+}
+
+impl Actor for Topic {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // The bound of this mailbox is the permits of the connections: `do_send` ignores any other.
+        let topic = ctx.address();
+        let announce = Announce::new(move |notice| topic.do_send(Noted(notice)));
+        self.around.storage.attach(self.state.id, announce.clone());
+        self.announce = Some(announce);
+        self.tell_registered();
+    }
+
+    fn stopped(&mut self, _ctx: &mut Context<Self>) {
+        self.around.budget.count_tail(self.state.log.tail_bytes(), 0);
+    }
+}
+
+impl Handler<Call> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, ctx: &mut Context<Self>) {
+        if self.dying.is_some() {
+            self.behind.push(call);
+            return;
+        }
+        self.request(call, ctx);
+    }
+}
+
+impl Handler<Noted> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, Noted(notice): Noted, ctx: &mut Context<Self>) {
+        match notice {
+            Notice::Committed { generation, ticket } if generation == self.generation => {
+                self.committed(ticket, ctx);
+            }
+            Notice::Committed { .. } => {}
+            Notice::Failed { generation } => self.failed(generation),
+            Notice::Reloaded { generation, rows } => {
+                self.reloaded(generation, rows.as_deref(), ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Gone> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
+        drop(self.waiting.take_if(|waiter| waiter.connection() == connection));
+        self.watch_deadlines(ctx);
+    }
+}
+
+impl Handler<Summarize> for Topic {
+    type Result = Option<TopicSummary>;
+
+    fn handle(&mut self, _: Summarize, _ctx: &mut Context<Self>) -> Option<TopicSummary> {
+        self.born.then(|| self.state.summary())
+    }
+}
+
+/// What is answered while the last write has failed.
+pub fn storage_failed() -> Failure {
+    Failure::new(ErrorCode::StorageFailed, "the last write to disk failed; the store recovers")
+        .hint("retry: nothing was done; reads go on; the broker's log names the cause")
+}
+
+/// Refuses what would take space while there is little.
+pub fn check_space(storage: &Handle) -> Result<(), Failure> {
+    if storage.health().condition() == Condition::LowSpace {
+        return Err(Failure::new(ErrorCode::LowSpace, "the disk is nearly full")
+            .hint("free space on the broker's disk or delete topics; consuming goes on"));
+    }
+    Ok(())
+}
+
+/// The topic is not there any more.
+pub fn not_found(topic: TopicId) -> Failure {
+    Failure::new(ErrorCode::TopicNotFound, format!("there is no topic with id {topic}"))
+        .hint("look the name up again")
+}

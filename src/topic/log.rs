@@ -1,0 +1,344 @@
+//! The log of a topic: which offsets are given, which are visible, and the newest batches in memory.
+//!
+//! ```text
+//!   start                      tail                high watermark        end
+//!     |-- on disk only ----------|-- also in memory ----|-- staged --------|
+//! ```
+//!
+//! Pure. Staged batches stand in the tail too, but nothing at or beyond the high watermark is
+//! handed out. Its neighbours: [`State`](super::state::State) owns it; what is not in the tail is
+//! read from the storage by whoever asks.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use logdrive_protocol::TopicId;
+use logdrive_protocol::batch::{self, Head, Place, Records};
+
+use super::rows::ExtentRow;
+use crate::storage::{Appended, Totals};
+
+/// A position with the topic's sums before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset.
+    pub offset: u64,
+    /// Records and bytes of the topic before it.
+    pub totals: Totals,
+}
+
+/// Offsets, sums and the tail of one topic.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// The first record that is kept.
+    start: Mark,
+    /// The high watermark: everything before it is durable.
+    visible: Mark,
+    /// Where the next batch goes.
+    end: Mark,
+    last_append_time: u64,
+    digest: u64,
+    tail: VecDeque<Kept>,
+    tail_bytes: usize,
+}
+
+/// A batch in memory.
+#[derive(Clone, Debug)]
+struct Kept {
+    head: Head,
+    bytes: Bytes,
+    before: Totals,
+}
+
+/// Whole batches and which of their records are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// The first record that is meant.
+    pub from: u64,
+    /// After the last record that is meant.
+    pub to: u64,
+    /// Key, headers and values of the records that are meant, in bytes.
+    pub content: u64,
+    /// The batches that hold them.
+    pub batches: Vec<Bytes>,
+}
+
+impl Slice {
+    /// Bytes of the batches.
+    pub fn stored_bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+
+    /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
+    /// most `max_records` records (0 = no limit), at most `max_bytes` but always one batch.
+    pub fn of(
+        from: u64,
+        end: u64,
+        max_records: u32,
+        max_bytes: usize,
+        batches: impl Iterator<Item = Bytes>,
+    ) -> Self {
+        let last = match max_records {
+            0 => end,
+            count => end.min(from.saturating_add(u64::from(count))),
+        };
+        let mut slice = Self { from, to: from, ..Self::default() };
+        let mut len = 0;
+        for bytes in batches {
+            let Some(head) = Head::parse(&bytes) else { break };
+            let fits = slice.batches.is_empty() || len + bytes.len() <= max_bytes;
+            if slice.to >= last || !fits {
+                break;
+            }
+            let to = head.end_offset().min(last);
+            slice.content += content_between(&bytes, &head, slice.to, to);
+            slice.to = to;
+            len += bytes.len();
+            slice.batches.push(bytes);
+        }
+        slice
+    }
+}
+
+/// Key, headers and values of the records `from..to` of a batch, in bytes.
+fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
+    if from <= head.base_offset && to >= head.end_offset() {
+        return u64::from(head.content_bytes);
+    }
+    let wanted = |delta: u64| (from..to).contains(&(head.base_offset + delta));
+    Records::of(batch)
+        .flatten()
+        .filter(|record| wanted(record.offset_delta))
+        .map(|record| record.content_len() as u64)
+        .sum()
+}
+
+impl Log {
+    /// Takes up the row of a topic at a start: everything in it is durable.
+    pub fn load(row: &ExtentRow) -> Self {
+        let mark = |offset, records, bytes| Mark { offset, totals: Totals { records, bytes } };
+        let end = mark(row.end, row.end_records, row.end_bytes);
+        Self {
+            start: mark(row.start, row.start_records, row.start_bytes),
+            visible: end,
+            end,
+            last_append_time: row.last_append_time,
+            digest: row.digest,
+            ..Self::default()
+        }
+    }
+
+    /// The row that belongs to everything appended so far.
+    pub fn row(&self) -> ExtentRow {
+        ExtentRow {
+            start: self.start.offset,
+            start_records: self.start.totals.records,
+            start_bytes: self.start.totals.bytes,
+            end: self.end.offset,
+            end_records: self.end.totals.records,
+            end_bytes: self.end.totals.bytes,
+            last_append_time: self.last_append_time,
+            digest: self.digest,
+        }
+    }
+
+    /// The first record that is kept.
+    pub fn start(&self) -> Mark {
+        self.start
+    }
+
+    /// The high watermark.
+    pub fn visible(&self) -> Mark {
+        self.visible
+    }
+
+    /// The end of what is staged.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Append time of the last batch, in microseconds; 0 if there was none.
+    pub fn last_append_time(&self) -> u64 {
+        self.last_append_time
+    }
+
+    /// Bytes that the tail holds.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// Gives a checked batch its place at the end; it is staged, not visible.
+    ///
+    /// `now` is in microseconds; the append time never runs back.
+    pub fn append(&mut self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Appended {
+        let append_time = now.max(self.last_append_time);
+        let base_offset = self.end.offset;
+        batch::place(&mut batch, Place { topic, base_offset, append_time, leader_epoch: 0 });
+        let head = Head { topic, base_offset, append_time, ..*head };
+        let (bytes, before) = (batch.freeze(), self.end.totals);
+        self.digest = batch::next_digest(self.digest, &head);
+        self.last_append_time = append_time;
+        self.end = Mark {
+            offset: head.end_offset(),
+            totals: Totals {
+                records: before.records + u64::from(head.count),
+                bytes: before.bytes + u64::from(head.content_bytes),
+            },
+        };
+        self.tail_bytes += bytes.len();
+        self.tail.push_back(Kept { head, bytes: bytes.clone(), before });
+        Appended { bytes, totals: before, digest: self.digest }
+    }
+
+    /// Moves the high watermark: everything before `mark` is durable.
+    pub fn commit(&mut self, mark: Mark) {
+        self.visible = mark;
+    }
+
+    /// Drops the oldest visible batches from memory until the tail holds at most `limit` bytes.
+    pub fn shrink_tail(&mut self, limit: usize) {
+        while self.tail_bytes > limit {
+            match self.tail.front() {
+                Some(oldest) if oldest.head.end_offset() <= self.visible.offset => {
+                    self.tail_bytes -= oldest.bytes.len();
+                    self.tail.pop_front();
+                }
+                _ => break,
+            }
+        }
+    }
+
+    /// Drops what is staged from memory after a failed write: nobody may see it.
+    pub fn drop_staged(&mut self) {
+        while let Some(newest) = self.tail.back() {
+            if newest.head.end_offset() <= self.visible.offset {
+                break;
+            }
+            self.tail_bytes -= newest.bytes.len();
+            self.tail.pop_back();
+        }
+    }
+
+    fn kept(&self, offset: u64) -> Option<(usize, &Kept)> {
+        let index = self.tail.partition_point(|kept| kept.head.end_offset() <= offset);
+        let kept = self.tail.get(index)?;
+        (kept.head.base_offset <= offset).then_some((index, kept))
+    }
+
+    /// Visible records from `from`, if the tail holds that one; limits as in [`Slice::of`].
+    pub fn read(&self, from: u64, max_records: u32, max_bytes: usize) -> Option<Slice> {
+        let (index, _) = self.kept(from)?;
+        let batches = self.tail.range(index..).map(|kept| kept.bytes.clone());
+        Some(Slice::of(from, self.visible.offset, max_records, max_bytes, batches))
+    }
+
+    /// The sums before `offset`, where memory knows them.
+    pub fn mark(&self, offset: u64) -> Option<Mark> {
+        if let Some(known) =
+            [self.visible, self.start].into_iter().find(|mark| mark.offset == offset)
+        {
+            return Some(known);
+        }
+        let (_, kept) = self.kept(offset)?;
+        let content = content_between(&kept.bytes, &kept.head, kept.head.base_offset, offset);
+        let totals = Totals {
+            records: kept.before.records + (offset - kept.head.base_offset),
+            bytes: kept.before.bytes + content,
+        };
+        Some(Mark { offset, totals })
+    }
+
+    /// Append time of the record at `offset`, where memory knows it.
+    pub fn append_time(&self, offset: u64) -> Option<u64> {
+        self.kept(offset).map(|(_, kept)| kept.head.append_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+
+    const TOPIC: TopicId = TopicId(3);
+
+    fn append(log: &mut Log, values: &[&str], now: u64) -> Appended {
+        let mut builder = BatchBuilder::default();
+        for value in values {
+            builder.push(&NewRecord { value: value.as_bytes(), ..NewRecord::default() });
+        }
+        let batch = builder.finish(Origin::default());
+        let head = Head::parse(&batch).unwrap();
+        log.append(TOPIC, batch, &head, now)
+    }
+
+    /// Two batches of three records, the second one staged.
+    fn sample() -> Log {
+        let mut log = Log::default();
+        append(&mut log, &["a", "bb", "ccc"], 50);
+        log.commit(log.end());
+        append(&mut log, &["d", "ee", "fff"], 40);
+        log
+    }
+
+    fn check(slice: Option<Slice>, expected: &str) {
+        let got = slice.map_or_else(
+            || "not in memory".to_owned(),
+            |it| format!("{}..{} {} bytes in {}", it.from, it.to, it.content, it.batches.len()),
+        );
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn what_is_staged_is_not_visible_until_it_is_committed() {
+        let mut log = sample();
+        check(log.read(1, 0, 1 << 20), "1..3 5 bytes in 1");
+        check(log.read(3, 0, 1 << 20), "3..3 0 bytes in 0");
+        log.commit(log.end());
+        check(log.read(1, 0, 1 << 20), "1..6 11 bytes in 2");
+    }
+
+    #[test]
+    fn limits_cut_records_exactly_and_bytes_at_batches_but_never_the_first() {
+        let mut log = sample();
+        log.commit(log.end());
+        check(log.read(1, 1, 1 << 20), "1..2 2 bytes in 1");
+        check(log.read(1, 3, 1 << 20), "1..4 6 bytes in 2");
+        check(log.read(1, 0, 1), "1..3 5 bytes in 1");
+    }
+
+    #[test]
+    fn sums_are_exact_in_the_middle_of_a_batch() {
+        let mut log = sample();
+        log.commit(log.end());
+        for (offset, bytes) in [(0, 0), (1, 1), (2, 3), (3, 6), (4, 7), (5, 9), (6, 12)] {
+            let expected = Mark { offset, totals: Totals { records: offset, bytes } };
+            assert_eq!(log.mark(offset), Some(expected));
+        }
+    }
+
+    #[test]
+    fn append_times_never_run_back_and_stored_batches_pass_their_check() {
+        let mut log = sample();
+        log.commit(log.end());
+        assert_eq!(log.append_time(3), Some(50), "the clock said 40");
+        for bytes in log.read(0, 0, 1 << 20).unwrap().batches {
+            batch::check_stored(&bytes, TOPIC).unwrap();
+        }
+        assert_eq!(Log::load(&log.row()).row(), log.row());
+    }
+
+    #[test]
+    fn memory_gives_way_but_never_what_is_staged() {
+        let mut log = sample();
+        log.shrink_tail(0);
+        check(log.read(0, 0, 1), "not in memory");
+        assert!(log.tail_bytes() > 0, "the staged batch stays");
+        log.commit(log.end());
+        check(log.read(3, 0, 1), "3..6 6 bytes in 1");
+        append(&mut log, &["g"], 60);
+        log.drop_staged();
+        assert_eq!(log.append_time(6), None);
+        log.shrink_tail(0);
+        assert_eq!(log.tail_bytes(), 0);
+    }
+}

@@ -1,0 +1,393 @@
+//! Carrying out what is asked of a topic, but for giving records.
+//!
+//! Every request ends here in an answer, in a change whose commit is the answer, or in a line of
+//! [`serving`](super::serving). Its neighbours: the [actor](super::actor) calls it.
+
+use actix::{AsyncContext, Context};
+use bytes::BytesMut;
+use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LIST};
+use logdrive_protocol::operations::{
+    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured,
+    Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterConsumer,
+    RegisterProducer, Request, Size, TopicCreated, TopicDeleted, UnregisterProducer,
+};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
+
+use super::actor::{Call, Parked, Told, Topic};
+use super::log::Mark;
+use super::serving::{InLine, read_failure};
+use super::settings;
+use super::state::{Append, Receipt, Resolved};
+use crate::limits::COPY_BATCH_BYTES;
+use crate::reply::Reply;
+use crate::storage::{At, JobKind, Point, ReadError};
+
+impl Topic {
+    pub(super) fn request(&mut self, call: Call, ctx: &mut Context<Self>) {
+        let Call { request, reply, fresh } = call;
+        match request {
+            Request::Produce(produce) => self.produce(produce, reply),
+            Request::Fetch(fetch) => self.fetch(fetch, None, reply, ctx),
+            Request::Consume(consume) => self.consume(consume, reply, ctx),
+            Request::Seek(seek) => {
+                self.line_up(seek.consumer, InLine::Seek(seek.to, reply), ctx);
+            }
+            Request::UnregisterConsumer(request) => {
+                self.line_up(request.consumer, InLine::Unregister(reply), ctx);
+            }
+            Request::Size(size) => self.size(&size, reply, ctx),
+            Request::Cancel(cancel) => self.cancel(cancel.correlation, reply, ctx),
+            Request::CreateTopic(create) => self.create(&create, reply),
+            Request::DeleteTopic(_) => match self.check_writable() {
+                Ok(()) => self.delete(reply, Answer::DeleteTopic(TopicDeleted {})),
+                Err(failure) => reply.fail(failure),
+            },
+            Request::DescribeTopic(describe) => self.describe(&describe, reply),
+            Request::RegisterProducer(request) => self.register_producer(&request, fresh, reply),
+            Request::UnregisterProducer(request) => self.unregister_producer(&request, reply),
+            Request::RegisterConsumer(request) => {
+                self.register_consumer(request, ConsumerId(fresh), reply, ctx);
+            }
+            Request::Stats(_) => {
+                reply.answer(Answer::Stats(Counted { counters: self.counters() }));
+            }
+            Request::Hello(_) | Request::Ping(_) | Request::Metadata(_) | Request::ListTopics(_) => {
+                reply.fail(Failure::new(ErrorCode::UnknownOperation, "not for a topic"));
+            }
+        }
+    }
+
+    /// Answers with `CONSUMER_NOT_FOUND` and the like, or says that the id is another topic's.
+    pub(super) fn refuse(&self, id: u64, failure: Failure, reply: Reply) {
+        use ErrorCode::{ConsumerNotFound, ProducerNotFound};
+        if matches!(failure.code, ConsumerNotFound | ProducerNotFound) {
+            self.around.broker.do_send(Told::Stranger { id, otherwise: failure, reply });
+        } else {
+            reply.fail(failure);
+        }
+    }
+
+    fn produce(&mut self, produce: Produce, reply: Reply) {
+        let synced = match produce.ack {
+            Produce::SYNCED => true,
+            Produce::ACCEPTED => false,
+            other => return reply.fail(unsupported(&format!("there is no ack level {other}"))),
+        };
+        if produce.not_before != 0 {
+            return reply.fail(unsupported("delayed batches are not taken in this version"));
+        }
+        if let Err(failure) = self.check_room() {
+            return reply.fail(failure);
+        }
+        let mut batch = produce.batch.into_mut();
+        if batch.len() < COPY_BATCH_BYTES {
+            batch = BytesMut::from(&batch[..]);
+        }
+        let producer = logdrive_protocol::batch::Head::parse(&batch).map_or(0, |it| it.producer.0);
+        let now = self.clock.now();
+        let before = self.state.log.tail_bytes();
+        match self.state.produce(batch, now) {
+            Ok(Append::New(receipt, change)) => {
+                self.around.budget.count_tail(before, self.state.log.tail_bytes());
+                self.counts.batches += 1;
+                let ticket = change.ticket;
+                self.submit(change, JobKind::Change);
+                self.acknowledge(receipt, ticket, synced, reply);
+            }
+            Ok(Append::Staged(receipt, ticket)) => {
+                self.counts.retries += 1;
+                self.acknowledge(receipt, ticket, synced, reply);
+            }
+            Ok(Append::Durable(receipt)) => {
+                self.counts.retries += 1;
+                reply.answer(produced(receipt, Produce::SYNCED));
+            }
+            Err(failure) => self.refuse(producer, failure, reply),
+        }
+    }
+
+    fn acknowledge(&mut self, receipt: Receipt, ticket: u64, synced: bool, reply: Reply) {
+        if synced {
+            self.park(ticket, Parked::Answer(reply, produced(receipt, Produce::SYNCED)));
+        } else {
+            let permit = reply.accept(produced(receipt, Produce::ACCEPTED));
+            self.park(ticket, Parked::Accepted(permit));
+        }
+    }
+
+    /// The first change of a newborn topic, or the answer that it exists.
+    fn create(&mut self, create: &CreateTopic, reply: Reply) {
+        let topic = self.state.id;
+        if self.state.last_ticket() == 0 && !self.is_born() {
+            let change = self.state.stage(Vec::new());
+            let answer = Answer::CreateTopic(TopicCreated { topic, created: true });
+            return self.commit_then(change, reply, answer);
+        }
+        let same = settings::of_topic(&create.settings)
+            .is_ok_and(|settings| settings == self.state.row().settings);
+        if create.if_not_exists && same {
+            let answer = Answer::CreateTopic(TopicCreated { topic, created: false });
+            return self.answer_when_born(reply, answer);
+        }
+        let name = self.state.name();
+        let failure = if create.if_not_exists {
+            Failure::new(
+                ErrorCode::TopicExists,
+                format!("topic \"{name}\" exists with other settings"),
+            )
+            .hint("describe it, and give the settings that it has")
+        } else {
+            Failure::new(ErrorCode::TopicExists, format!("topic \"{name}\" exists"))
+                .hint("use it, or create one of another name")
+        };
+        reply.fail(failure);
+    }
+
+    /// A topic that is being created is there for others once it is durable.
+    fn answer_when_born(&mut self, reply: Reply, answer: Answer) {
+        if self.is_born() {
+            reply.answer(answer);
+        } else {
+            self.park(self.state.last_ticket(), Parked::Answer(reply, answer));
+        }
+    }
+
+    fn describe(&self, describe: &DescribeTopic, reply: Reply) {
+        let limit = match describe.limit {
+            0 => DEFAULT_LIST,
+            limit => limit.min(MAX_LIST),
+        };
+        let described = self.state.describe(&describe.after, limit as usize);
+        reply.answer(Answer::DescribeTopic(described));
+    }
+
+    fn register_producer(&mut self, request: &RegisterProducer, fresh: u64, reply: Reply) {
+        if let Err(failure) = self.check_room() {
+            return reply.fail(failure);
+        }
+        let now = self.clock.now();
+        let created = self.state.last_ticket() == 0 && !self.is_born();
+        match self.state.register_producer(request, ProducerId(fresh), now) {
+            Ok((registration, change)) => {
+                let told = Told::Registered(self.state.id, vec![registration.id.0]);
+                self.park(change.ticket, Parked::Told(told));
+                let answer = Answer::RegisterProducer(ProducerRegistered {
+                    topic: self.state.id,
+                    producer: registration.id,
+                    epoch: registration.epoch,
+                    next_sequence: registration.next_sequence,
+                    topic_created: created,
+                });
+                self.commit_then(change, reply, answer);
+            }
+            Err(failure) => self.refuse(request.producer.0, failure, reply),
+        }
+    }
+
+    fn unregister_producer(&mut self, request: &UnregisterProducer, reply: Reply) {
+        if let Err(failure) = self.check_writable() {
+            return reply.fail(failure);
+        }
+        let (topic, id) = (self.state.id, request.producer);
+        match self.state.producers.unregister(topic, id, request.epoch) {
+            Ok(changed) => {
+                let change = self.state.stage(changed);
+                self.park(change.ticket, Parked::Told(Told::Unregistered(id.0)));
+                let answer = Answer::UnregisterProducer(ProducerUnregistered {});
+                self.commit_then(change, reply, answer);
+            }
+            Err(failure) => self.refuse(id.0, failure, reply),
+        }
+    }
+
+    fn register_consumer(
+        &mut self,
+        request: RegisterConsumer,
+        fresh: ConsumerId,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let settings = match settings::of_consumer(&request.settings) {
+            Ok(settings) => settings,
+            Err(failure) => return reply.fail(failure),
+        };
+        match self.state.consumers.find(&request.name, &settings) {
+            Ok(Some(id)) => {
+                let consumer = self.state.consumers.get(id);
+                let cursor = consumer.map_or(0, |it| it.committed().offset);
+                let topic = self.state.id;
+                let answer = ConsumerRegistered { topic, consumer: id, cursor, created: false };
+                // Its registration may be staged still: the answer hangs on that too.
+                let answer = Answer::RegisterConsumer(answer);
+                self.answer_when_durable(reply, answer);
+            }
+            Ok(None) if !request.create => {
+                let failure = self.consumer_not_found(&request.name);
+                reply.fail(failure);
+            }
+            Ok(None) => {
+                if let Err(failure) = self.check_room() {
+                    return reply.fail(failure);
+                }
+                let now = self.clock.now();
+                match self.state.resolve(request.from, now) {
+                    Ok(Resolved::Offset(_, Some(mark))) => {
+                        self.create_consumer(&request, fresh, mark, reply);
+                    }
+                    Ok(Resolved::Offset(offset, None)) => {
+                        self.register_later(request, fresh, At::Offset(offset), reply, ctx);
+                    }
+                    Ok(Resolved::Time(time)) => {
+                        self.register_later(request, fresh, At::Time(time), reply, ctx);
+                    }
+                    Err(failure) => reply.fail(failure),
+                }
+            }
+            Err(failure) => reply.fail(failure),
+        }
+    }
+
+    /// Answers when everything that is staged now is durable.
+    fn answer_when_durable(&mut self, reply: Reply, answer: Answer) {
+        let last = self.state.last_ticket();
+        if last <= self.state.committed() {
+            reply.answer(answer);
+        } else {
+            self.park(last, Parked::Answer(reply, answer));
+        }
+    }
+
+    fn create_consumer(
+        &mut self,
+        request: &RegisterConsumer,
+        id: ConsumerId,
+        cursor: Mark,
+        reply: Reply,
+    ) {
+        let topic = self.state.id;
+        // Checked when the request came in; here only put in order.
+        let settings = settings::of_consumer(&request.settings).unwrap_or_default();
+        match self.state.consumers.create(topic, id, &request.name, settings, cursor) {
+            Ok(changed) => {
+                let change = self.state.stage(changed);
+                self.park(change.ticket, Parked::Told(Told::Registered(topic, vec![id.0])));
+                let answer = ConsumerRegistered {
+                    topic,
+                    consumer: id,
+                    cursor: cursor.offset,
+                    created: true,
+                };
+                self.commit_then(change, reply, Answer::RegisterConsumer(answer));
+            }
+            Err(failure) => reply.fail(failure),
+        }
+    }
+
+    /// Asks the storage where the consumer begins, then registers it: by then another request may
+    /// have, so that it is looked up again.
+    fn register_later(
+        &self,
+        request: RegisterConsumer,
+        fresh: ConsumerId,
+        at: At,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let located = self.locate(at);
+        self.spawn_then(ctx, located, move |topic, point, ctx| match point {
+            Ok(point) => {
+                let known = topic.state.consumers.find(&request.name, &[]);
+                if matches!(known, Ok(None)) {
+                    topic.create_consumer(&request, fresh, point_mark(&point), reply);
+                } else {
+                    topic.register_consumer(request, fresh, reply, ctx);
+                }
+            }
+            Err(failure) => reply.fail(failure),
+        });
+    }
+
+    fn consumer_not_found(&self, name: &str) -> Failure {
+        let failure = Failure::new(
+            ErrorCode::ConsumerNotFound,
+            format!("topic \"{}\" has no consumer \"{name}\"", self.state.name()),
+        );
+        let names = self.state.consumers.names().map(|(name, _)| name);
+        match crate::suggest::closest(name, names) {
+            Some(close) => failure.hint(format!("did you mean \"{close}\"?")),
+            None => failure.hint("register it first"),
+        }
+    }
+
+    fn size(&mut self, size: &Size, reply: Reply, ctx: &mut Context<Self>) {
+        let (measured, offset) = match self.state.size(size.consumer) {
+            Ok(size) => size,
+            Err(failure) => return self.refuse(size.consumer.0, failure, reply),
+        };
+        if measured.records == 0 {
+            return reply.answer(Answer::Size(measured));
+        }
+        let now = self.clock.now();
+        let sized = move |measured: Measured, append_time: u64| {
+            let oldest_age = now.saturating_sub(append_time);
+            Answer::Size(Measured { oldest_age, ..measured })
+        };
+        if let Some(append_time) = self.state.log.append_time(offset) {
+            return reply.answer(sized(measured, append_time));
+        }
+        let located = self.locate(At::Offset(offset));
+        self.spawn_then(ctx, located, move |_, point, _| match point {
+            Ok(point) => reply.answer(sized(measured, point.append_time.unwrap_or(now))),
+            Err(failure) => reply.fail(failure),
+        });
+    }
+
+    /// Asks the storage where something is among the visible records.
+    pub(super) fn locate(
+        &self,
+        at: At,
+    ) -> impl Future<Output = Result<Point, Failure>> + use<> {
+        let (reader, topic) = (self.around.storage.reader(), self.state.id);
+        let (pool, end) = (self.around.pool.clone(), self.state.log.visible());
+        async move {
+            let located = pool.run(move || reader.locate(topic, at, end.offset)).await;
+            match located.map_err(ReadError::Unavailable).flatten() {
+                // Past the last record the topic knows the sums, and for an empty one alone.
+                Ok(point) if point.offset >= end.offset => {
+                    Ok(Point { offset: end.offset, totals: end.totals, ..point })
+                }
+                Ok(point) => Ok(point),
+                Err(error) => Err(read_failure(error)),
+            }
+        }
+    }
+
+    /// Runs a future beside the actor and goes on with its result in the actor.
+    pub(super) fn spawn_then<T: 'static>(
+        &self,
+        ctx: &mut Context<Self>,
+        work: impl Future<Output = T> + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        use actix::{ActorFutureExt, WrapFuture};
+        ctx.spawn(work.into_actor(self).map(move |result, topic, ctx| then(topic, result, ctx)));
+    }
+}
+
+/// A place that the storage found, as the log's own.
+pub(super) fn point_mark(point: &Point) -> Mark {
+    Mark { offset: point.offset, totals: point.totals }
+}
+
+pub(super) fn unsupported(message: &str) -> Failure {
+    Failure::new(ErrorCode::NotSupported, message)
+}
+
+fn produced(receipt: Receipt, durability: u8) -> Answer {
+    Answer::Produce(Produced {
+        base_offset: receipt.base_offset,
+        append_time: receipt.append_time,
+        durability,
+        leader_epoch: 0,
+    })
+}

@@ -1,0 +1,91 @@
+//! Settings of topics and consumers: which there are, and what values they take.
+
+use logdrive_protocol::limits::{MAX_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTINGS};
+use logdrive_protocol::operations::Setting;
+use logdrive_protocol::{ErrorCode, Failure};
+
+/// A text for people; on topics and consumers.
+const DESCRIPTION: &str = "description";
+/// Largest record that the topic takes, in bytes; on topics.
+const MAX_RECORD: &str = "max_record_bytes";
+
+/// Settings of a topic, checked and in the order of their keys.
+pub fn of_topic(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
+    check(settings, &[DESCRIPTION, MAX_RECORD])
+}
+
+/// Settings of a consumer, checked and in the order of their keys.
+pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
+    check(settings, &[DESCRIPTION])
+}
+
+/// Largest record that a topic with these settings takes, in bytes.
+pub fn max_record_bytes(settings: &[Setting]) -> u32 {
+    settings
+        .iter()
+        .find(|setting| setting.key == MAX_RECORD)
+        .and_then(|setting| setting.value.parse().ok())
+        .unwrap_or(MAX_RECORD_BYTES)
+}
+
+fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> {
+    let refused = |message: String| Failure::new(ErrorCode::InvalidConfig, message);
+    if settings.len() > MAX_SETTINGS {
+        return Err(refused(format!("{} settings are more than {MAX_SETTINGS}", settings.len())));
+    }
+    let mut sorted = settings.to_vec();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    for pair in sorted.windows(2) {
+        if pair[0].key == pair[1].key {
+            return Err(refused(format!("the setting {} is given twice", printable(&pair[0].key))));
+        }
+    }
+    for Setting { key, value } in &sorted {
+        if !known.contains(&key.as_str()) {
+            return Err(refused(format!("there is no setting {}", printable(key)))
+                .hint(format!("the settings are {}", known.join(", "))));
+        }
+        if value.len() > MAX_SETTING_BYTES {
+            return Err(refused(format!("{key} is longer than {MAX_SETTING_BYTES} bytes")));
+        }
+        let fits = |bytes: &u32| (1..=MAX_RECORD_BYTES).contains(bytes);
+        if key == MAX_RECORD && value.parse().ok().filter(fits).is_none() {
+            return Err(refused(format!("{key}={} does not fit", printable(value)))
+                .hint(format!("give bytes from 1 to {MAX_RECORD_BYTES}")));
+        }
+    }
+    Ok(sorted)
+}
+
+fn printable(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(settings: &[(&str, &str)], expected: &str) {
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(key, value)| Setting { key: (*key).into(), value: (*value).into() })
+            .collect();
+        let got = match of_topic(&settings) {
+            Ok(settings) => format!("{} settings", settings.len()),
+            Err(failure) => failure.to_string(),
+        };
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn settings_are_known_fit_and_stand_once() {
+        refusal(&[("max_record_bytes", "100"), ("description", "x")], "2 settings");
+        refusal(&[("color", "red")], "INVALID_CONFIG there is no setting color");
+        refusal(&[("max_record_bytes", "0")], "INVALID_CONFIG max_record_bytes=0 does not fit");
+        refusal(&[("max_record_bytes", "9e9")], "INVALID_CONFIG max_record_bytes=9e9 does not fit");
+        refusal(
+            &[("description", "a"), ("description", "b")],
+            "INVALID_CONFIG the setting description is given twice",
+        );
+    }
+}

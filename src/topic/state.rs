@@ -1,0 +1,370 @@
+//! A topic as a state machine: requests in, changes to stage out, commits in.
+//!
+//! Pure: no actor, no runtime, no clock; time is an argument, and the same changes in the same
+//! order give the same state. It is what a replicated log would apply. Its neighbours: the
+//! [actor](super::actor) translates messages; [`Log`], [`Producers`] and [`Consumers`] each own
+//! their part.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use logdrive_protocol::batch::{Head, check_produced};
+use logdrive_protocol::limits::MAX_BATCH_BYTES;
+use logdrive_protocol::operations::{
+    ConsumerSummary, Measured, RegisterProducer, TopicDescribed, TopicSummary,
+};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
+
+use super::consumers::{Consumers, Taker};
+use super::log::{Log, Mark};
+use super::producers::{Producers, Registration, Verdict};
+use super::rows::{self, Decoded, Remembered, TopicRow};
+use super::settings;
+use crate::storage::{Appended, Row};
+
+/// Everything that a topic knows, durable and staged.
+#[derive(Debug)]
+pub struct State {
+    /// Which topic.
+    pub id: TopicId,
+    row: TopicRow,
+    max_record_bytes: u32,
+    /// Where records are.
+    pub log: Log,
+    /// Who produces.
+    pub producers: Producers,
+    /// Who consumes.
+    pub consumers: Consumers,
+    /// The ticket that was given last.
+    ticket: u64,
+    /// The last ticket that is durable.
+    committed: u64,
+    /// What becomes durable with which ticket, where that is more than rows.
+    staged: VecDeque<(u64, Effect)>,
+    /// The rows of the topic's creation, to be part of its first change.
+    birth: Vec<Row>,
+}
+
+/// What a commit does besides making rows durable.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Visible(Mark),
+    Moved(ConsumerId),
+}
+
+/// Batches and rows that become durable together.
+#[derive(Debug)]
+pub struct Change {
+    /// The topic's number of this change.
+    pub ticket: u64,
+    /// New batches.
+    pub batches: Vec<Appended>,
+    /// New and deleted rows.
+    pub rows: Vec<Row>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Append {
+    /// It is to be staged.
+    New(Receipt, Change),
+    /// It is staged already, under this ticket.
+    Staged(Receipt, u64),
+    /// It is durable already.
+    Durable(Receipt),
+}
+
+/// Where a batch went, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Offset of its first record.
+    pub base_offset: u64,
+    /// Microseconds since 1970 UTC.
+    pub append_time: u64,
+}
+
+/// Where a position is, or how to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// This offset, with the sums before it where memory knows them.
+    Offset(u64, Option<Mark>),
+    /// The first record appended at or after this time: the storage knows.
+    Time(u64),
+}
+
+impl State {
+    /// A topic that is about to be created: its rows join its first change.
+    pub fn newborn(id: TopicId, row: TopicRow) -> Self {
+        let birth = vec![rows::topic(id, &row)];
+        Self { birth, ..Self::with(id, row, Log::default()) }
+    }
+
+    fn with(id: TopicId, row: TopicRow, log: Log) -> Self {
+        Self {
+            id,
+            max_record_bytes: settings::max_record_bytes(&row.settings),
+            row,
+            log,
+            producers: Producers::default(),
+            consumers: Consumers::default(),
+            ticket: 0,
+            committed: 0,
+            staged: VecDeque::new(),
+            birth: Vec::new(),
+        }
+    }
+
+    /// Takes up a topic from its rows: everything in them is durable.
+    ///
+    /// # Errors
+    /// A row cannot be read, or the one that says what the topic is, is missing.
+    pub fn load(id: TopicId, stored: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<Self> {
+        let mut topic = None;
+        let mut state = Self::with(id, TopicRow::default(), Log::default());
+        for (key, value) in stored {
+            match rows::decode(key, value)? {
+                Decoded::Topic(row) => topic = Some(row),
+                Decoded::Extent(row) => state.log = Log::load(&row),
+                Decoded::Producer(id, row) => state.producers.load(id, row),
+                Decoded::Remembered(id, block, batches) => {
+                    state.producers.load_remembered(id, block, &batches);
+                }
+                Decoded::Consumer(id, row) => state.consumers.load(id, row),
+                Decoded::Worker(id, worker, row) => state.consumers.load_worker(id, worker, row),
+                Decoded::Unknown => {}
+            }
+        }
+        state.producers.loaded();
+        state.row = topic.ok_or_else(|| anyhow::anyhow!("topic {id} has no row of its own"))?;
+        state.max_record_bytes = settings::max_record_bytes(&state.row.settings);
+        Ok(state)
+    }
+
+    /// Takes the place of `before` after a failed write: tickets go on, so that no old notice fits.
+    #[must_use]
+    pub fn succeeding(mut self, before: &Self) -> Self {
+        self.ticket = before.ticket;
+        self.committed = before.ticket;
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.row.name
+    }
+
+    /// What it is.
+    pub fn row(&self) -> &TopicRow {
+        &self.row
+    }
+
+    /// The ticket that was given last.
+    pub fn last_ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// The last ticket that is durable.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Gives rows a ticket; a topic's first change carries the rows of its creation.
+    pub fn stage(&mut self, mut changed: Vec<Row>) -> Change {
+        self.ticket += 1;
+        changed.append(&mut self.birth);
+        Change { ticket: self.ticket, batches: Vec::new(), rows: changed }
+    }
+
+    /// Checks a batch, recognizes a retry, gives it offsets.
+    ///
+    /// `now` is in microseconds.
+    ///
+    /// # Errors
+    /// Those of a batch, those of a producer's sequence: nothing is done.
+    pub fn produce(&mut self, batch: BytesMut, now: u64) -> Result<Append, Failure> {
+        let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
+        if !head.producer.is_none()
+            && let Verdict::Retry(known) = self.producers.judge(&head)?
+        {
+            return Ok(self.repeat(&known));
+        }
+        let appended = self.log.append(self.id, batch, &head, now);
+        let receipt = Receipt {
+            base_offset: self.log.end().offset - u64::from(head.count),
+            append_time: self.log.last_append_time(),
+        };
+        let mut changed = vec![rows::extent(self.id, &self.log.row())];
+        changed.extend(self.remember(&head, receipt));
+        let mut change = self.stage(changed);
+        change.batches.push(appended);
+        self.staged.push_back((change.ticket, Effect::Visible(self.log.end())));
+        Ok(Append::New(receipt, change))
+    }
+
+    fn remember(&mut self, head: &Head, receipt: Receipt) -> Option<Row> {
+        let batch = Remembered {
+            sequence: head.sequence,
+            count: head.count,
+            crc: head.producer_crc,
+            base_offset: receipt.base_offset,
+            append_time: receipt.append_time,
+        };
+        self.producers.remember(self.id, head.producer, batch)
+    }
+
+    fn repeat(&self, known: &Remembered) -> Append {
+        let receipt =
+            Receipt { base_offset: known.base_offset, append_time: known.append_time };
+        let end = known.base_offset + u64::from(known.count);
+        let ticket = self.staged.iter().find_map(|(ticket, effect)| match effect {
+            Effect::Visible(mark) if mark.offset >= end => Some(*ticket),
+            _ => None,
+        });
+        match ticket {
+            Some(ticket) if end > self.log.visible().offset => Append::Staged(receipt, ticket),
+            _ => Append::Durable(receipt),
+        }
+    }
+
+    /// Registers a producer, or takes a registration up again.
+    pub fn register_producer(
+        &mut self,
+        request: &RegisterProducer,
+        fresh: ProducerId,
+        now: u64,
+    ) -> Result<(Registration, Change), Failure> {
+        let (registration, changed) = self.producers.register(self.id, request, fresh, now)?;
+        Ok((registration, self.stage(changed)))
+    }
+
+    /// Moves a consumer's cursor past what `taker` is given.
+    pub fn advance(&mut self, taker: Taker, to: Mark, now: u64) -> Result<Change, Failure> {
+        let ticket = self.ticket + 1;
+        let changed = self.consumers.advance(self.id, taker, to, now, ticket)?;
+        self.staged.push_back((ticket, Effect::Moved(taker.consumer)));
+        Ok(self.stage(changed))
+    }
+
+    /// Moves a consumer's cursor elsewhere.
+    pub fn seek(&mut self, consumer: ConsumerId, to: Mark) -> Result<Change, Failure> {
+        let ticket = self.ticket + 1;
+        let changed = self.consumers.seek(self.id, consumer, to, ticket)?;
+        self.staged.push_back((ticket, Effect::Moved(consumer)));
+        Ok(self.stage(changed))
+    }
+
+    /// All changes up to `ticket` are durable; whether there is more to see.
+    pub fn commit(&mut self, ticket: u64) -> bool {
+        let mut more = false;
+        while let Some((_, effect)) = self.staged.pop_front_if(|(staged, _)| *staged <= ticket) {
+            match effect {
+                Effect::Visible(mark) => {
+                    self.log.commit(mark);
+                    more = true;
+                }
+                Effect::Moved(consumer) => self.consumers.commit(consumer, ticket),
+            }
+        }
+        self.committed = self.committed.max(ticket);
+        more
+    }
+
+    /// Where a position is. An offset before the start is the start; `now` is in microseconds.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE`, `NOT_SUPPORTED`.
+    pub fn resolve(&self, position: Position, now: u64) -> Result<Resolved, Failure> {
+        let (start, end) = (self.log.start().offset, self.log.visible().offset);
+        let offset = match position {
+            Position::Earliest => start,
+            Position::Latest => end,
+            Position::Offset(offset) if offset > end => {
+                return Err(Failure::new(
+                    ErrorCode::OffsetOutOfRange,
+                    format!("offset {offset} is beyond the end of \"{}\", {end}", self.row.name),
+                )
+                .numbers(end, 0)
+                .hint("use latest to wait for what comes next"));
+            }
+            Position::Offset(offset) => offset.max(start),
+            Position::Last(count) => end.saturating_sub(count).max(start),
+            Position::Time(time) => return Ok(Resolved::Time(time)),
+            Position::Ago(age) => return Ok(Resolved::Time(now.saturating_sub(age))),
+            Position::Unknown(kind) => {
+                return Err(Failure::new(
+                    ErrorCode::NotSupported,
+                    format!("there is no position of kind {kind}"),
+                ));
+            }
+        };
+        Ok(Resolved::Offset(offset, self.log.mark(offset)))
+    }
+
+    /// What is left for a consumer, and the offset of the oldest record of it.
+    ///
+    /// The age is left to the caller, who may have to ask the storage for an append time.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn size(&self, consumer: ConsumerId) -> Result<(Measured, u64), Failure> {
+        let cursor = self.consumers.get(consumer)?.committed();
+        let visible = self.log.visible().totals;
+        let measured = Measured {
+            records: visible.records - cursor.totals.records,
+            bytes: visible.bytes - cursor.totals.bytes,
+            ..Measured::default()
+        };
+        Ok((measured, cursor.offset))
+    }
+
+    /// What a list says of it.
+    pub fn summary(&self) -> TopicSummary {
+        let (start, visible) = (self.log.start(), self.log.visible());
+        TopicSummary {
+            name: self.row.name.clone(),
+            topic: self.id,
+            log_start: start.offset,
+            high_watermark: visible.offset,
+            records: visible.totals.records - start.totals.records,
+            bytes: visible.totals.bytes - start.totals.bytes,
+        }
+    }
+
+    /// A description with the consumers after `after`, at most `limit` of them.
+    pub fn describe(&self, after: &str, limit: usize) -> TopicDescribed {
+        let summary = self.summary();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut names = self.consumers.names().filter(|(name, _)| *name > after);
+        let consumers: Vec<_> = names
+            .by_ref()
+            .take(limit)
+            .filter_map(|(name, id)| {
+                let consumer = self.consumers.get(id).ok()?;
+                let (measured, _) = self.size(id).ok()?;
+                Some(ConsumerSummary {
+                    name: name.to_owned(),
+                    consumer: id,
+                    cursor: consumer.committed().offset,
+                    records: measured.records,
+                    bytes: measured.bytes,
+                    workers: count(consumer.workers()),
+                })
+            })
+            .collect();
+        TopicDescribed {
+            topic: self.id,
+            name: summary.name,
+            settings: self.row.settings.clone(),
+            created_at: self.row.created_at,
+            log_start: summary.log_start,
+            high_watermark: summary.high_watermark,
+            records: summary.records,
+            bytes: summary.bytes,
+            last_append_time: self.log.last_append_time(),
+            producers: count(self.producers.count()),
+            consumer_count: count(self.consumers.count()),
+            consumers,
+            more: names.next().is_some(),
+        }
+    }
+}
