@@ -75,7 +75,7 @@ pub(crate) struct Slot {
     open: AtomicCell<Option<Box<Open>>>,
     /// The task would take a batch of any size: wake it at the next record.
     wanted: AtomicBool,
-    /// A record did not fit any more.
+    /// No further record fits, or one did not.
     full: AtomicBool,
     /// The producer is gone: what is in the slot is the last.
     left: AtomicBool,
@@ -119,10 +119,11 @@ impl Slot {
         } else {
             Put::Full
         };
+        let full = matches!(put, Put::Full) || open.builder.count() >= limits.records;
         self.open.store(Some(open));
         // Either the task's next look at the slot sees the batch, or this sees that it looked.
         fence(Ordering::SeqCst);
-        if matches!(put, Put::Full) {
+        if full {
             self.full.store(true, Ordering::SeqCst);
             self.for_task.notify_one();
         } else if self.wanted.load(Ordering::SeqCst) && self.wanted.swap(false, Ordering::SeqCst) {
@@ -252,7 +253,6 @@ mod tests {
         put(&slot, b"x");
         put(&slot, b"x");
         assert!(slot.filled().now_or_never().is_none(), "not wanted now");
-        put(&slot, b"x");
         put(&slot, b"x");
         slot.filled().await;
     }
