@@ -27,6 +27,7 @@
 //! | `client` | addresses, operations by name, what opens producers, consumers and fetchers |
 //! | `dialer` | which connection is the current one |
 //! | `connection` | one socket: requests out, answers matched to who asked |
+//! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
 //! | `fetch` | reading a topic without changing anything |
@@ -43,8 +44,10 @@ mod consumer;
 mod dialer;
 mod error;
 mod fetch;
+mod link;
 mod options;
 mod producer;
+mod reading;
 mod record;
 
 pub use client::Client;
@@ -55,7 +58,7 @@ pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
 pub use producer::{
-    Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+    Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
 };
 pub use record::{Event, Portion, Record};
 
