@@ -1,5 +1,6 @@
 //! The logdrive broker.
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod counters;

@@ -61,6 +61,13 @@ impl Error {
         .with_hint("is this address a logdrive broker of this version?")
     }
 
+    /// The same error, its text led by what it put an end to.
+    #[must_use]
+    pub(crate) fn after(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -27,6 +27,7 @@
 //! | `client` | addresses, operations by name, what opens producers, consumers and fetchers |
 //! | `dialer` | which connection is the current one |
 //! | `connection` | one socket: requests out, answers matched to who asked |
+//! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
 //! | `fetch` | reading a topic without changing anything |
@@ -43,8 +44,10 @@ mod consumer;
 mod dialer;
 mod error;
 mod fetch;
+mod link;
 mod options;
 mod producer;
+mod reading;
 mod record;
 
 pub use client::Client;
@@ -54,7 +57,13 @@ pub use fetch::Fetcher;
 pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
+<<<<<<< HEAD
 pub use producer::{Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic};
+=======
+pub use producer::{
+    Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+};
+>>>>>>> cli
 pub use record::{Event, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;

@@ -15,7 +15,7 @@ pub struct Options {
     /// How long a request may stay unanswered, besides what it asks to wait; default 30 s.
     pub request_timeout: Duration,
     /// How long producers, consumers and fetchers go on reconnecting and retrying before they
-    /// report an error; default 60 s. Single operations do not wait for an unreachable broker.
+    /// report an error; default 1 min. Single operations do not wait for an unreachable broker.
     pub retry_for: Duration,
     /// The pauses between attempts.
     pub backoff: Backoff,
@@ -27,7 +27,7 @@ impl Default for Options {
             client_name: "logdrive-client".to_owned(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            retry_for: Duration::from_secs(60),
+            retry_for: Duration::from_mins(1),
             backoff: Backoff::default(),
         }
     }

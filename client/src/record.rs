@@ -1,5 +1,6 @@
 //! Records as they are handed to the caller: slices of the answer that brought them, not copies.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,45 @@ impl Portion {
     /// `delivered` must have passed its check.
     pub(crate) fn new(topic: Arc<str>, delivered: Delivered) -> Self {
         Self { topic, delivered }
+    }
+
+    /// Drops what is at or after `end`.
+    pub(crate) fn end_before(&mut self, end: u64) {
+        self.delivered.ranges.retain_mut(|range| {
+            range.to = range.to.min(end);
+            range.from < range.to
+        });
+        self.delivered.gaps.retain(|gap| gap.from < end);
+        self.delivered.next = self.delivered.next.min(end);
+    }
+
+    /// Drops all but the first `most` records.
+    pub(crate) fn limit(&mut self, mut most: u64) {
+        self.delivered.ranges.retain_mut(|range| {
+            range.to = range.to.min(range.from.saturating_add(most));
+            most -= range.to - range.from;
+            range.from < range.to
+        });
+        if let (0, Some(last)) = (most, self.delivered.ranges.last()) {
+            self.delivered.next = last.to;
+        }
+    }
+
+    /// What is left of it when only these of its events are.
+    pub(crate) fn rest(mut self, events: &VecDeque<Event>) -> Self {
+        let gaps = events.iter().filter(|it| matches!(it, Event::Gap { .. }));
+        let told = self.delivered.gaps.len() - gaps.count().min(self.delivered.gaps.len());
+        self.delivered.gaps.drain(..told);
+        let first = events.iter().find_map(|event| match event {
+            Event::Record(record) => Some(record.offset),
+            Event::Gap { .. } => None,
+        });
+        let first = first.unwrap_or(u64::MAX);
+        self.delivered.ranges.retain_mut(|range| {
+            range.from = range.from.max(first);
+            range.from < range.to
+        });
+        self
     }
 
     /// The topic's name.

@@ -165,7 +165,12 @@ pub(crate) struct Fetch {
     /// The topic.
     pub(crate) topic: String,
     /// Where to begin.
-    #[arg(long, value_name = "W", default_value = "earliest", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "W",
+        default_value = "earliest",
+        allow_hyphen_values = true
+    )]
     pub(crate) from: Position,
     /// Where to stop, exclusive [default: the end as it is when the command starts].
     #[arg(long, value_name = "W", allow_hyphen_values = true)]
@@ -188,7 +193,12 @@ pub(crate) struct Consume {
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: String,
     /// Where a consumer that is created begins; an existing one goes on where it is.
-    #[arg(long, value_name = "W", default_value = "earliest", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "W",
+        default_value = "earliest",
+        allow_hyphen_values = true
+    )]
     pub(crate) from: Position,
     /// At most so many records.
     #[arg(short = 'n', long, value_name = "N")]
@@ -257,7 +267,10 @@ mod tests {
             Ok(arguments) => format!("{:?}", arguments.command),
             Err(error) => format!("{:?}", error.kind()),
         };
-        assert!(got.contains(expected), "{line}\n got: {got}\nwant: {expected}");
+        assert!(
+            got.contains(expected),
+            "{line}\n got: {got}\nwant: {expected}"
+        );
     }
 
     #[test]
@@ -268,14 +281,26 @@ mod tests {
     #[test]
     fn every_command_is_typed_as_documented() {
         check("serve", "data: \"./logdrive-data\", listen: 127.0.0.1:7440");
-        check("demo --records 5 --logs d --keep", "records: Some(5), logs: Some(\"d\"), keep: true");
+        check(
+            "demo --records 5 --logs d --keep",
+            "records: Some(5), logs: Some(\"d\"), keep: true",
+        );
         check("topic create app", "Create { name: \"app\" }");
         check("topic list", "List");
         check("topic describe app", "Describe");
         check("topic delete app --yes", "yes: true");
-        check("produce app a.log - --key k --header a=b --header c=d=e", "(\"c\", [100, 61, 101])");
-        check("produce app --severity warn --ack accepted", "ack: Accepted");
-        check("fetch app --from 1h30m --to latest -n 5 --follow", "from: Ago(5400000000), to: Some(Latest)");
+        check(
+            "produce app a.log - --key k --header a=b --header c=d=e",
+            "(\"c\", [100, 61, 101])",
+        );
+        check(
+            "produce app --severity warn --ack accepted",
+            "ack: Accepted",
+        );
+        check(
+            "fetch app --from 1h30m --to latest -n 5 --follow",
+            "from: Ago(5400000000), to: Some(Latest)",
+        );
         check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
         check("size app --consumer c1", "Size");
         check("consumer unregister app c1 --yes", "Unregister");
@@ -288,7 +313,10 @@ mod tests {
         check("fetch app --from=-100 --to -5", "to: Some(Last(5))");
         check("consume app --consumer c --from -7", "from: Last(7)");
         check("consumer seek app c1 -100", "to: Last(100)");
-        check("consumer seek app c1 2026-03-01T12:00:00Z", "to: Time(1772366400000000)");
+        check(
+            "consumer seek app c1 2026-03-01T12:00:00Z",
+            "to: Time(1772366400000000)",
+        );
     }
 
     #[test]
@@ -296,7 +324,10 @@ mod tests {
         for line in ["--server h:1 -o json ping", "ping --server h:1 -o json"] {
             let words = std::iter::once("logdrive").chain(line.split_whitespace());
             let common = Arguments::try_parse_from(words).unwrap().common;
-            assert_eq!((common.server.as_str(), common.output), ("h:1", Some(Format::Json)));
+            assert_eq!(
+                (common.server.as_str(), common.output),
+                ("h:1", Some(Format::Json))
+            );
         }
     }
 

@@ -4,8 +4,11 @@
 //! before more is taken, a signal is heeded only between two answers, and what could not be written
 //! is named with the command that takes the cursor back.
 
+use std::io::Write;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::poll;
 use logdrive_client::{Client, Consumer, ConsumerOptions, Portion};
 
 use super::args::{Common, Consume};
@@ -26,32 +29,39 @@ pub(crate) async fn run(common: &Common, arguments: Consume) -> Result<Exit, Fau
     let mut writer = RecordWriter::new(stdout()?, common.output.unwrap_or(Format::Raw));
     let progress = Progress::beside_stdout(arguments.count, "records");
     let mut signals = Signals::new()?;
-    let mut interrupted = std::pin::pin!(signals.wait());
-    let wait = if arguments.follow { FOLLOW_WAIT } else { Duration::ZERO };
-    let exit = loop {
-        let wanted = arguments.count.map(|count| count.saturating_sub(writer.count()));
+    let mut interrupted = pin!(signals.wait());
+    let wait = if arguments.follow {
+        FOLLOW_WAIT
+    } else {
+        Duration::ZERO
+    };
+    let ended = loop {
+        let wanted = arguments
+            .count
+            .map(|count| count.saturating_sub(writer.count()));
         if wanted == Some(0) {
-            break Exit::Done;
+            break Ok(Exit::Done);
         }
-        if futures_util::poll!(interrupted.as_mut()).is_ready() {
-            break Exit::Interrupted;
+        if poll!(interrupted.as_mut()).is_ready() {
+            break Ok(Exit::Interrupted);
         }
         consumer.set_max_records(limit(wanted));
-        match consumer.get_batch(Some(wait)).await? {
-            Some(portion) => {
+        match consumer.get_batch(Some(wait)).await {
+            Ok(Some(portion)) => {
                 for gap in portion.gaps() {
                     progress.say(&describe_gap(&arguments.topic, gap));
                 }
                 write(&mut writer, &portion, &arguments)?;
                 progress.set(writer.count());
             }
-            None if arguments.follow => {}
-            None => break Exit::Done,
+            Ok(None) if arguments.follow => {}
+            Ok(None) => break Ok(Exit::Done),
+            Err(error) => break Err(Fault::of_change(&error)),
         }
     };
     consumer.close().await;
     writer.finish().map_err(|error| Fault::stdout(&error))?;
-    Ok(exit)
+    ended
 }
 
 /// The limit of one request: 0 is none.
@@ -61,12 +71,18 @@ fn limit(wanted: Option<u64>) -> u32 {
 
 async fn open(client: &Client, arguments: &Consume) -> Result<Consumer, Fault> {
     let (topic, name) = (arguments.topic.as_str(), arguments.consumer.as_str());
-    let registered = match client.register_consumer(topic, name, arguments.from, true).await {
+    let registered = match client
+        .register_consumer(topic, name, arguments.from, true)
+        .await
+    {
         Ok(registered) => registered,
         Err(error) => return Err(suggest::explain(client, error, topic, Some(name)).await),
     };
     if registered.created {
-        eprintln!("created consumer {name} of topic {topic} at offset {}", registered.cursor);
+        eprintln!(
+            "created consumer {name} of topic {topic} at offset {}",
+            registered.cursor
+        );
     }
     let options = ConsumerOptions {
         create: false,
@@ -77,7 +93,7 @@ async fn open(client: &Client, arguments: &Consume) -> Result<Consumer, Fault> {
 
 /// Writes what one answer brought.
 fn write(
-    writer: &mut RecordWriter<impl std::io::Write>,
+    writer: &mut RecordWriter<impl Write>,
     portion: &Portion,
     arguments: &Consume,
 ) -> Result<(), Fault> {
@@ -88,7 +104,9 @@ fn write(
             return Err(unwritten(&error, first, portion, arguments));
         }
     }
-    writer.flush().map_err(|error| unwritten(&error, first, portion, arguments))
+    writer
+        .flush()
+        .map_err(|error| unwritten(&error, first, portion, arguments))
 }
 
 /// Records that were taken and perhaps not written: the cursor is past them, so it is said which.

@@ -16,9 +16,7 @@ use super::{connect, suggest};
 pub(crate) async fn run(common: &Common, command: Consumer) -> Result<Exit, Fault> {
     let client = connect(common).await?;
     match command {
-        Consumer::Seek { topic, name, to } => {
-            seek(&client, common.output, &topic, &name, to).await
-        }
+        Consumer::Seek { topic, name, to } => seek(&client, common.output, &topic, &name, to).await,
         Consumer::Unregister { topic, name, yes } => unregister(&client, &topic, &name, yes).await,
     }
 }
@@ -35,8 +33,12 @@ pub(crate) async fn size(common: &Common, arguments: Size) -> Result<Exit, Fault
         .count("leased", measured.leased)
         .count("delayed", measured.delayed)
         .count("gaps", measured.gaps);
-    print_one(common.output.unwrap_or(Format::Table), &row, &mut stdout().lock())
-        .map_err(|error| Fault::stdout(&error))?;
+    print_one(
+        common.output.unwrap_or(Format::Table),
+        &row,
+        &mut stdout().lock(),
+    )
+    .map_err(|error| Fault::stdout(&error))?;
     Ok(Exit::Done)
 }
 
@@ -57,9 +59,11 @@ async fn seek(
 async fn unregister(client: &Client, topic: &str, name: &str, yes: bool) -> Result<Exit, Fault> {
     if !yes {
         let left = known(client, client.size(topic, name).await, topic, name).await?;
-        return Err(Fault::new(Exit::Usage, would_go(topic, name, &left)).hint(format_args!(
-            "do it with: logdrive consumer unregister {topic} {name} --yes"
-        )));
+        return Err(
+            Fault::new(Exit::Usage, would_go(topic, name, &left)).hint(format_args!(
+                "do it with: logdrive consumer unregister {topic} {name} --yes"
+            )),
+        );
     }
     let done = client.unregister_consumer(topic, name).await;
     known(client, done, topic, name).await?;

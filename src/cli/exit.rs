@@ -80,7 +80,10 @@ impl Fault {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::new(Exit::Done, "")
         } else {
-            Self::new(Exit::Failed, format_args!("cannot write to stdout: {error}"))
+            Self::new(
+                Exit::Failed,
+                format_args!("cannot write to stdout: {error}"),
+            )
         }
     }
 

@@ -29,28 +29,41 @@ pub(crate) async fn run(common: &Common, arguments: Fetch) -> Result<Exit, Fault
     let progress = Progress::beside_stdout(total, "records");
     let format = common.output.unwrap_or(Format::Raw);
     let mut writer = RecordWriter::new(stdout()?, format);
+    let ended = copy(&mut fetcher, &mut writer, &arguments, &progress).await;
+    // What came before an error is written too.
+    writer.finish().map_err(|error| Fault::stdout(&error))?;
+    ended
+}
+
+/// Writes all that the fetcher gives.
+async fn copy(
+    fetcher: &mut Fetcher,
+    writer: &mut RecordWriter<File>,
+    arguments: &Fetch,
+    progress: &Progress,
+) -> Result<Exit, Fault> {
     let mut signals = Signals::new()?;
-    let exit = loop {
+    loop {
         let portion = tokio::select! {
             portion = fetcher.next() => portion?,
-            () = signals.wait() => break Exit::Interrupted,
+            () = signals.wait() => return Ok(Exit::Interrupted),
         };
         let Some(portion) = portion else {
-            break Exit::Done;
+            return Ok(Exit::Done);
         };
         for gap in portion.gaps() {
             progress.say(&describe_gap(&arguments.topic, gap));
         }
         for record in portion.records() {
-            writer.push(&arguments.topic, &record).map_err(|error| Fault::stdout(&error))?;
+            writer
+                .push(&arguments.topic, &record)
+                .map_err(|error| Fault::stdout(&error))?;
         }
         progress.set(writer.count());
         if arguments.follow {
             writer.flush().map_err(|error| Fault::stdout(&error))?;
         }
-    };
-    finish(writer)?;
-    Ok(exit)
+    }
 }
 
 async fn open(client: &Client, arguments: &Fetch) -> Result<Fetcher, Fault> {
@@ -71,8 +84,4 @@ async fn open(client: &Client, arguments: &Fetch) -> Result<Fetcher, Fault> {
         Ok(fetcher) => Ok(fetcher),
         Err(error) => Err(suggest::explain(client, error, topic, None).await),
     }
-}
-
-fn finish(writer: RecordWriter<File>) -> Result<(), Fault> {
-    writer.finish().map_err(|error| Fault::stdout(&error))
 }

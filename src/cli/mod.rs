@@ -5,13 +5,13 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`args`] | what can be typed |
-//! | [`exit`] | exit codes and the errors that carry them |
-//! | [`output`], [`records`] | the four forms of what goes to stdout |
-//! | [`lines`] | cutting files into records |
-//! | [`progress`], [`signals`], [`suggest`] | what a person sees, stops, and meant |
-//! | [`serve`], [`topic`], [`produce`], [`fetch`], [`consume`], [`consumer`], [`ping`] | one command each |
-//! | [`demo`] | the broker on trial: killed, restarted, checked |
+//! | `args` | what can be typed |
+//! | `exit` | exit codes and the errors that carry them |
+//! | `output`, `records` | the four forms of what goes to stdout |
+//! | `lines` | cutting files into records |
+//! | `progress`, `signals`, `suggest` | what a person sees, stops, and meant |
+//! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping` | one command each |
+//! | `demo` | the broker on trial: killed, restarted, checked |
 
 mod args;
 mod consume;
@@ -46,7 +46,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help that cannot be printed has no reader.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            }
+            .into();
         }
     };
     let ended = match arguments.command {

@@ -136,7 +136,10 @@ impl Serialize for Cell {
 pub(crate) fn print_one(format: Format, row: &Row, out: &mut impl Write) -> io::Result<()> {
     let text = match format {
         Format::Table => describe(row),
-        Format::Raw => row.0.iter().fold(String::new(), |text, cell| text + &raw_lines(cell)),
+        Format::Raw => row
+            .0
+            .iter()
+            .fold(String::new(), |text, cell| text + &raw_lines(cell)),
         Format::Json | Format::Ndjson => json_line(row)?,
     };
     out.write_all(text.as_bytes())?;
@@ -172,7 +175,11 @@ fn json_line(row: &Row) -> io::Result<String> {
 fn raw_lines((name, cell): &(String, Cell)) -> String {
     match cell {
         Cell::Rows(rows) => rows.iter().fold(String::new(), |text, row| {
-            let cells: Vec<_> = row.0.iter().map(|(name, cell)| format!("{name}={}", cell.show())).collect();
+            let cells: Vec<_> = row
+                .0
+                .iter()
+                .map(|(name, cell)| format!("{name}={}", cell.show()))
+                .collect();
             text + name + " " + &cells.join(" ") + "\n"
         }),
         Cell::Fields(fields) => fields.0.iter().fold(String::new(), |text, (inner, cell)| {
@@ -184,7 +191,12 @@ fn raw_lines((name, cell): &(String, Cell)) -> String {
 
 /// `name  value` lines; lists follow below, indented.
 fn describe(row: &Row) -> String {
-    let width = row.0.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let width = row
+        .0
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for (name, cell) in &row.0 {
         let shown = cell.show();
@@ -194,9 +206,9 @@ fn describe(row: &Row) -> String {
     for (name, cell) in &row.0 {
         let below = match cell {
             Cell::Rows(rows) => columns(rows, "  "),
-            Cell::Fields(fields) => describe(fields).lines().fold(String::new(), |text, line| {
-                text + "  " + line + "\n"
-            }),
+            Cell::Fields(fields) => describe(fields)
+                .lines()
+                .fold(String::new(), |text, line| text + "  " + line + "\n"),
             _ => continue,
         };
         if !below.is_empty() {
@@ -211,13 +223,22 @@ fn columns(rows: &[Row], indent: &str) -> String {
     let Some(first) = rows.first() else {
         return String::new();
     };
-    let mut lines: Vec<Vec<String>> =
-        vec![first.0.iter().map(|(name, _)| name.to_uppercase()).collect()];
-    lines.extend(rows.iter().map(|row| row.0.iter().map(|(_, cell)| cell.show()).collect()));
-    let widths: Vec<usize> = (0..first.0.len())
-        .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()))
-        .map(|lengths| lengths.max().unwrap_or(0))
-        .collect();
+    let mut lines: Vec<Vec<String>> = vec![
+        first
+            .0
+            .iter()
+            .map(|(name, _)| name.to_uppercase())
+            .collect(),
+    ];
+    lines.extend(
+        rows.iter()
+            .map(|row| row.0.iter().map(|(_, cell)| cell.show()).collect()),
+    );
+    let width = |at: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(at));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..first.0.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let mut shown = String::from(indent);
@@ -266,7 +287,10 @@ mod tests {
 
     #[test]
     fn a_list_has_four_forms() {
-        check_list(Format::Table, "NAME         RECORDS\napp               12\na-long-name        3\n");
+        check_list(
+            Format::Table,
+            "NAME         RECORDS\napp               12\na-long-name        3\n",
+        );
         check_list(Format::Raw, "app\na-long-name\n");
         check_list(
             Format::Json,
@@ -299,9 +323,12 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_empty_in_every_form() {
-        for (format, expected) in
-            [(Format::Table, ""), (Format::Raw, ""), (Format::Json, "[]\n"), (Format::Ndjson, "")]
-        {
+        for (format, expected) in [
+            (Format::Table, ""),
+            (Format::Raw, ""),
+            (Format::Json, "[]\n"),
+            (Format::Ndjson, ""),
+        ] {
             let mut out = Vec::new();
             print_list(format, &[], &mut out).unwrap();
             assert_eq!(out, expected.as_bytes(), "{format:?}");

@@ -19,9 +19,17 @@ pub(crate) async fn run(common: &Common) -> Result<Exit, Fault> {
     let latency = asked.elapsed();
     let counters = client.stats(None).await?;
     let row = described(&common.server, &greeted, &pinged, latency, &counters);
-    print_one(common.output.unwrap_or(Format::Table), &row, &mut stdout().lock())
-        .map_err(|error| Fault::stdout(&error))?;
-    Ok(if pinged.state == 0 { Exit::Done } else { Exit::Refused })
+    print_one(
+        common.output.unwrap_or(Format::Table),
+        &row,
+        &mut stdout().lock(),
+    )
+    .map_err(|error| Fault::stdout(&error))?;
+    Ok(if pinged.state == 0 {
+        Exit::Done
+    } else {
+        Exit::Refused
+    })
 }
 
 fn described(
@@ -37,18 +45,23 @@ fn described(
         2 => "storage_failed".to_owned(),
         other => format!("unknown({other})"),
     };
-    let limits = greeted.limits.iter().fold(Row::new(), |row, limit| {
-        match limit.value.parse() {
+    let limits = greeted
+        .limits
+        .iter()
+        .fold(Row::new(), |row, limit| match limit.value.parse() {
             Ok(number) => row.count(&limit.key, number),
             Err(_) => row.text(&limit.key, &limit.value),
-        }
+        });
+    let counters = counters.iter().fold(Row::new(), |row, counter| {
+        row.count(&counter.name, counter.value)
     });
-    let counters =
-        counters.iter().fold(Row::new(), |row, counter| row.count(&counter.name, counter.value));
     Row::new()
         .text("state", state)
         .text("version", &greeted.version)
-        .count("latency_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX))
+        .count(
+            "latency_us",
+            u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+        )
         .text("server", server)
         .count("node", greeted.node.0)
         .time("started", greeted.started_at)
@@ -73,8 +86,13 @@ mod tests {
             name: "records_produced".to_owned(),
             value: 3,
         }];
-        let row =
-            described("h:1", &Greeted::default(), &pinged, Duration::from_micros(80), &counters);
+        let row = described(
+            "h:1",
+            &Greeted::default(),
+            &pinged,
+            Duration::from_micros(80),
+            &counters,
+        );
         let mut out = Vec::new();
         print_one(Format::Json, &row, &mut out).unwrap();
         assert_eq!(

@@ -36,9 +36,9 @@ pub(crate) struct RecordWriter<W> {
 /// Stdout without the standard library's line buffer, which would scan every byte again.
 pub(crate) fn stdout() -> Result<File, Fault> {
     let handle = io::stdout().as_fd().try_clone_to_owned();
-    handle.map(File::from).map_err(|error| {
-        Fault::new(Exit::Failed, format_args!("cannot open stdout: {error}"))
-    })
+    handle
+        .map(File::from)
+        .map_err(|error| Fault::new(Exit::Failed, format_args!("cannot open stdout: {error}")))
 }
 
 impl<W: Write> RecordWriter<W> {
@@ -98,7 +98,7 @@ impl<W: Write> RecordWriter<W> {
     }
 
     /// Writes the rest and what ends the form.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         if self.format == Format::Json {
             let end: &[u8] = if self.count == 0 { b"]\n" } else { b"\n]\n" };
             self.buffer.extend_from_slice(end);
@@ -115,7 +115,8 @@ impl<W: Write> RecordWriter<W> {
             Severity(record.severity).name(),
             record.key.map_or_else(|| "-".to_owned(), printable),
         )?;
-        self.buffer.extend_from_slice(printable(record.value).as_bytes());
+        self.buffer
+            .extend_from_slice(printable(record.value).as_bytes());
         self.buffer.push(b'\n');
         Ok(())
     }
@@ -155,7 +156,11 @@ fn push_object(out: &mut Vec<u8>, topic: &str, delivered: &DeliveredRecord<'_>) 
     }
     out.extend_from_slice(b",\"headers\":[");
     for (index, (name, value)) in record.headers.clone().enumerate() {
-        out.extend_from_slice(if index == 0 { b"{\"name\":" } else { b",{\"name\":" });
+        out.extend_from_slice(if index == 0 {
+            b"{\"name\":"
+        } else {
+            b",{\"name\":"
+        });
         serde_json::to_writer(&mut *out, &String::from_utf8_lossy(name))?;
         push_bytes(out, ",\"value", value)?;
         out.push(b'}');
@@ -209,7 +214,10 @@ mod tests {
 
     /// Three records from offset 7 on: plain, with everything, not UTF-8.
     fn delivered() -> Delivered {
-        let headers = [("host".to_owned(), b"web \"1\"".to_vec()), ("raw".to_owned(), vec![0xfe])];
+        let headers = [
+            ("host".to_owned(), b"web \"1\"".to_vec()),
+            ("raw".to_owned(), vec![0xfe]),
+        ];
         let mut builder = BatchBuilder::default();
         for record in [
             NewRecord {
@@ -262,7 +270,10 @@ mod tests {
         }
         assert_eq!(writer.count(), count as u64);
         writer.finish().unwrap();
-        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!(
+            out.escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
     }
 
     const PLAIN: &str = "{\"topic\":\"app\",\"offset\":7,\"time\":\"1970-01-01T00:00:04.000000Z\",\
@@ -287,9 +298,17 @@ mod tests {
     #[test]
     fn json_is_an_array_of_objects_and_ndjson_an_object_on_each_line() {
         check(Format::Json, 0, b"[]\n");
-        check(Format::Json, 3, format!("[\n{PLAIN},\n{FULL},\n{BYTES}\n]\n").as_bytes());
+        check(
+            Format::Json,
+            3,
+            format!("[\n{PLAIN},\n{FULL},\n{BYTES}\n]\n").as_bytes(),
+        );
         check(Format::Ndjson, 0, b"");
-        check(Format::Ndjson, 3, format!("{PLAIN}\n{FULL}\n{BYTES}\n").as_bytes());
+        check(
+            Format::Ndjson,
+            3,
+            format!("{PLAIN}\n{FULL}\n{BYTES}\n").as_bytes(),
+        );
     }
 
     #[test]

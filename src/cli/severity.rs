@@ -50,7 +50,13 @@ mod tests {
 
     #[test]
     fn a_severity_is_a_name_or_a_number() {
-        for (text, number) in [("trace", 1), ("INFO", 9), ("warn2", 14), ("Fatal4", 24), ("17", 17)] {
+        for (text, number) in [
+            ("trace", 1),
+            ("INFO", 9),
+            ("warn2", 14),
+            ("Fatal4", 24),
+            ("17", 17),
+        ] {
             assert_eq!(text.parse(), Ok(Severity(number)), "{text}");
         }
         for text in ["", "0", "25", "warn1", "warn5", "loud", "-"] {
@@ -63,6 +69,9 @@ mod tests {
         for number in 1..=24 {
             assert_eq!(Severity(number).name().parse(), Ok(Severity(number)));
         }
-        assert_eq!((Severity(0).name().as_str(), Severity(25).name().as_str()), ("-", "25"));
+        assert_eq!(
+            (Severity(0).name().as_str(), Severity(25).name().as_str()),
+            ("-", "25")
+        );
     }
 }

@@ -14,7 +14,10 @@ impl Signals {
     pub(crate) fn new() -> Result<Self, Fault> {
         let on = |kind| {
             signal(kind).map_err(|error| {
-                Fault::new(Exit::Failed, format_args!("cannot wait for signals: {error}"))
+                Fault::new(
+                    Exit::Failed,
+                    format_args!("cannot wait for signals: {error}"),
+                )
             })
         };
         Ok(Self([

@@ -61,8 +61,9 @@ async fn describe(client: &Client, name: &str) -> Result<TopicDescribed, Fault> 
 async fn delete(client: &Client, name: &str, yes: bool) -> Result<Exit, Fault> {
     if !yes {
         let topic = describe(client, name).await?;
-        return Err(Fault::new(Exit::Usage, would_go(&topic))
-            .hint(format_args!("do it with: logdrive topic delete {name} --yes")));
+        return Err(Fault::new(Exit::Usage, would_go(&topic)).hint(format_args!(
+            "do it with: logdrive topic delete {name} --yes"
+        )));
     }
     match client.delete_topic(name).await {
         Ok(()) => {
@@ -101,7 +102,11 @@ fn description(topic: &TopicDescribed) -> Row {
     let settings = topic
         .settings
         .iter()
-        .map(|setting| Row::new().text("name", &setting.key).text("value", &setting.value))
+        .map(|setting| {
+            Row::new()
+                .text("name", &setting.key)
+                .text("value", &setting.value)
+        })
         .collect();
     let consumers = topic
         .consumers

@@ -157,7 +157,7 @@ impl Topic {
         let now = self.clock.now();
         let from = match self.state.resolve(fetch.from, now) {
             Ok(Resolved::Offset(from, _)) => from,
-            Ok(Resolved::Time(time)) => return self.fetch_later(fetch, time, reply, ctx),
+            Ok(Resolved::Time(time)) => return self.fetch_later(&fetch, time, reply, ctx),
             Err(failure) => return reply.fail(failure),
         };
         let gaps = self.gap_before(fetch.from);
@@ -192,8 +192,9 @@ impl Topic {
         }
     }
 
-    fn fetch_later(&self, fetch: Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
+    fn fetch_later(&self, fetch: &Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
         let located = self.locate(At::Time(time));
+        let fetch = fetch.clone();
         self.spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
                 let fetch = Fetch {

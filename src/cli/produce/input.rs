@@ -108,7 +108,10 @@ fn unreadable(path: &Path, error: &io::Error) -> Fault {
         io::ErrorKind::NotFound => Exit::NotFound,
         _ => Exit::Failed,
     };
-    Fault::new(exit, format_args!("cannot read {}: {error}", path.display()))
+    Fault::new(
+        exit,
+        format_args!("cannot read {}: {error}", path.display()),
+    )
 }
 
 /// Sends one input; `None` when nothing more is to be sent.
@@ -169,6 +172,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing");
         assert_eq!(of(&[missing]).unwrap_err().exit, Exit::NotFound);
-        assert_eq!(of(&[directory.path().to_owned()]).unwrap_err().exit, Exit::Usage);
+        assert_eq!(
+            of(&[directory.path().to_owned()]).unwrap_err().exit,
+            Exit::Usage
+        );
     }
 }

@@ -49,7 +49,10 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
         eprintln!("created topic {topic}");
     }
     let mut feed = Feed {
-        progress: Progress::new(input::total_bytes(&inputs).map(|_| 0), "records acknowledged"),
+        progress: Progress::new(
+            input::total_bytes(&inputs).map(|_| 0),
+            "records acknowledged",
+        ),
         total_bytes: input::total_bytes(&inputs),
         arguments: &arguments,
         producer,
@@ -72,7 +75,9 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
 async fn line_limit(client: &Client, arguments: &Produce) -> Result<usize, Fault> {
     let limits = client.hello().await?.limits;
     let told = limits.iter().find(|limit| limit.key == "max_record_bytes");
-    let limit = told.and_then(|limit| limit.value.parse().ok()).unwrap_or(MAX_RECORD_BYTES);
+    let limit = told
+        .and_then(|limit| limit.value.parse().ok())
+        .unwrap_or(MAX_RECORD_BYTES);
     let around = record(arguments, 0, b"").content_len();
     (limit as usize).checked_sub(around).ok_or_else(|| {
         Fault::new(
@@ -106,7 +111,9 @@ fn record<'a>(arguments: &'a Produce, timestamp: u64, line: &'a [u8]) -> NewReco
 
 /// Microseconds since 1970 UTC.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -276,7 +283,11 @@ async fn patiently<T>(
 }
 
 fn unacknowledged_fault(unacknowledged: &Unacknowledged) -> Fault {
-    let unknown: u64 = unacknowledged.topics.iter().map(|topic| topic.unknown).sum();
+    let unknown: u64 = unacknowledged
+        .topics
+        .iter()
+        .map(|topic| topic.unknown)
+        .sum();
     let first: Option<&Error> = unacknowledged.topics.first().map(|topic| &topic.error);
     let mut fault = first.map_or_else(
         || Fault::new(Exit::Failed, "not everything was acknowledged"),
@@ -284,7 +295,10 @@ fn unacknowledged_fault(unacknowledged: &Unacknowledged) -> Fault {
     );
     if unknown > 0 {
         fault.exit = Exit::OutcomeUnknown;
-        fault.message = format!("{unknown} records may have been stored or not: {}", fault.message);
+        fault.message = format!(
+            "{unknown} records may have been stored or not: {}",
+            fault.message
+        );
     }
     fault
 }
@@ -307,14 +321,18 @@ impl Told {
             .count("too_long", self.read.overlong)
             .count("bytes_read", self.read.bytes)
             .text("durability", durability(arguments.ack))
-            .count("elapsed_ms", u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX))
+            .count(
+                "elapsed_ms",
+                u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            )
     }
 
     /// Says what was acknowledged, and ends accordingly.
     fn exit(self, ack: Ack) -> Result<Exit, Fault> {
-        let seconds = self.elapsed.as_secs_f64().max(1e-6);
-        #[expect(clippy::cast_precision_loss, reason = "a rate for a person")]
-        let rate = HumanCount((self.acknowledged as f64 / seconds).round().max(0.0) as u64);
+        let millis = self.elapsed.as_millis().max(1);
+        let rate = u128::from(self.acknowledged) * 1000 / millis;
+        let rate = HumanCount(u64::try_from(rate).unwrap_or(u64::MAX));
+        let seconds = self.elapsed.as_secs_f64();
         eprintln!(
             "{} of {} records acknowledged as {} in {seconds:.2} s ({rate}/s)",
             HumanCount(self.acknowledged),

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{BatchBuilder, Head, NewRecord, Origin, Place, next_digest, place};
 
-use crate::storage::disk::{Disk, SimDisk};
+use crate::storage::disk::SimDisk;
 use crate::storage::*;
 
 pub(super) const BROKER: TopicId = TopicId(0);
@@ -263,7 +263,7 @@ impl World {
     /// Believes what was reloaded, once it is known to be one of the flushes that may be there.
     fn settle(&mut self, reloaded: &BTreeMap<TopicId, Option<TopicRows>>) {
         let found = reloaded.get(&BROKER).unwrap().clone().unwrap();
-        let flush = self.flush_of(&found);
+        let flush = Self::flush_of(&found);
         let held = self.history.remove(&flush).unwrap_or_else(|| {
             panic!(
                 "flush {flush} was reloaded, one of {:?} must be",
@@ -283,11 +283,7 @@ impl World {
     }
 
     /// The flush that the broker's rows are of; both must say the same.
-    #[expect(
-        clippy::unused_self,
-        reason = "it is the world that gives rows their meaning"
-    )]
-    fn flush_of(&self, rows: &TopicRows) -> u64 {
+    fn flush_of(rows: &TopicRows) -> u64 {
         let number = |kind| {
             let row = rows.iter().find(|(key, _)| *key == row_key(BROKER, kind));
             row.map_or(0, |(_, value)| {
@@ -300,24 +296,15 @@ impl World {
 
     /// Opens the store anew and compares everything that it holds with what it may hold.
     pub(super) fn reopen(&mut self, disk: &SimDisk, options: &Options) -> Writer {
-        let (mut writer, recovered) = self.open(disk, options).expect("it always opens");
+        let (mut writer, recovered) = open(disk, options).expect("it always opens");
         self.believe(&mut writer, recovered);
         writer
-    }
-
-    pub(super) fn open(
-        &mut self,
-        disk: &SimDisk,
-        options: &Options,
-    ) -> Result<(Writer, Recovered), OpenError> {
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        Writer::open(disk, options.clone())
     }
 
     pub(super) fn believe(&mut self, writer: &mut Writer, recovered: Recovered) {
         self.generation = recovered.generation;
         let rows = recovered.topics.get(&BROKER).cloned().unwrap_or_default();
-        let flush = self.flush_of(&rows);
+        let flush = Self::flush_of(&rows);
         let held = self.history.remove(&flush).unwrap_or_else(|| {
             panic!(
                 "flush {flush} was found, one of {:?} must be",
@@ -344,6 +331,10 @@ impl World {
             assert_eq!(read, log.batches, "topic {topic}");
         }
     }
+}
+
+pub(super) fn open(disk: &SimDisk, options: &Options) -> Result<(Writer, Recovered), OpenError> {
+    Writer::open(Arc::new(disk.clone()), options.clone())
 }
 
 /// All batches of a topic, in several reads.

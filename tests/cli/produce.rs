@@ -1,0 +1,114 @@
+//! `logdrive produce`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::broker::{Broker, signal, text};
+
+/// Bytes as logs have them: CR line ends, no text, empty lines, one of the largest size, no LF at
+/// the end.
+pub fn awkward_log() -> Vec<u8> {
+    let mut log = b"plain\r\n\xff\xfe\x00binary\n\n\r\n".to_vec();
+    log.extend(std::iter::repeat_n(b'x', 1 << 20));
+    log.extend_from_slice("\n\u{fc}mlaut\nno end".as_bytes());
+    log
+}
+
+#[test]
+fn files_and_stdin_come_back_byte_for_byte() {
+    let broker = Broker::start();
+    let one = broker.file("one.log", &awkward_log());
+    let two = broker.file("two.log", b"two\n");
+    broker.check(&["produce", "app", &one, "-", &two], b"from stdin\n", 0, "");
+    let back = broker.run(&["fetch", "app"], b"");
+    let expected = [&awkward_log()[..], b"\nfrom stdin\ntwo\n"].concat();
+    assert!(back.stdout == expected, "{} bytes came back", back.stdout.len());
+    assert_eq!((back.status.code(), text(&back.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn produce_says_what_was_created_and_acknowledged() {
+    let broker = Broker::start();
+    let out = broker.run(&["produce", "app"], b"a\nb\n");
+    let said = text(&out.stderr);
+    let expected = "created topic app\n2 of 2 records acknowledged as synced";
+    assert!(said.starts_with(expected), "{said}");
+    assert_eq!(text(&out.stdout), "");
+
+    let out = broker.run(&["produce", "app", "--ack", "accepted", "-o", "json"], b"c\n");
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&told["topic"], &told["acknowledged"]), (&"app".into(), &1.into()));
+    assert_eq!(told["durability"], "accepted");
+    assert!(!text(&out.stderr).contains("created"));
+    broker.check(&["fetch", "app"], b"", 0, "a\nb\nc\n");
+}
+
+#[test]
+fn an_empty_input_produces_nothing() {
+    let broker = Broker::start();
+    broker.check(&["produce", "app"], b"", 0, "");
+    broker.check(&["fetch", "app"], b"", 0, "");
+}
+
+#[test]
+fn a_line_over_the_limit_is_named_and_nothing_else_is_lost() {
+    let broker = Broker::start();
+    let mut log = b"first\n".to_vec();
+    log.extend(std::iter::repeat_n(b'x', (1 << 20) + 1));
+    log.extend_from_slice(b"\nlast\n");
+    let file = broker.file("big.log", &log);
+    let out = broker.run(&["produce", "app", &file], b"");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    let named = "big.log: line 2 has 1048577 bytes, over the limit of 1048576: left out";
+    assert!(said.contains(named), "{said}");
+    assert!(said.contains("2 of 2 records acknowledged"), "{said}");
+    broker.check(&["fetch", "app"], b"", 0, "first\nlast\n");
+}
+
+#[test]
+fn a_missing_file_is_named_before_anything_is_produced() {
+    let broker = Broker::start();
+    let file = broker.file("a.log", b"a\n");
+    let out = broker.run(&["produce", "app", &file, "/nowhere/b.log"], b"");
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out.stderr).contains("cannot read /nowhere/b.log"), "{}", text(&out.stderr));
+    broker.check(&["topic", "list", "-o", "raw"], b"", 0, "");
+}
+
+#[test]
+fn an_interrupted_produce_says_what_was_acknowledged() {
+    let broker = Broker::start();
+    let mut produce = broker.command(&["produce", "app"]).spawn().unwrap();
+    let mut stdin = produce.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\nbegun").unwrap();
+    // Its first line says that the topic is there, the follower that the records are.
+    let mut stderr = BufReader::new(produce.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    broker.check(&["fetch", "app", "--follow", "-n", "2"], b"", 0, "one\ntwo\n");
+    signal(&produce, Signal::INT);
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(produce.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("2 of 2 records acknowledged as synced"), "{said}");
+}
+
+#[test]
+fn a_restart_of_the_broker_is_a_pause_to_a_producer() {
+    let mut broker = Broker::start();
+    let mut produce = broker.command(&["produce", "app"]).spawn().unwrap();
+    let mut stdin = produce.stdin.take().unwrap();
+    stdin.write_all(b"before\n").unwrap();
+    let mut stderr = BufReader::new(produce.stderr.take().unwrap());
+    stderr.read_line(&mut String::new()).unwrap();
+    broker.check(&["fetch", "app", "--follow", "-n", "1"], b"", 0, "before\n");
+    broker.kill();
+    stdin.write_all(b"while it is away\n").unwrap();
+    broker.restart();
+    stdin.write_all(b"after\n").unwrap();
+    drop(stdin);
+    assert_eq!(produce.wait().unwrap().code(), Some(0));
+    broker.check(&["fetch", "app"], b"", 0, "before\nwhile it is away\nafter\n");
+}
