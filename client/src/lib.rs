@@ -57,13 +57,9 @@ pub use fetch::Fetcher;
 pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
-<<<<<<< HEAD
-pub use producer::{Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic};
-=======
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
 };
->>>>>>> cli
 pub use record::{Event, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;
@@ -71,4 +67,5 @@ pub use logdrive_protocol::operations::{
     ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
     Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
 };
+pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};
