@@ -11,6 +11,7 @@ use logdrive_protocol::operations::{
     Hello, ListTopics, Located, Measured, Metadata, Operation, Ping, Pinged, RegisterConsumer,
     Seek, Setting, Size, Stats, TopicCreated, TopicDescribed, TopicSummary, UnregisterConsumer,
 };
+use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{ErrorCode, Failure, Position, TopicId, limits};
 
 use crate::dialer::Dialer;
@@ -92,6 +93,11 @@ impl Client {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.repeat(&hello).await.0
+    }
+
+    /// What the broker of the present connection accepts.
+    pub async fn limits(&self) -> Result<Limits, Error> {
+        Ok(*self.dialer.link().await?.limits())
     }
 
     /// Counters of a topic, or of the broker.

@@ -67,4 +67,5 @@ pub use logdrive_protocol::operations::{
     ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
     Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
 };
+pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};

@@ -21,7 +21,6 @@ use indicatif::HumanCount;
 use logdrive_client::{
     Ack as ClientAck, Client, Error, NewRecord, Producer, ProducerOptions, Unacknowledged,
 };
-use logdrive_protocol::limits::MAX_RECORD_BYTES;
 
 use super::args::{Ack, Common, Produce};
 use super::connect;
@@ -73,11 +72,7 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
 
 /// Bytes that a line may have beside key and headers, by the broker's own limit.
 async fn line_limit(client: &Client, arguments: &Produce) -> Result<usize, Fault> {
-    let limits = client.hello().await?.limits;
-    let told = limits.iter().find(|limit| limit.key == "max_record_bytes");
-    let limit = told
-        .and_then(|limit| limit.value.parse().ok())
-        .unwrap_or(MAX_RECORD_BYTES);
+    let limit = client.limits().await?.record_bytes;
     let around = record(arguments, 0, b"").content_len();
     (limit as usize).checked_sub(around).ok_or_else(|| {
         Fault::new(
