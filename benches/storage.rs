@@ -28,6 +28,10 @@ const MIB: usize = 1 << 20;
 const SMALL_COMMITS: usize = 1_000;
 const LARGE_TOTAL: usize = 1 << 30;
 const IN_FLIGHT: usize = 16;
+/// What an unclean start finds.
+const STORED: usize = 2 << 30;
+/// Names, to a child process, the directory that it fills before it aborts.
+const FILL: &str = "LOGDRIVE_BENCH_FILL";
 
 fn main() -> Result<()> {
     // Cargo hands flags of its own to a bench.
@@ -38,7 +42,8 @@ fn main() -> Result<()> {
     let directory = tempfile::tempdir_in(base)?;
     small_commits(directory.path())?;
     large_commits(directory.path())?;
-    rotation(directory.path())
+    rotation(directory.path())?;
+    unclean_start(&directory.path().join("unclean"))
 }
 
 /// The storage, one topic, and what it says.
@@ -335,5 +340,59 @@ fn rotation(directory: &Path) -> Result<()> {
 fn newest_segment(directory: &Path) -> Result<Option<String>> {
     let names = std::fs::read_dir(directory)?;
     let names = names.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    Ok(names.filter(|name| name.ends_with(".redb")).max())
+    Ok(names
+        .filter_map(|name| name.strip_suffix(".redb").map(str::to_owned))
+        .max())
+}
+
+/// Opening 2 GiB after the process that wrote them has died.
+fn unclean_start(directory: &Path) -> Result<()> {
+    let child = std::process::Command::new(std::env::current_exe()?)
+        .env(FILL, directory)
+        .status()?;
+    if child.success() {
+        bail!("the child was to die");
+    }
+    let disk = Arc::new(RealDisk::open(directory)?);
+    let begin = Instant::now();
+    let (storage, recovered) = Storage::open(disk, Options::default())?;
+    let spent = begin.elapsed();
+    println!(
+        "opening 2 GiB after an unclean end   {spent:.0?}   ({} topics)",
+        recovered.topics.len()
+    );
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        let resident = status
+            .lines()
+            .filter(|l| l.starts_with("VmRSS") || l.starts_with("VmHWM"));
+        println!(
+            "memory then   {}",
+            resident.collect::<Vec<_>>().join("   ").replace('\t', " ")
+        );
+    }
+    let begin = Instant::now();
+    storage.reader().read(TopicId(1), 0, u64::MAX, 1)?;
+    println!(
+        "its first read of the oldest segment   {:.0?}",
+        begin.elapsed()
+    );
+    storage.close();
+    Ok(())
+}
+
+fn fill_and_abort(directory: &Path) -> Result<()> {
+    let mut bench = Bench::open(directory, Options::default())?;
+    let (records, value) = ((MIB - 1024) / 210, vec![b'x'; 200]);
+    let mut committed = 0;
+    for ticket in 1..=(STORED / MIB) as u64 {
+        let batch = bench.topic.batch(records, &value)?;
+        bench.submit(vec![batch]);
+        while ticket - committed >= IN_FLIGHT as u64 {
+            committed = bench.committed()?;
+        }
+    }
+    while committed < (STORED / MIB) as u64 {
+        committed = bench.committed()?;
+    }
+    std::process::abort()
 }

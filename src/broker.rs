@@ -14,9 +14,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use actix::{
-    Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
-};
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
 use futures_util::future::join_all;
 use globset::Glob;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_GLOB_BYTES, MAX_LIST};
@@ -31,7 +29,7 @@ use crate::counters::Counters;
 use crate::limits::{self, MAX_TOPICS, RESERVED_IDS};
 use crate::pool::Pool;
 use crate::reply::Reply;
-use crate::storage::{Announce, Condition, Disk, Job, Handle, JobKind, Notice, Recovered};
+use crate::storage::{Announce, Condition, Disk, Handle, Job, JobKind, Notice, Recovered};
 use crate::suggest;
 use crate::topic::actor::{check_space, storage_failed};
 use crate::topic::rows::{self, TopicRow};
@@ -136,7 +134,11 @@ impl Broker {
             names: BTreeMap::new(),
             topics: HashMap::new(),
             registered: HashMap::new(),
-            ids: Ids { next: 1, reserved: 1, asked: None },
+            ids: Ids {
+                next: 1,
+                reserved: 1,
+                asked: None,
+            },
             without_id: Vec::new(),
             ticket: 0,
             announce: None,
@@ -166,9 +168,15 @@ impl Broker {
 
     /// Goes on after all ids that were ever reserved.
     fn take_ids(&mut self, stored: &[(Vec<u8>, Vec<u8>)]) {
-        let reserved = stored.iter().find_map(|(key, value)| rows::decode_next_id(key, value));
+        let reserved = stored
+            .iter()
+            .find_map(|(key, value)| rows::decode_next_id(key, value));
         let reserved = reserved.unwrap_or(1).max(self.ids.next);
-        self.ids = Ids { next: reserved, reserved, asked: None };
+        self.ids = Ids {
+            next: reserved,
+            reserved,
+            asked: None,
+        };
     }
 
     fn surroundings(&self, ctx: &mut Context<Self>) -> Surroundings {
@@ -188,7 +196,14 @@ impl Broker {
             None => topic.start(),
         };
         self.names.insert(name.clone(), id);
-        self.topics.insert(id, Entry { name, topic: topic.clone(), born });
+        self.topics.insert(
+            id,
+            Entry {
+                name,
+                topic: topic.clone(),
+                born,
+            },
+        );
         topic
     }
 
@@ -197,9 +212,15 @@ impl Broker {
     }
 
     fn not_found(&self, name: &str) -> Failure {
-        let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
-        let failure =
-            Failure::new(ErrorCode::TopicNotFound, format!("there is no topic \"{shown}\""));
+        let shown: String = name
+            .chars()
+            .take(64)
+            .flat_map(char::escape_default)
+            .collect();
+        let failure = Failure::new(
+            ErrorCode::TopicNotFound,
+            format!("there is no topic \"{shown}\""),
+        );
         let names = self.names.iter().filter(|(_, id)| self.is_born(**id));
         match suggest::closest(name, names.map(|(name, _)| name.as_str())) {
             Some(close) => failure.hint(format!("did you mean \"{close}\"?")),
@@ -224,7 +245,9 @@ impl Broker {
 
     fn reserve_ids(&mut self, waiting: Ask) {
         self.without_id.push(waiting);
-        let Some(announce) = self.announce.clone() else { return };
+        let Some(announce) = self.announce.clone() else {
+            return;
+        };
         if self.ids.asked.is_some() {
             return;
         }
@@ -247,7 +270,8 @@ impl Broker {
             Request::CreateTopic(create) => self.create(create, reply, ctx),
             Request::RegisterProducer(request) => self.register_producer(request, reply, ctx),
             Request::RegisterConsumer(request) => {
-                if let Err(failure) = name::check(&request.name, ErrorCode::InvalidName, "consumer") {
+                if let Err(failure) = name::check(&request.name, ErrorCode::InvalidName, "consumer")
+                {
                     return reply.fail(failure);
                 }
                 if self.find(&request.topic).is_none() {
@@ -298,7 +322,11 @@ impl Broker {
     /// Hands a request to the topic of a name.
     fn pass(&self, topic: &str, request: Request, reply: Reply, fresh: u64) {
         match self.find(topic) {
-            Some(entry) => entry.topic.do_send(Call { request, reply, fresh }),
+            Some(entry) => entry.topic.do_send(Call {
+                request,
+                reply,
+                fresh,
+            }),
             None => reply.fail(self.not_found(topic)),
         }
     }
@@ -319,7 +347,11 @@ impl Broker {
         }
         match self.newborn(&name, settings, ctx) {
             Ok(topic) => {
-                topic.do_send(Call { request: Request::CreateTopic(create), reply, fresh: 0 });
+                topic.do_send(Call {
+                    request: Request::CreateTopic(create),
+                    reply,
+                    fresh: 0,
+                });
             }
             Err(failure) => reply.fail(failure),
         }
@@ -344,7 +376,11 @@ impl Broker {
             .hint("delete those that are done; keys tell records of one topic apart"));
         }
         let id = TopicId(self.fresh_id());
-        let row = TopicRow { name: name.to_owned(), settings, created_at: self.clock.now() };
+        let row = TopicRow {
+            name: name.to_owned(),
+            settings,
+            created_at: self.clock.now(),
+        };
         let around = self.surroundings(ctx);
         let topic = Topic::newborn(State::newborn(id, row), self.generation, around);
         Ok(self.place(id, name.to_owned(), topic, false))
@@ -387,13 +423,20 @@ impl Broker {
     }
 
     fn list(&self, list: &ListTopics, reply: Reply) {
-        let glob = if list.glob.is_empty() { "*" } else { &list.glob };
+        let glob = if list.glob.is_empty() {
+            "*"
+        } else {
+            &list.glob
+        };
         let matcher = match Glob::new(glob) {
             Ok(glob) if list.glob.len() <= MAX_GLOB_BYTES => glob.compile_matcher(),
             _ => {
                 return reply.fail(
-                    Failure::new(ErrorCode::Malformed, "the glob is too long or not well formed")
-                        .hint("* stands for any characters, ? for one, [ab] for one of these"),
+                    Failure::new(
+                        ErrorCode::Malformed,
+                        "the glob is too long or not well formed",
+                    )
+                    .hint("* stands for any characters, ? for one, [ab] for one of these"),
                 );
             }
         };
@@ -401,18 +444,30 @@ impl Broker {
             0 => DEFAULT_LIST,
             limit => limit.min(MAX_LIST),
         };
-        let after = (std::ops::Bound::Excluded(list.after.clone()), std::ops::Bound::Unbounded);
+        let after = (
+            std::ops::Bound::Excluded(list.after.clone()),
+            std::ops::Bound::Unbounded,
+        );
         let mut matching = self
             .names
             .range(after)
             .filter(|(name, id)| self.is_born(**id) && matcher.is_match(name))
             .filter_map(|(_, id)| self.topics.get(id));
-        let asked: Vec<_> =
-            matching.by_ref().take(limit as usize).map(|it| it.topic.send(Summarize)).collect();
+        let asked: Vec<_> = matching
+            .by_ref()
+            .take(limit as usize)
+            .map(|it| it.topic.send(Summarize))
+            .collect();
         let more = matching.next().is_some();
         actix::spawn(async move {
-            let topics = join_all(asked).await.into_iter().filter_map(|it| it.ok().flatten());
-            reply.answer(Answer::ListTopics(TopicsListed { topics: topics.collect(), more }));
+            let topics = join_all(asked)
+                .await
+                .into_iter()
+                .filter_map(|it| it.ok().flatten());
+            reply.answer(Answer::ListTopics(TopicsListed {
+                topics: topics.collect(),
+                more,
+            }));
         });
     }
 
@@ -422,7 +477,11 @@ impl Broker {
             return reply.fail(Failure::new(ErrorCode::LimitReached, message));
         }
         let place = |name: String| {
-            let id = self.names.get(&name).copied().filter(|id| self.is_born(*id));
+            let id = self
+                .names
+                .get(&name)
+                .copied()
+                .filter(|id| self.is_born(*id));
             TopicPlace {
                 name,
                 id: id.unwrap_or_default(),
@@ -431,7 +490,10 @@ impl Broker {
             }
         };
         reply.answer(Answer::Metadata(Located {
-            nodes: vec![Node { id: self.about.node, address: self.about.address.clone() }],
+            nodes: vec![Node {
+                id: self.about.node,
+                address: self.about.address.clone(),
+            }],
             topics: metadata.topics.into_iter().map(place).collect(),
         }));
     }
@@ -451,7 +513,10 @@ impl Broker {
     }
 
     fn greet(&self) -> Greeted {
-        let limit = |key: &str, value: u64| Setting { key: key.to_owned(), value: value.to_string() };
+        let limit = |key: &str, value: u64| Setting {
+            key: key.to_owned(),
+            value: value.to_string(),
+        };
         Greeted {
             broker: "logdrive".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -535,12 +600,17 @@ impl Handler<Told> for Broker {
                 self.registered.retain(|_, topic| *topic != id);
             }
             Told::Registered(topic, ids) => {
-                self.registered.extend(ids.into_iter().map(|id| (id, topic)));
+                self.registered
+                    .extend(ids.into_iter().map(|id| (id, topic)));
             }
             Told::Unregistered(id) => {
                 self.registered.remove(&id);
             }
-            Told::Stranger { id, otherwise, reply } => match self.registered.get(&id) {
+            Told::Stranger {
+                id,
+                otherwise,
+                reply,
+            } => match self.registered.get(&id) {
                 Some(topic) => reply.fail(
                     Failure::new(
                         ErrorCode::NotRegisteredForTopic,

@@ -29,7 +29,9 @@ impl Default for Clock {
 
 /// The machine's wall clock, in microseconds since 1970 UTC.
 pub fn wall() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     micros(since)
 }
 
@@ -41,7 +43,11 @@ pub fn micros(duration: Duration) -> u64 {
 impl Clock {
     /// Starts at what `wall` says and follows it slowly.
     pub fn new(wall: fn() -> u64) -> Self {
-        Self { shown: wall(), since: Instant::now(), wall }
+        Self {
+            shown: wall(),
+            since: Instant::now(),
+            wall,
+        }
     }
 
     /// The time now; never less than at an earlier call.
@@ -57,7 +63,11 @@ impl Clock {
 /// Moves `shown` towards `wall`, by at most what `passed` allows, and never back.
 fn follow(shown: u64, passed: u64, wall: u64) -> u64 {
     let most = passed / SLEW_DIVISOR;
-    if wall >= shown { shown + (wall - shown).min(most) } else { shown - (shown - wall).min(most) }
+    if wall >= shown {
+        shown + (wall - shown).min(most)
+    } else {
+        shown - (shown - wall).min(most)
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +87,11 @@ mod tests {
 
     #[test]
     fn time_never_runs_back() {
-        let mut clock = Clock { shown: wall() + DAY, since: Instant::now(), wall };
+        let mut clock = Clock {
+            shown: wall() + DAY,
+            since: Instant::now(),
+            wall,
+        };
         let mut last = 0;
         for _ in 0..1_000 {
             let now = clock.now();

@@ -39,7 +39,10 @@ impl Counters {
             ("received_bytes", value(&self.received_bytes)),
             ("sent_bytes", value(&self.sent_bytes)),
         ]
-        .map(|(name, value)| Counter { name: name.to_owned(), value })
+        .map(|(name, value)| Counter {
+            name: name.to_owned(),
+            value,
+        })
         .to_vec()
     }
 

@@ -28,7 +28,12 @@ impl Pool {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<T> {
-        let place = self.0.clone().acquire_owned().await.context("the pool is closed")?;
+        let place = self
+            .0
+            .clone()
+            .acquire_owned()
+            .await
+            .context("the pool is closed")?;
         let done = tokio::task::spawn_blocking(move || {
             let _held_until_done = place;
             work()

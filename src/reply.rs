@@ -1,7 +1,7 @@
 //! The duty to answer, as a value.
 //!
 //! A [`Reply`] is made with a request and handed to whoever finishes the work. Answering consumes
-//! it; dropping it answers too: UNAVAILABLE, or OUTCOME_UNKNOWN once [`Reply::staged`] was said. So
+//! it; dropping it answers too: `UNAVAILABLE`, or `OUTCOME_UNKNOWN` once [`Reply::staged`] was said. So
 //! every request is answered exactly once, nobody waits for anybody, and stopping is dropping. It
 //! never touches a socket: its neighbours are the connection's writer and whoever works.
 
@@ -140,7 +140,12 @@ impl Reply {
                 let permits = [self.request.take(), self.share.take()];
                 let (opcode, correlation) = (self.opcode, self.correlation);
                 // A closed writer means that the connection is gone, and with it who asked.
-                let _ = writer.send(Outgoing { opcode, correlation, result, permits });
+                let _ = writer.send(Outgoing {
+                    opcode,
+                    correlation,
+                    result,
+                    permits,
+                });
             }
             Some(Sink::Text(session)) => {
                 let _ = session.send(result);
@@ -162,8 +167,11 @@ impl Drop for Reply {
             )
             .hint("retry with the same producer and sequence: it is stored once")
         } else {
-            Failure::new(ErrorCode::Unavailable, "the broker could not take this; nothing was done")
-                .hint("retry")
+            Failure::new(
+                ErrorCode::Unavailable,
+                "the broker could not take this; nothing was done",
+            )
+            .hint("retry")
         };
         self.send(Err(failure));
     }
@@ -179,7 +187,14 @@ mod tests {
         let (writer, mut answers) = mpsc::unbounded_channel();
         let window = Window::new(Arc::default());
         let permit = window.admit(1).await.unwrap();
-        work(Reply::new(Sink::Frame(writer), ConnectionId(1), 2, 7, window, permit));
+        work(Reply::new(
+            Sink::Frame(writer),
+            ConnectionId(1),
+            2,
+            7,
+            window,
+            permit,
+        ));
         let only = answers.recv().await.unwrap();
         assert!(answers.recv().await.is_none(), "answered twice");
         match only.result {

@@ -52,7 +52,10 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
 async fn run(options: Options) -> anyhow::Result<()> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another broker running there?", options.listen)
+        format!(
+            "cannot listen on {}; is another broker running there?",
+            options.listen
+        )
     })?;
     let address = listener.local_addr().context("asking for the port")?;
     let (opened, opening) = (disk.clone(), storage::Options::default());
@@ -77,7 +80,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
         arbiters(),
     )
     .start();
-    let around = connection::Surroundings { broker, budget, counters, news, about };
+    let around = connection::Surroundings {
+        broker,
+        budget,
+        counters,
+        news,
+        about,
+    };
     eprintln!("logdrive listening on {address}");
     let watching = actix::spawn(watch_condition(storage.health(), tell.clone()));
     let mut connections = JoinSet::new();
@@ -92,14 +101,18 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let all_gone = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(STOP_WAIT, all_gone).await;
     drop(around);
-    tokio::task::spawn_blocking(move || storage.close()).await.context("closing the store")
+    tokio::task::spawn_blocking(move || storage.close())
+        .await
+        .context("closing the store")
 }
 
 /// One for each core but one, at least one; the first is this thread's own.
 fn arbiters() -> Vec<ArbiterHandle> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let own = [Arbiter::current()];
-    own.into_iter().chain((2..cores).map(|_| Arbiter::new().handle())).collect()
+    own.into_iter()
+        .chain((2..cores).map(|_| Arbiter::new().handle()))
+        .collect()
 }
 
 async fn accept(

@@ -42,7 +42,11 @@ impl Budget {
 
     /// How long a topic's tail may be now, in bytes: nothing while all together are over theirs.
     pub fn tail_limit(&self) -> usize {
-        if self.tails.load(Ordering::Relaxed) > BUDGET_TAIL_BYTES { 0 } else { TAIL_BYTES }
+        if self.tails.load(Ordering::Relaxed) > BUDGET_TAIL_BYTES {
+            0
+        } else {
+            TAIL_BYTES
+        }
     }
 
     /// Bytes that all tails hold.
@@ -93,7 +97,12 @@ impl Window {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
         Some(Permit {
             _window: self.answers.clone().try_acquire_many_owned(cost).ok()?,
-            _budget: self.budget.answers.clone().try_acquire_many_owned(cost).ok()?,
+            _budget: self
+                .budget
+                .answers
+                .clone()
+                .try_acquire_many_owned(cost)
+                .ok()?,
         })
     }
 
@@ -105,7 +114,9 @@ impl Window {
 }
 
 fn cost(bytes: usize, most: u32) -> u32 {
-    u32::try_from(bytes).unwrap_or(most).clamp(REQUEST_COST_BYTES, most)
+    u32::try_from(bytes)
+        .unwrap_or(most)
+        .clamp(REQUEST_COST_BYTES, most)
 }
 
 async fn acquire(window: &Arc<Semaphore>, budget: &Arc<Semaphore>, cost: u32) -> Option<Permit> {

@@ -8,6 +8,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -30,8 +31,14 @@ fn transcripts(document: &str) -> Vec<Transcript<'_>> {
     let mut lines = document.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         if line == "```text-mode" {
-            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-            found.push(Transcript { at: index + 1, lines: inside.collect() });
+            let inside = lines
+                .by_ref()
+                .map(|(_, line)| line)
+                .take_while(|line| *line != "```");
+            found.push(Transcript {
+                at: index + 1,
+                lines: inside.collect(),
+            });
         }
     }
     found
@@ -45,7 +52,11 @@ fn matches(pattern: &str, line: &str) -> bool {
     let Some(line) = line.strip_prefix(literal) else {
         return false;
     };
-    let longest = if name == "text" { line.len() } else { line.find(' ').unwrap_or(line.len()) };
+    let longest = if name == "text" {
+        line.len()
+    } else {
+        line.find(' ').unwrap_or(line.len())
+    };
     (1..=longest)
         .filter(|end| line.is_char_boundary(*end))
         .any(|end| matches(rest, &line[end..]))
@@ -79,7 +90,10 @@ impl Conversation {
     fn open(address: SocketAddr, line_end: &'static str) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: BufReader::new(socket), line_end }
+        Self {
+            reader: BufReader::new(socket),
+            line_end,
+        }
     }
 
     fn say(&mut self, line: &str) {
@@ -103,11 +117,20 @@ impl Conversation {
             }
             if *pattern == "..." {
                 while self.hear().is_some() {}
-                assert_eq!(rest, ["[closed]"], "{at}: only a list or an end has an open number of lines");
+                assert_eq!(
+                    rest,
+                    ["[closed]"],
+                    "{at}: only a list or an end has an open number of lines"
+                );
                 return false;
             }
-            let line = self.hear().unwrap_or_else(|| panic!("{at}: closed instead of {pattern}"));
-            assert!(matches(pattern, &line), "{at}: expected {pattern}\n got {line}");
+            let line = self
+                .hear()
+                .unwrap_or_else(|| panic!("{at}: closed instead of {pattern}"));
+            assert!(
+                matches(pattern, &line),
+                "{at}: expected {pattern}\n got {line}"
+            );
             if let Some(hex) = line.strip_prefix("# ") {
                 check_frame(hex);
             }
@@ -115,7 +138,10 @@ impl Conversation {
             if let Some(count) = line.strip_prefix("= ") {
                 let count: usize = count.parse().unwrap();
                 let list: Vec<String> = (0..count).map_while(|_| self.hear()).collect();
-                assert!(list_matches(rest, &list), "{at}: expected {rest:#?}\n got {list:#?}");
+                assert!(
+                    list_matches(rest, &list),
+                    "{at}: expected {rest:#?}\n got {list:#?}"
+                );
                 patterns = &[];
             }
         }
@@ -129,7 +155,10 @@ fn check_frame(hex: &str) {
         .step_by(2)
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
         .collect();
-    let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut bytes).unwrap().unwrap();
+    let frame = FrameDecoder::new(MAX_FRAME_BYTES)
+        .decode(&mut bytes)
+        .unwrap()
+        .unwrap();
     assert!(bytes.is_empty(), "more than one frame: {hex}");
     assert_eq!(frame.correlation, 1, "{hex}");
     Request::from_frame(frame).unwrap();
@@ -142,8 +171,13 @@ fn play(transcript: &Transcript<'_>, address: SocketAddr, line_end: &'static str
     let mut lines = transcript.lines.as_slice();
     while let [line, rest @ ..] = lines {
         let at = format!("transcript in line {}, {line}", transcript.at);
-        let command = line.strip_prefix("C:").unwrap_or_else(|| panic!("{at}: not a command"));
-        let answers = rest.iter().take_while(|line| line.starts_with("S: ")).count();
+        let command = line
+            .strip_prefix("C:")
+            .unwrap_or_else(|| panic!("{at}: not a command"));
+        let answers = rest
+            .iter()
+            .take_while(|line| line.starts_with("S: "))
+            .count();
         let patterns: Vec<&str> = rest[..answers].iter().map(|line| &line[3..]).collect();
         assert!(goes_on, "{at}: the connection has ended");
         conversation.say(command.strip_prefix(' ').unwrap_or(command));
@@ -153,7 +187,10 @@ fn play(transcript: &Transcript<'_>, address: SocketAddr, line_end: &'static str
     if goes_on {
         // Whatever an answer had too many would stand before this one's.
         conversation.say("PING");
-        conversation.expect(&["+ pong <text>"], &format!("the end of line {}", transcript.at));
+        conversation.expect(
+            &["+ pong <text>"],
+            &format!("the end of line {}", transcript.at),
+        );
     }
 }
 
@@ -166,17 +203,93 @@ fn play_document(address: SocketAddr, line_end: &'static str) {
     }
 }
 
+/// A broker of this test's own, in a directory of its own; it is gone when this is dropped.
+struct Broker {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, so that the broker can go on talking.
+    _talk: BufReader<ChildStderr>,
+    _data: tempfile::TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut talk = BufReader::new(child.stderr.take().unwrap());
+        let mut heard = String::new();
+        let address = loop {
+            let before = heard.len();
+            assert!(
+                talk.read_line(&mut heard).unwrap() > 0,
+                "the broker did not start: {heard}"
+            );
+            if let Some(address) = heard[before..]
+                .trim()
+                .strip_prefix("logdrive listening on ")
+            {
+                break address.parse().unwrap();
+            }
+        };
+        Self {
+            child,
+            address,
+            _talk: talk,
+            _data: data,
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_fresh_broker_answers_every_transcript_as_the_document_says() {
+    play_document(Broker::start().address, "\n");
+}
+
+#[test]
+fn lines_may_end_as_telnet_ends_them() {
+    play_document(Broker::start().address, "\r\n");
+}
+
 #[test]
 fn placeholders_stand_for_a_word_or_for_any_text() {
     let check = |pattern, line, expected| assert_eq!(matches(pattern, line), expected, "{line}");
     check("+ offset=7 synced", "+ offset=7 synced", true);
     check("+ offset=7 synced", "+ offset=8 synced", false);
-    check("* app 0 <time> 0 5 hello", "* app 0 2026-01-01T12:00:00Z 0 5 hello", true);
-    check("* app 0 <time> 0 5 hello", "* app 0 two words 0 5 hello", false);
+    check(
+        "* app 0 <time> 0 5 hello",
+        "* app 0 2026-01-01T12:00:00Z 0 5 hello",
+        true,
+    );
+    check(
+        "* app 0 <time> 0 5 hello",
+        "* app 0 two words 0 5 hello",
+        false,
+    );
     check("* app 0 <time> 0 5 hello", "* app 0  0 5 hello", false);
-    check("- SYNTAX <text>", "- SYNTAX a consumer is missing; try: HELP SIZE", true);
+    check(
+        "- SYNTAX <text>",
+        "- SYNTAX a consumer is missing; try: HELP SIZE",
+        true,
+    );
     check("- SYNTAX <text>", "- SYNTAX", false);
-    check("+ records=0 age=<age> gaps=0", "+ records=0 age=3s gaps=1", false);
+    check(
+        "+ records=0 age=<age> gaps=0",
+        "+ records=0 age=3s gaps=1",
+        false,
+    );
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Runs the golden vectors, whose bytes and checksums a second implementation has made. It owns
 //! what each kind of entry means for this crate; other languages do the same with the same files.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -160,7 +160,7 @@ ANSWERS = {
         ],
     },
     "Cancel": {},
-    "Stats": {"counters": [{"name": "records_produced", "value": 2}]},
+    "Stats": {"counters": [{"name": "batches_appended", "value": 1}]},
 }
 ERRORS = {
     "unknown operation": (

@@ -29,8 +29,17 @@ const TLS: u8 = 0x16;
 
 /// Who is there; `buffer` is what was read beyond the preface.
 pub(super) enum Opening {
-    Binary { read: OwnedReadHalf, write: OwnedWriteHalf, buffer: BytesMut },
-    Text { read: OwnedReadHalf, write: OwnedWriteHalf, buffer: BytesMut, telnet: bool },
+    Binary {
+        read: OwnedReadHalf,
+        write: OwnedWriteHalf,
+        buffer: BytesMut,
+    },
+    Text {
+        read: OwnedReadHalf,
+        write: OwnedWriteHalf,
+        buffer: BytesMut,
+        telnet: bool,
+    },
 }
 
 /// Finds out who is there, and greets a program.
@@ -64,9 +73,18 @@ pub(super) async fn open(
     }
     let text = first.is_ascii_graphic() || b" \r\n\t".contains(&first);
     if text || first == IAC {
-        return Ok(Opening::Text { read, write, buffer, telnet: first == IAC });
+        return Ok(Opening::Text {
+            read,
+            write,
+            buffer,
+            telnet: first == IAC,
+        });
     }
-    let what = if first == TLS { "this broker does not speak TLS" } else { "garbage came first" };
+    let what = if first == TLS {
+        "this broker does not speak TLS"
+    } else {
+        "garbage came first"
+    };
     let failure = Failure::new(ErrorCode::BadPreface, what)
         .hint("a binary client sends D4 4C 4F 47 first; a person types HELP");
     refuse(&mut write, failure).await
@@ -104,9 +122,17 @@ async fn greet(
     BrokerPreface { version, ..preface }.encode(&mut answer);
     send(&mut write, &answer).await?;
     if version == 0 {
-        bail!("the client speaks versions {} to {}", client.lowest, client.highest);
+        bail!(
+            "the client speaks versions {} to {}",
+            client.lowest,
+            client.highest
+        );
     }
-    Ok(Opening::Binary { read, write, buffer })
+    Ok(Opening::Binary {
+        read,
+        write,
+        buffer,
+    })
 }
 
 /// Says why as a last frame, then ends the connection.

@@ -74,10 +74,19 @@ pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
     let (ended, end) = oneshot::channel();
     let (read, write) = socket.into_split();
     match handshake::open(read, write, preface(&around.about)).await {
-        Ok(Opening::Binary { read, write, buffer }) => {
+        Ok(Opening::Binary {
+            read,
+            write,
+            buffer,
+        }) => {
             Connection::start_binary(id, read, write, buffer, around, ended);
         }
-        Ok(Opening::Text { read, write, buffer, telnet }) => {
+        Ok(Opening::Text {
+            read,
+            write,
+            buffer,
+            telnet,
+        }) => {
             Connection::start_text(id, read, write, (buffer, telnet), around, ended);
         }
         Err(error) => {
@@ -140,7 +149,14 @@ struct Ended;
 impl Connection {
     fn new(id: ConnectionId, around: Surroundings, ended: oneshot::Sender<()>) -> Self {
         let window = Window::new(around.budget.clone());
-        Self { id, around, window, answers: None, topics: HashMap::new(), _ended: ended }
+        Self {
+            id,
+            around,
+            window,
+            answers: None,
+            topics: HashMap::new(),
+            _ended: ended,
+        }
     }
 
     fn start_binary(
@@ -155,8 +171,10 @@ impl Connection {
             let mut connection = Self::new(id, around, ended);
             let (answers, outgoing) = mpsc::unbounded_channel();
             connection.answers = Some(answers);
-            let (news, counters) =
-                (connection.around.news.clone(), connection.around.counters.clone());
+            let (news, counters) = (
+                connection.around.news.clone(),
+                connection.around.counters.clone(),
+            );
             let (window, actor) = (connection.window.clone(), ctx.address());
             actix::spawn(async move {
                 writer::write(write, outgoing, news, counters).await;
@@ -197,15 +215,29 @@ impl Connection {
 
     fn reply(&self, opcode: u8, correlation: u32, permit: Permit) -> Option<Reply> {
         let sink = Sink::Frame(self.answers.clone()?);
-        Some(Reply::new(sink, self.id, opcode, correlation, self.window.clone(), permit))
+        Some(Reply::new(
+            sink,
+            self.id,
+            opcode,
+            correlation,
+            self.window.clone(),
+            permit,
+        ))
     }
 
     fn frame(&mut self, frame: Frame, permit: Permit, ctx: &mut Context<Self>) {
         let counters = &self.around.counters;
         Counters::add(&counters.requests, 1);
         Counters::add(&counters.received_bytes, frame.body.len());
-        let Frame { opcode, flags, correlation, body } = frame;
-        let Some(reply) = self.reply(opcode, correlation, permit) else { return };
+        let Frame {
+            opcode,
+            flags,
+            correlation,
+            body,
+        } = frame;
+        let Some(reply) = self.reply(opcode, correlation, permit) else {
+            return;
+        };
         if correlation == NOTICE {
             return reply.fail(
                 Failure::new(ErrorCode::Malformed, "correlation id 0 is for notices")
@@ -239,7 +271,11 @@ impl Connection {
 
     fn route(&mut self, id: TopicId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
         if let Some(topic) = self.topics.get(&id).filter(|topic| topic.connected()) {
-            return topic.do_send(Call { request, reply, fresh: 0 });
+            return topic.do_send(Call {
+                request,
+                reply,
+                fresh: 0,
+            });
         }
         // What this waits for comes from the broker, and the order of requests is kept.
         self.around
@@ -248,7 +284,11 @@ impl Connection {
             .into_actor(self)
             .map(move |located, connection, _| match located.ok().flatten() {
                 Some(topic) => {
-                    topic.do_send(Call { request, reply, fresh: 0 });
+                    topic.do_send(Call {
+                        request,
+                        reply,
+                        fresh: 0,
+                    });
                     if connection.topics.len() >= MAX_CACHED_ROUTES {
                         connection.topics.clear();
                     }
@@ -337,7 +377,12 @@ impl StreamHandler<Arrival> for Connection {
                 // The last frame before the end: it needs no permit, for nothing follows.
                 let (result, permits) = (Err(error.to_failure()), [None, None]);
                 if let Some(answers) = &self.answers {
-                    let _ = answers.send(Outgoing { opcode: 0, correlation, result, permits });
+                    let _ = answers.send(Outgoing {
+                        opcode: 0,
+                        correlation,
+                        result,
+                        permits,
+                    });
                 }
             }
         }
@@ -349,7 +394,11 @@ impl Handler<Typed> for Connection {
 
     fn handle(&mut self, typed: Typed, ctx: &mut Context<Self>) {
         Counters::add(&self.around.counters.requests, 1);
-        let Typed { request, permit, answer } = typed;
+        let Typed {
+            request,
+            permit,
+            answer,
+        } = typed;
         let (sink, window) = (Sink::Text(answer), self.window.clone());
         let reply = Reply::new(sink, self.id, request.opcode(), 1, window, permit);
         self.dispatch(request, reply, ctx);

@@ -104,9 +104,10 @@ impl Typing {
 
     async fn carry_out(&mut self, command: Command<'_>) -> Result<String, Failure> {
         match command {
-            Command::Nothing => {
-                Ok(format!("+ logdrive {}; type HELP\n", env!("CARGO_PKG_VERSION")))
-            }
+            Command::Nothing => Ok(format!(
+                "+ logdrive {}; type HELP\n",
+                env!("CARGO_PKG_VERSION")
+            )),
             Command::Help(verb) => command::help(verb),
             Command::Quit => Ok("+ bye\n".to_owned()),
             Command::Frames(on) => {
@@ -134,7 +135,7 @@ impl Typing {
             let Some((topic_id, origin)) = self.producers.remove(topic) else {
                 let message = format!("this session registered no producer for \"{topic}\"");
                 return Err(Failure::new(ErrorCode::ProducerNotFound, message)
-                    .hint(format!("REGISTER PRODUCER {topic}")));
+                    .hint(format!("try: REGISTER PRODUCER {topic}")));
             };
             let request = UnregisterProducer {
                 topic: topic_id,
@@ -154,7 +155,11 @@ impl Typing {
         let gone = || Failure::new(ErrorCode::Unavailable, "the broker stops");
         let permit = self.window.admit(0).await.ok_or_else(gone)?;
         let (answer, answered) = oneshot::channel();
-        self.connection.do_send(Typed { request, permit, answer });
+        self.connection.do_send(Typed {
+            request,
+            permit,
+            answer,
+        });
         answered.await.map_err(|_| gone())?
     }
 
@@ -184,17 +189,25 @@ impl Typing {
     }
 
     async fn topic(&self, name: &str) -> Result<TopicId, Failure> {
-        let metadata = Request::Metadata(Metadata { topics: vec![name.to_owned()] });
+        let metadata = Request::Metadata(Metadata {
+            topics: vec![name.to_owned()],
+        });
         if let Answer::Metadata(located) = self.ask(metadata).await?
             && let Some(place) = located.topics.first().filter(|place| !place.id.is_none())
         {
             return Ok(place.id);
         }
         // Asking for a description gives the error that names the fix.
-        let describe = DescribeTopic { name: name.to_owned(), ..DescribeTopic::default() };
+        let describe = DescribeTopic {
+            name: name.to_owned(),
+            ..DescribeTopic::default()
+        };
         match self.ask(Request::DescribeTopic(describe)).await? {
             Answer::DescribeTopic(described) => Ok(described.topic),
-            _ => Err(Failure::new(ErrorCode::Unavailable, "the topic is being created")),
+            _ => Err(Failure::new(
+                ErrorCode::Unavailable,
+                "the topic is being created",
+            )),
         }
     }
 
@@ -208,7 +221,10 @@ impl Typing {
         };
         match self.ask(Request::RegisterConsumer(look_up)).await? {
             Answer::RegisterConsumer(found) => Ok((found.topic, found.consumer)),
-            _ => Err(Failure::new(ErrorCode::Unavailable, "the consumer cannot be looked up")),
+            _ => Err(Failure::new(
+                ErrorCode::Unavailable,
+                "the consumer cannot be looked up",
+            )),
         }
     }
 
@@ -219,9 +235,17 @@ impl Typing {
             None => (self.topic(topic).await?, Origin::default()),
         };
         let mut builder = BatchBuilder::default();
-        builder.push(&NewRecord { timestamp: wall(), value, ..NewRecord::default() });
+        builder.push(&NewRecord {
+            timestamp: wall(),
+            value,
+            ..NewRecord::default()
+        });
         let batch = Payload::Shared(Bytes::from(builder.finish(origin)));
-        let request = Produce { topic: topic_id, batch, ..Produce::default() };
+        let request = Produce {
+            topic: topic_id,
+            batch,
+            ..Produce::default()
+        };
         let produced = self.show(Request::Produce(request)).await;
         match &produced {
             Ok(_) => {
@@ -247,11 +271,19 @@ impl Typing {
         let mut answer = self.show(Request::ListTopics(list.clone())).await?;
         while let Answer::ListTopics(page) = answer {
             topics.extend(page.topics);
-            let after = topics.last().map(|topic| topic.name.clone()).unwrap_or_default();
+            let after = topics
+                .last()
+                .map(|topic| topic.name.clone())
+                .unwrap_or_default();
             if !page.more {
                 break;
             }
-            answer = self.ask(Request::ListTopics(ListTopics { after, ..list.clone() })).await?;
+            answer = self
+                .ask(Request::ListTopics(ListTopics {
+                    after,
+                    ..list.clone()
+                }))
+                .await?;
         }
         Ok(print::topics(&topics))
     }

@@ -43,7 +43,10 @@ impl Buf for Pieces {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+        self.pieces
+            .iter()
+            .find(|piece| !piece.is_empty())
+            .map_or(&[], |piece| piece)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
@@ -90,7 +93,7 @@ pub(super) async fn write(
                 Counters::add(&counters.answers, count);
             }
             changed = news.changed(), if !news_end => match changed {
-                Ok(()) => pieces.extend(notice(&news.borrow_and_update())),
+                Ok(()) => pieces.extend(notice(*news.borrow_and_update())),
                 Err(_) => news_end = true,
             },
         }
@@ -126,19 +129,28 @@ async fn write_all(socket: &mut OwnedWriteHalf, mut pieces: Pieces) -> io::Resul
 fn encode(outgoing: &Outgoing) -> Vec<Bytes> {
     match &outgoing.result {
         Ok(answer) => answer.encode(outgoing.correlation),
-        Err(failure) => {
-            frame::encode(outgoing.opcode, FLAG_ERROR, outgoing.correlation, failure)
-        }
+        Err(failure) => frame::encode(outgoing.opcode, FLAG_ERROR, outgoing.correlation, failure),
     }
 }
 
-fn notice(news: &News) -> Vec<Bytes> {
+fn notice(news: News) -> Vec<Bytes> {
     if news.going_away {
         let deadline_ms = u32::try_from(STOP_WAIT.as_millis()).unwrap_or(u32::MAX);
         let reason = "the broker stops".to_owned();
-        return frame::encode(GoingAway::OPCODE, 0, NOTICE, &GoingAway { deadline_ms, reason });
+        return frame::encode(
+            GoingAway::OPCODE,
+            0,
+            NOTICE,
+            &GoingAway {
+                deadline_ms,
+                reason,
+            },
+        );
     }
-    let changed = StateChanged { state: news.state, ..StateChanged::default() };
+    let changed = StateChanged {
+        state: news.state,
+        ..StateChanged::default()
+    };
     frame::encode(StateChanged::OPCODE, 0, NOTICE, &changed)
 }
 

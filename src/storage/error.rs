@@ -46,14 +46,6 @@ pub enum OpenError {
     },
 }
 
-/// Whether an error of reading is about what the file holds.
-fn is_content(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-    )
-}
-
 impl OpenError {
     pub(super) fn disk(doing: &str, source: io::Error) -> Self {
         Self::Disk {
@@ -62,11 +54,16 @@ impl OpenError {
         }
     }
 
+    /// Whether only room was missing: nothing is wrong with what was read.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// The newest segment `number` was found, and could not be used.
     pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
         let file = layout::segment_name(number);
         match error {
-            SegmentError::Io(source) if !is_content(&source) => Self::Disk {
+            SegmentError::Io(source) => Self::Disk {
                 doing: format!("reading {file}"),
                 source,
             },

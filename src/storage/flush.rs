@@ -305,3 +305,52 @@ impl<'a> Chunk<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::job::Totals;
+    use super::*;
+
+    /// Batches of these lengths, and the lengths of the runs that they are cut into.
+    fn check(lengths: &[usize], expected: &[&[usize]]) {
+        let appended = |length: &usize| Appended {
+            bytes: Bytes::from(vec![0; *length]),
+            totals: Totals::default(),
+            digest: 0,
+        };
+        let batches: Vec<Appended> = lengths.iter().map(appended).collect();
+        let runs: Vec<Vec<usize>> = cut(&batches, layout::FULL_CHUNK_BYTES)
+            .map(|run| run.iter().map(|batch| batch.bytes.len()).collect())
+            .collect();
+        assert_eq!(runs, expected);
+    }
+
+    const KIB: usize = 1024;
+
+    #[test]
+    fn batches_that_fit_share_a_chunk() {
+        check(&[], &[]);
+        check(&[100, 200, 300], &[&[100, 200, 300]]);
+        check(&[30 * KIB, 4 * KIB], &[&[30 * KIB, 4 * KIB]]);
+    }
+
+    #[test]
+    fn a_full_chunk_is_one_mebibyte_with_its_heads() {
+        let full = layout::FULL_CHUNK_BYTES;
+        assert!(full + ROW_HEAD_BYTES + 26 <= 1 << 20);
+        check(&[full - 10, 10, 5], &[&[full - 10, 10], &[5]]);
+        check(&[full + 1, 5], &[&[full + 1], &[5]]);
+    }
+
+    #[test]
+    fn a_run_is_cut_where_half_as_many_pages_are_fuller() {
+        // Together 600 KiB in 1 MiB of pages; the first two fill 512 KiB to 98 percent.
+        let (a, b, c) = (250 * KIB, 250 * KIB, 100 * KIB);
+        check(&[a, b, c], &[&[a, b], &[c]]);
+        // No shorter run fills its pages: one row is cheaper than two.
+        let (a, b) = (300 * KIB, 300 * KIB);
+        check(&[a, b], &[&[a, b]]);
+    }
+}

@@ -14,6 +14,7 @@
 //!                           keeper's thread: Keeper --handles--> Reader <-- topics, on a pool
 //! ```
 
+mod audience;
 pub mod backend;
 pub mod disk;
 mod error;
@@ -146,7 +147,11 @@ impl Storage {
         )?;
         Ok((
             Self {
-                handle: Handle { inbox, reader, health },
+                handle: Handle {
+                    inbox,
+                    reader,
+                    health,
+                },
                 threads: [writing, keeping],
             },
             recovered,

@@ -43,17 +43,29 @@ pub(super) enum SegmentError {
     #[error("the file does not exist")]
     Missing,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("{0}")]
     Unreadable(String),
     #[error("it has format {found}, newer than {FORMAT}")]
     NewerFormat { found: u32 },
 }
 
+impl From<io::Error> for SegmentError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // About what the file holds, not about the disk: redb reports them this way too.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+                Self::Unreadable(error.to_string())
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
 impl From<redb::Error> for SegmentError {
     fn from(error: redb::Error) -> Self {
         match error {
-            redb::Error::Io(error) => Self::Io(error),
+            redb::Error::Io(error) => error.into(),
             other => Self::Unreadable(other.to_string()),
         }
     }
@@ -73,7 +85,7 @@ from_redb!(TransactionError, TableError, StorageError, CommitError);
 impl From<DatabaseError> for SegmentError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::Storage(StorageError::Io(error)) => Self::Io(error),
+            DatabaseError::Storage(StorageError::Io(error)) => error.into(),
             other => Self::Unreadable(other.to_string()),
         }
     }

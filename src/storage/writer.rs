@@ -4,7 +4,7 @@
 //! synchronous and runs wherever it is called: on the [storage thread](super::thread), or inline
 //! in a simulation. It never reads records and never waits for a reader. Its neighbours:
 //! [`Flush`] knows what a transaction holds, [recovery](super::recovery) gives the first segment
-//! and the one after a failure, the [keeper](super::keeper) prepares and closes segments.
+//! and the one after a failure, the [keeper](super::keeper) prepares and closes segments, and the [`Audience`] hears about it all.
 //!
 //! ```text
 //!              commit                         commit fails
@@ -15,7 +15,6 @@
 //!          at half
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
@@ -23,11 +22,12 @@ use std::time::Instant;
 use logdrive_protocol::TopicId;
 use tokio::sync::watch;
 
+use super::audience::Audience;
 use super::disk::Disk;
 use super::error::OpenError;
 use super::flush::{Flush, Tally};
 use super::health::Health;
-use super::job::{Announce, Job, Notice};
+use super::job::{Announce, Job};
 use super::keeper::{Chore, Keeper};
 use super::layout::{self, STATE};
 use super::options::Options;
@@ -36,6 +36,9 @@ use super::recovery::{self, Born, Found};
 use super::rotation;
 use super::segment::{Identity, Segment, SegmentError, guarded};
 use super::{Recovered, Rows, TopicRows};
+
+/// What redb's file may take beyond its share: it begins with some, and grows by doubling.
+const SLACK: u64 = 4 << 20;
 
 /// Storage without its threads: whoever owns it makes it write.
 #[derive(Debug)]
@@ -52,7 +55,9 @@ pub struct Writer {
     floor: u64,
     /// The successor in the making.
     spare: Option<Receiver<Result<Segment, SegmentError>>>,
-    attached: BTreeMap<TopicId, Attached>,
+    audience: Audience,
+    /// What makes the active segment unusable, found outside of a commit.
+    doubt: Option<SegmentError>,
     view: watch::Sender<Option<Arc<Segment>>>,
     reader: Reader,
     health: Health,
@@ -64,13 +69,6 @@ pub struct Writer {
 struct Active {
     segment: Arc<Segment>,
     tally: Tally,
-}
-
-#[derive(Debug)]
-struct Attached {
-    announce: Announce,
-    /// The last generation that the topic heard of through `Failed`.
-    told: u64,
 }
 
 /// Who does the chores.
@@ -142,7 +140,8 @@ impl Writer {
             found: None,
             floor: 0,
             spare: None,
-            attached: BTreeMap::new(),
+            audience: Audience::default(),
+            doubt: None,
             view,
             reader,
             health,
@@ -181,7 +180,7 @@ impl Writer {
 
     /// From here on `Failed` and `Reloaded` reach this topic even when it has no job in a flush.
     pub fn attach(&mut self, topic: TopicId, announce: Announce) {
-        self.attached.insert(topic, Attached { announce, told: 0 });
+        self.audience.attach(topic, announce);
     }
 
     /// Commits jobs in one transaction, in their order, and announces what became of them.
@@ -205,47 +204,28 @@ impl Writer {
     /// A job of an older generation: its topic has heard `Failed`, or hears it now.
     fn refuse(&mut self, job: &Job) {
         let generation = self.generation;
-        let told = self
-            .attached
-            .get(&job.topic)
-            .is_some_and(|topic| topic.told == generation);
-        if told || job.generation > generation {
+        if !self.audience.catch_up(job.topic, &job.announce, generation) {
             return;
         }
-        if let Some(topic) = self.attached.get_mut(&job.topic) {
-            topic.told = generation;
-        }
-        job.announce.send(Notice::Failed { generation });
-        let Some(active) = &self.active else {
-            let attached = Attached {
-                announce: job.announce.clone(),
-                told: generation,
-            };
-            self.attached.insert(job.topic, attached);
-            return;
-        };
+        let Some(active) = &self.active else { return };
         match rows_of(&active.segment, job.topic) {
-            Ok(rows) => job.announce.send(Notice::Reloaded { generation, rows }),
-            Err(error) => self.fail(&Flush::default(), &error),
+            Ok(rows) => self.audience.reloaded_one(job.topic, rows, generation),
+            Err(error) => self.doubt = Some(error),
         }
     }
 
     /// Makes a flush durable and announces it, or fails.
     pub(super) fn write(&mut self, flush: Flush) {
+        if let Some(error) = self.doubt.take() {
+            return self.fail(&flush, &error);
+        }
         if flush.is_empty() {
             return;
         }
         let Some(active) = self.active.take() else {
             return;
         };
-        let full = active.tally.contents.payload + flush.payload() > self.options.segment_bytes;
-        // An empty segment is never full, or a flush above its size would find no place.
-        let spare = if full && active.tally.contents.payload > 0 {
-            self.take_spare(&active)
-        } else {
-            Ok(None)
-        };
-        let outcome = match spare {
+        let outcome = match self.take_spare(&active, &flush) {
             Ok(None) => self.append(active, &flush),
             Ok(Some(spare)) => self.rotate(active, spare, &flush),
             Err(error) => {
@@ -256,12 +236,23 @@ impl Writer {
         match outcome {
             Ok(active) => {
                 self.active = Some(active);
-                self.announce(flush);
+                self.audience.committed(flush, self.generation);
                 self.prepare();
                 self.check_space();
             }
             Err(error) => self.fail(&flush, &error),
         }
+    }
+
+    /// Whether the active segment must give way before a flush.
+    ///
+    /// By payload, or by its file where many small chunks take more room than they hold. Not while
+    /// it is nearly empty: a flush above the limit, or a state above it, must find a place.
+    fn is_full(&self, active: &Active, flush: &Flush) -> Result<bool, SegmentError> {
+        let limit = self.options.segment_bytes;
+        let payload = active.tally.contents.payload;
+        let outgrown = payload >= limit / 4 && active.segment.file_len()? > limit / 2 * 3 + SLACK;
+        Ok(payload > 0 && (outgrown || payload + flush.payload() > limit))
     }
 
     fn append(&self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
@@ -287,24 +278,28 @@ impl Writer {
     ///
     /// A successor that is still being made is worth waiting for only where the active one would
     /// grow out of bounds.
-    fn take_spare(&mut self, active: &Active) -> Result<Option<Segment>, SegmentError> {
-        let spare = match self.spare.take() {
-            None => None,
-            Some(making) => match making.try_recv() {
-                Ok(made) => Some(made?),
-                Err(TryRecvError::Disconnected) => None,
+    fn take_spare(
+        &mut self,
+        active: &Active,
+        flush: &Flush,
+    ) -> Result<Option<Segment>, SegmentError> {
+        if !self.is_full(active, flush)? {
+            return Ok(None);
+        }
+        if let Some(making) = self.spare.take() {
+            match making.try_recv() {
+                Ok(made) => return made.map(Some),
+                Err(TryRecvError::Disconnected) => {}
                 Err(TryRecvError::Empty) => {
-                    let bound = self.options.segment_bytes / 2 * 3;
-                    if active.segment.file_len()? < bound {
+                    if active.tally.contents.payload < self.options.segment_bytes / 2 * 3 {
                         self.spare = Some(making);
                         return Ok(None);
                     }
-                    making.recv().ok().transpose()?
+                    if let Ok(made) = making.recv() {
+                        return made.map(Some);
+                    }
                 }
-            },
-        };
-        if spare.is_some() {
-            return Ok(spare);
+            }
         }
         self.floor += 1;
         let cache = self.options.active_cache_bytes;
@@ -364,19 +359,6 @@ impl Writer {
         Ok(Active { segment, tally })
     }
 
-    fn announce(&mut self, flush: Flush) {
-        let generation = self.generation;
-        for (topic, share) in flush.topics {
-            share.announce.send(Notice::Committed {
-                generation,
-                ticket: share.ticket,
-            });
-            if share.deleted {
-                self.attached.remove(&topic);
-            }
-        }
-    }
-
     /// Has the successor made once the active segment is half full.
     fn prepare(&mut self) {
         let Some(active) = &self.active else { return };
@@ -413,16 +395,7 @@ impl Writer {
         }
         self.found = None;
         self.spare = None;
-        for (topic, share) in &flush.topics {
-            let announce = share.announce.clone();
-            self.attached
-                .entry(*topic)
-                .or_insert(Attached { announce, told: 0 });
-        }
-        for topic in self.attached.values_mut() {
-            topic.told = generation;
-            topic.announce.send(Notice::Failed { generation });
-        }
+        self.audience.failed(flush, generation);
         self.hands.give(Chore::CheckSpace);
     }
 
@@ -439,17 +412,7 @@ impl Writer {
         self.health.set_failed(false);
         let generation = self.generation;
         tracing::info!(generation, segment = self.floor, "writing again");
-        let mut rows: Rows = topics;
-        self.attached.retain(|topic, attached| {
-            let rows = rows
-                .remove(topic)
-                .or_else(|| (topic.is_none()).then(Vec::new));
-            let lives = rows.is_some();
-            attached
-                .announce
-                .send(Notice::Reloaded { generation, rows });
-            lives
-        });
+        self.audience.reloaded(topics, generation);
         Ok(())
     }
 
@@ -462,14 +425,22 @@ impl Writer {
                 self.view.send_replace(Some(found.segment.clone()));
             }
         }
+        // A handle that has seen an error fails ever after, so the next attempt opens another.
+        let found = self.found.take();
         let born = recovery::carry_over(
             &*self.disk,
             &self.options,
-            self.found.as_ref(),
+            found.as_ref(),
             &mut self.floor,
             self.hands.closer(),
-        )?;
-        let found = self.found.take();
+        );
+        let born = match born {
+            Err(error) if error.is_full() => {
+                self.found = found;
+                return Err(error);
+            }
+            other => other?,
+        };
         let dead = recovery::name(&*self.disk, &born)?;
         let Born {
             segment,

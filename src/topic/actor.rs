@@ -141,7 +141,10 @@ pub struct Topic {
 impl Topic {
     /// A topic as it was stored.
     pub fn stored(state: State, generation: u64, around: Surroundings) -> Self {
-        Self { born: true, ..Self::newborn(state, generation, around) }
+        Self {
+            born: true,
+            ..Self::newborn(state, generation, around)
+        }
     }
 
     /// A topic that its first change will create.
@@ -191,7 +194,9 @@ impl Topic {
 
     /// Hands a change to the storage.
     pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
-        let Some(announce) = self.announce.clone() else { return };
+        let Some(announce) = self.announce.clone() else {
+            return;
+        };
         self.around.storage.submit(Job {
             topic: self.state.id,
             generation: self.generation,
@@ -292,7 +297,9 @@ impl Topic {
         ctx: &mut Context<Self>,
     ) {
         self.generation = generation;
-        let Some(rows) = rows else { return self.died(ctx) };
+        let Some(rows) = rows else {
+            return self.died(ctx);
+        };
         match State::load(self.state.id, rows) {
             Ok(state) => {
                 let tail = self.state.log.tail_bytes();
@@ -313,15 +320,21 @@ impl Topic {
 
     fn tell_registered(&self) {
         let producers = self.state.producers.ids().map(|id| id.0);
-        let ids = producers.chain(self.state.consumers.ids().map(|id| id.0)).collect();
-        self.around.broker.do_send(Told::Registered(self.state.id, ids));
+        let ids = producers
+            .chain(self.state.consumers.ids().map(|id| id.0))
+            .collect();
+        self.around
+            .broker
+            .do_send(Told::Registered(self.state.id, ids));
     }
 
     /// Counts the tail and keeps it within `limit` bytes.
     fn limit_tail(&mut self, limit: usize) {
         let before = self.state.log.tail_bytes();
         self.state.log.shrink_tail(limit);
-        self.around.budget.count_tail(before, self.state.log.tail_bytes());
+        self.around
+            .budget
+            .count_tail(before, self.state.log.tail_bytes());
     }
 
     /// Gives the tail back when nothing is appended for a while.
@@ -363,7 +376,10 @@ impl Topic {
     }
 
     pub(super) fn counters(&self) -> Vec<Counter> {
-        let counter = |name: &str, value| Counter { name: name.to_owned(), value };
+        let counter = |name: &str, value| Counter {
+            name: name.to_owned(),
+            value,
+        };
         let counts = &self.counts;
         vec![
             counter("batches_appended", counts.batches),
@@ -392,7 +408,9 @@ impl Actor for Topic {
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
-        self.around.budget.count_tail(self.state.log.tail_bytes(), 0);
+        self.around
+            .budget
+            .count_tail(self.state.log.tail_bytes(), 0);
     }
 }
 
@@ -429,7 +447,10 @@ impl Handler<Gone> for Topic {
     type Result = ();
 
     fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
-        drop(self.waiting.take_if(|waiter| waiter.connection() == connection));
+        drop(
+            self.waiting
+                .take_if(|waiter| waiter.connection() == connection),
+        );
         self.watch_deadlines(ctx);
     }
 }
@@ -444,8 +465,11 @@ impl Handler<Summarize> for Topic {
 
 /// What is answered while the last write has failed.
 pub fn storage_failed() -> Failure {
-    Failure::new(ErrorCode::StorageFailed, "the last write to disk failed; the store recovers")
-        .hint("retry: nothing was done; reads go on; the broker's log names the cause")
+    Failure::new(
+        ErrorCode::StorageFailed,
+        "the last write to disk failed; the store recovers",
+    )
+    .hint("retry: nothing was done; reads go on; the broker's log names the cause")
 }
 
 /// Refuses what would take space while there is little.
@@ -459,6 +483,9 @@ pub fn check_space(storage: &Handle) -> Result<(), Failure> {
 
 /// The topic is not there any more.
 pub fn not_found(topic: TopicId) -> Failure {
-    Failure::new(ErrorCode::TopicNotFound, format!("there is no topic with id {topic}"))
-        .hint("look the name up again")
+    Failure::new(
+        ErrorCode::TopicNotFound,
+        format!("there is no topic with id {topic}"),
+    )
+    .hint("look the name up again")
 }

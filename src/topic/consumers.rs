@@ -91,7 +91,10 @@ impl Consumer {
 
     /// The cursor as it is staged: where the next request goes on.
     pub fn cursor(&self) -> Mark {
-        Mark { offset: self.row.cursor, totals: self.row.totals() }
+        Mark {
+            offset: self.row.cursor,
+            totals: self.row.totals(),
+        }
     }
 
     /// The cursor as it is durable.
@@ -123,7 +126,10 @@ impl Consumers {
     pub fn load(&mut self, id: ConsumerId, row: ConsumerRow) {
         self.by_name.insert(row.name.clone(), id);
         let consumer = self.by_id.entry(id).or_default();
-        consumer.committed = Mark { offset: row.cursor, totals: row.totals() };
+        consumer.committed = Mark {
+            offset: row.cursor,
+            totals: row.totals(),
+        };
         consumer.row = row;
     }
 
@@ -165,7 +171,9 @@ impl Consumers {
     /// # Errors
     /// `CONSUMER_EXISTS` if it has other settings than those given.
     pub fn find(&self, name: &str, settings: &[Setting]) -> Result<Option<ConsumerId>, Failure> {
-        let Some(&id) = self.by_name.get(name) else { return Ok(None) };
+        let Some(&id) = self.by_name.get(name) else {
+            return Ok(None);
+        };
         if !settings.is_empty() && self.get(id)?.settings() != settings {
             return Err(Failure::new(
                 ErrorCode::ConsumerExists,
@@ -214,7 +222,11 @@ impl Consumers {
     pub fn remove(&mut self, topic: TopicId, id: ConsumerId) -> Result<Vec<Row>, Failure> {
         let consumer = self.by_id.remove(&id).ok_or_else(|| not_found(id))?;
         self.by_name.remove(&consumer.row.name);
-        Ok(rows::forget_consumer(topic, id, consumer.workers.keys().copied()))
+        Ok(rows::forget_consumer(
+            topic,
+            id,
+            consumer.workers.keys().copied(),
+        ))
     }
 
     /// What a request is entitled to now; asked when it is served, not when it arrives.
@@ -223,7 +235,9 @@ impl Consumers {
     /// `CONSUMER_NOT_FOUND`, `STALE_SEQUENCE`, `WORKER_FORGOTTEN`, `TOO_MANY_WORKERS`.
     pub fn turn(&self, taker: Taker, now: u64) -> Result<Turn, Failure> {
         let consumer = self.get(taker.consumer)?;
-        let next = Turn::Next { from: consumer.row.cursor };
+        let next = Turn::Next {
+            from: consumer.row.cursor,
+        };
         if taker.worker.is_none() {
             return Ok(next);
         }
@@ -246,7 +260,11 @@ impl Consumers {
         };
         let last = &worker.row;
         if taker.sequence == last.sequence {
-            Ok(Turn::Again { from: last.from, to: last.to, ticket: worker.ticket })
+            Ok(Turn::Again {
+                from: last.from,
+                to: last.to,
+                ticket: worker.ticket,
+            })
         } else if taker.sequence == last.sequence.saturating_add(1) {
             Ok(next)
         } else {
@@ -281,9 +299,16 @@ impl Consumers {
             consumer.workers.remove(&idle);
             changed.push(rows::forget_worker(topic, taker.consumer, idle));
         }
-        let row = WorkerRow { sequence: taker.sequence, from, to: to.offset, used_at: now };
+        let row = WorkerRow {
+            sequence: taker.sequence,
+            from,
+            to: to.offset,
+            used_at: now,
+        };
         changed.push(rows::worker(topic, taker.consumer, taker.worker, &row));
-        consumer.workers.insert(taker.worker, Worker { row, ticket });
+        consumer
+            .workers
+            .insert(taker.worker, Worker { row, ticket });
         Ok(changed)
     }
 
@@ -314,14 +339,20 @@ impl Consumers {
 impl Consumer {
     /// The worker that was idle longest, if that was long enough to make room.
     fn idle_worker(&self, now: u64) -> Option<WorkerId> {
-        let (id, worker) = self.workers.iter().min_by_key(|(_, worker)| worker.row.used_at)?;
+        let (id, worker) = self
+            .workers
+            .iter()
+            .min_by_key(|(_, worker)| worker.row.used_at)?;
         (now.saturating_sub(worker.row.used_at) > micros(WORKER_IDLE)).then_some(*id)
     }
 }
 
 fn not_found(id: ConsumerId) -> Failure {
-    Failure::new(ErrorCode::ConsumerNotFound, format!("the topic has no consumer {id}"))
-        .hint("register it again by name")
+    Failure::new(
+        ErrorCode::ConsumerNotFound,
+        format!("the topic has no consumer {id}"),
+    )
+    .hint("register it again by name")
 }
 
 #[cfg(test)]
@@ -333,11 +364,21 @@ mod tests {
     const ID: ConsumerId = ConsumerId(9);
 
     fn mark(offset: u64) -> Mark {
-        Mark { offset, totals: Totals { records: offset, bytes: offset * 10 } }
+        Mark {
+            offset,
+            totals: Totals {
+                records: offset,
+                bytes: offset * 10,
+            },
+        }
     }
 
     fn taker(worker: u64, sequence: u64) -> Taker {
-        Taker { consumer: ID, worker: WorkerId(worker), sequence }
+        Taker {
+            consumer: ID,
+            worker: WorkerId(worker),
+            sequence,
+        }
     }
 
     fn registered() -> Consumers {
@@ -360,7 +401,9 @@ mod tests {
         let mut consumers = registered();
         check(&consumers, 7, 1, "next from 0");
         check(&consumers, 7, 2, "WORKER_FORGOTTEN");
-        consumers.advance(TOPIC, taker(7, 1), mark(4), 0, 11).unwrap();
+        consumers
+            .advance(TOPIC, taker(7, 1), mark(4), 0, 11)
+            .unwrap();
         check(&consumers, 7, 1, "0..4 again, ticket 11");
         check(&consumers, 7, 2, "next from 4");
         check(&consumers, 7, 3, "STALE_SEQUENCE");
@@ -374,8 +417,12 @@ mod tests {
     #[test]
     fn the_cursor_that_sizes_are_measured_from_moves_with_the_commit() {
         let mut consumers = registered();
-        consumers.advance(TOPIC, taker(7, 1), mark(4), 0, 11).unwrap();
-        consumers.advance(TOPIC, taker(0, 0), mark(6), 0, 12).unwrap();
+        consumers
+            .advance(TOPIC, taker(7, 1), mark(4), 0, 11)
+            .unwrap();
+        consumers
+            .advance(TOPIC, taker(0, 0), mark(6), 0, 12)
+            .unwrap();
         assert_eq!(consumers.get(ID).unwrap().committed(), mark(0));
         consumers.commit(ID, 11);
         assert_eq!(consumers.get(ID).unwrap().committed(), mark(4));
@@ -387,12 +434,19 @@ mod tests {
     fn a_sixty_fifth_worker_waits_for_one_that_is_idle_for_an_hour() {
         let mut consumers = registered();
         for worker in 1..=64 {
-            consumers.advance(TOPIC, taker(worker, 1), mark(worker), worker, worker).unwrap();
+            consumers
+                .advance(TOPIC, taker(worker, 1), mark(worker), worker, worker)
+                .unwrap();
         }
         check(&consumers, 65, 1, "TOO_MANY_WORKERS");
         let later = micros(WORKER_IDLE) + 2;
-        assert_eq!(consumers.turn(taker(65, 1), later), Ok(Turn::Next { from: 64 }));
-        consumers.advance(TOPIC, taker(65, 1), mark(65), later, 65).unwrap();
+        assert_eq!(
+            consumers.turn(taker(65, 1), later),
+            Ok(Turn::Next { from: 64 })
+        );
+        consumers
+            .advance(TOPIC, taker(65, 1), mark(65), later, 65)
+            .unwrap();
         check(&consumers, 1, 2, "WORKER_FORGOTTEN");
         check(&consumers, 65, 2, "next from 65");
     }
@@ -400,8 +454,13 @@ mod tests {
     #[test]
     fn a_name_stands_for_one_configuration() {
         let mut consumers = registered();
-        let settings = vec![Setting { key: "description".into(), value: "x".into() }];
-        consumers.create(TOPIC, ConsumerId(10), "c2", settings.clone(), mark(0)).unwrap();
+        let settings = vec![Setting {
+            key: "description".into(),
+            value: "x".into(),
+        }];
+        consumers
+            .create(TOPIC, ConsumerId(10), "c2", settings.clone(), mark(0))
+            .unwrap();
         assert_eq!(consumers.find("c2", &[]), Ok(Some(ConsumerId(10))));
         assert_eq!(consumers.find("c2", &settings), Ok(Some(ConsumerId(10))));
         assert_eq!(consumers.find("c3", &settings), Ok(None));

@@ -82,10 +82,16 @@ impl Slice {
             0 => end,
             count => end.min(from.saturating_add(u64::from(count))),
         };
-        let mut slice = Self { from, to: from, ..Self::default() };
+        let mut slice = Self {
+            from,
+            to: from,
+            ..Self::default()
+        };
         let mut len = 0;
         for bytes in batches {
-            let Some(head) = Head::parse(&bytes) else { break };
+            let Some(head) = Head::parse(&bytes) else {
+                break;
+            };
             let fits = slice.batches.is_empty() || len + bytes.len() <= max_bytes;
             if slice.to >= last || !fits {
                 break;
@@ -116,7 +122,10 @@ fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
 impl Log {
     /// Takes up the row of a topic at a start: everything in it is durable.
     pub fn load(row: &ExtentRow) -> Self {
-        let mark = |offset, records, bytes| Mark { offset, totals: Totals { records, bytes } };
+        let mark = |offset, records, bytes| Mark {
+            offset,
+            totals: Totals { records, bytes },
+        };
         let end = mark(row.end, row.end_records, row.end_bytes);
         Self {
             start: mark(row.start, row.start_records, row.start_bytes),
@@ -170,11 +179,30 @@ impl Log {
     /// Gives a checked batch its place at the end; it is staged, not visible.
     ///
     /// `now` is in microseconds; the append time never runs back.
-    pub fn append(&mut self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Appended {
+    pub fn append(
+        &mut self,
+        topic: TopicId,
+        mut batch: BytesMut,
+        head: &Head,
+        now: u64,
+    ) -> Appended {
         let append_time = now.max(self.last_append_time);
         let base_offset = self.end.offset;
-        batch::place(&mut batch, Place { topic, base_offset, append_time, leader_epoch: 0 });
-        let head = Head { topic, base_offset, append_time, ..*head };
+        batch::place(
+            &mut batch,
+            Place {
+                topic,
+                base_offset,
+                append_time,
+                leader_epoch: 0,
+            },
+        );
+        let head = Head {
+            topic,
+            base_offset,
+            append_time,
+            ..*head
+        };
         let (bytes, before) = (batch.freeze(), self.end.totals);
         self.digest = batch::next_digest(self.digest, &head);
         self.last_append_time = append_time;
@@ -186,8 +214,16 @@ impl Log {
             },
         };
         self.tail_bytes += bytes.len();
-        self.tail.push_back(Kept { head, bytes: bytes.clone(), before });
-        Appended { bytes, totals: before, digest: self.digest }
+        self.tail.push_back(Kept {
+            head,
+            bytes: bytes.clone(),
+            before,
+        });
+        Appended {
+            bytes,
+            totals: before,
+            digest: self.digest,
+        }
     }
 
     /// Moves the high watermark: everything before `mark` is durable.
@@ -220,7 +256,9 @@ impl Log {
     }
 
     fn kept(&self, offset: u64) -> Option<(usize, &Kept)> {
-        let index = self.tail.partition_point(|kept| kept.head.end_offset() <= offset);
+        let index = self
+            .tail
+            .partition_point(|kept| kept.head.end_offset() <= offset);
         let kept = self.tail.get(index)?;
         (kept.head.base_offset <= offset).then_some((index, kept))
     }
@@ -229,13 +267,20 @@ impl Log {
     pub fn read(&self, from: u64, max_records: u32, max_bytes: usize) -> Option<Slice> {
         let (index, _) = self.kept(from)?;
         let batches = self.tail.range(index..).map(|kept| kept.bytes.clone());
-        Some(Slice::of(from, self.visible.offset, max_records, max_bytes, batches))
+        Some(Slice::of(
+            from,
+            self.visible.offset,
+            max_records,
+            max_bytes,
+            batches,
+        ))
     }
 
     /// The sums before `offset`, where memory knows them.
     pub fn mark(&self, offset: u64) -> Option<Mark> {
-        if let Some(known) =
-            [self.visible, self.start].into_iter().find(|mark| mark.offset == offset)
+        if let Some(known) = [self.visible, self.start]
+            .into_iter()
+            .find(|mark| mark.offset == offset)
         {
             return Some(known);
         }
@@ -264,7 +309,10 @@ mod tests {
     fn append(log: &mut Log, values: &[&str], now: u64) -> Appended {
         let mut builder = BatchBuilder::default();
         for value in values {
-            builder.push(&NewRecord { value: value.as_bytes(), ..NewRecord::default() });
+            builder.push(&NewRecord {
+                value: value.as_bytes(),
+                ..NewRecord::default()
+            });
         }
         let batch = builder.finish(Origin::default());
         let head = Head::parse(&batch).unwrap();
@@ -283,7 +331,15 @@ mod tests {
     fn check(slice: Option<Slice>, expected: &str) {
         let got = slice.map_or_else(
             || "not in memory".to_owned(),
-            |it| format!("{}..{} {} bytes in {}", it.from, it.to, it.content, it.batches.len()),
+            |it| {
+                format!(
+                    "{}..{} {} bytes in {}",
+                    it.from,
+                    it.to,
+                    it.content,
+                    it.batches.len()
+                )
+            },
         );
         assert_eq!(got, expected);
     }
@@ -311,7 +367,13 @@ mod tests {
         let mut log = sample();
         log.commit(log.end());
         for (offset, bytes) in [(0, 0), (1, 1), (2, 3), (3, 6), (4, 7), (5, 9), (6, 12)] {
-            let expected = Mark { offset, totals: Totals { records: offset, bytes } };
+            let expected = Mark {
+                offset,
+                totals: Totals {
+                    records: offset,
+                    bytes,
+                },
+            };
             assert_eq!(log.mark(offset), Some(expected));
         }
     }

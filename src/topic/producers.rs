@@ -43,7 +43,9 @@ struct Producer {
 
 impl Producer {
     fn next_sequence(&self) -> u64 {
-        self.remembered.back().map_or(self.row.first_sequence, Remembered::end)
+        self.remembered
+            .back()
+            .map_or(self.row.first_sequence, Remembered::end)
     }
 
     fn used_at(&self) -> u64 {
@@ -52,8 +54,11 @@ impl Producer {
     }
 
     fn is_idle(&self, now: u64) -> bool {
-        let idle =
-            if self.row.name.is_empty() { UNNAMED_PRODUCER_IDLE } else { NAMED_PRODUCER_IDLE };
+        let idle = if self.row.name.is_empty() {
+            UNNAMED_PRODUCER_IDLE
+        } else {
+            NAMED_PRODUCER_IDLE
+        };
         now.saturating_sub(self.used_at()) > micros(idle)
     }
 }
@@ -93,7 +98,10 @@ impl Producers {
     pub fn load_remembered(&mut self, id: ProducerId, block: u8, batches: &[Remembered]) {
         let producer = self.by_id.entry(id).or_default();
         for (index, batch) in batches.iter().enumerate() {
-            let newest = producer.remembered.iter().all(|other| other.sequence < batch.sequence);
+            let newest = producer
+                .remembered
+                .iter()
+                .all(|other| other.sequence < batch.sequence);
             if newest {
                 producer.place = Some(usize::from(block) * REMEMBERED_PER_ROW + index);
             }
@@ -104,7 +112,10 @@ impl Producers {
     /// Puts what was loaded in order.
     pub fn loaded(&mut self) {
         for producer in self.by_id.values_mut() {
-            producer.remembered.make_contiguous().sort_by_key(|batch| batch.sequence);
+            producer
+                .remembered
+                .make_contiguous()
+                .sort_by_key(|batch| batch.sequence);
             trim(&mut producer.remembered);
         }
     }
@@ -135,7 +146,10 @@ impl Producers {
     ) -> Result<(Registration, Vec<Row>), Failure> {
         let mut changed = Vec::new();
         let known = if request.producer.is_none() {
-            self.by_name.get(&request.name).copied().filter(|_| !request.name.is_empty())
+            self.by_name
+                .get(&request.name)
+                .copied()
+                .filter(|_| !request.name.is_empty())
         } else {
             Some(request.producer)
         };
@@ -169,7 +183,15 @@ impl Producers {
         }
         changed.push(rows::producer(topic, id, row));
         let (epoch, next_sequence) = (row.epoch, producer.next_sequence());
-        Ok((Registration { id, epoch, next_sequence, new }, changed))
+        Ok((
+            Registration {
+                id,
+                epoch,
+                next_sequence,
+                new,
+            },
+            changed,
+        ))
     }
 
     /// Ends a registration.
@@ -202,7 +224,9 @@ impl Producers {
             .filter(|(_, producer)| producer.is_idle(now))
             .map(|(id, _)| *id)
             .collect();
-        idle.into_iter().flat_map(|id| self.forget(topic, id)).collect()
+        idle.into_iter()
+            .flat_map(|id| self.forget(topic, id))
+            .collect()
     }
 
     /// Whether a batch follows its producer's last one, repeats one, or neither.
@@ -228,7 +252,10 @@ impl Producers {
             }
             Some(_) => Err(Failure::new(
                 ErrorCode::SequenceReused,
-                format!("producer {id} used sequence {} for other records", head.sequence),
+                format!(
+                    "producer {id} used sequence {} for other records",
+                    head.sequence
+                ),
             )
             .hint("register again with a new instance: two senders share this registration")),
             None => Err(Failure::new(
@@ -291,7 +318,11 @@ mod tests {
     const ID: ProducerId = ProducerId(5);
 
     fn request(name: &str, instance: u64) -> RegisterProducer {
-        RegisterProducer { name: name.into(), instance, ..RegisterProducer::default() }
+        RegisterProducer {
+            name: name.into(),
+            instance,
+            ..RegisterProducer::default()
+        }
     }
 
     fn head(sequence: u64, count: u32, crc: u32) -> Head {
@@ -310,8 +341,13 @@ mod tests {
     /// Appends as the topic does: judged new, then remembered.
     fn append(producers: &mut Producers, sequence: u64, count: u32) -> Row {
         assert_eq!(producers.judge(&head(sequence, count, 7)), Ok(Verdict::New));
-        let batch =
-            Remembered { sequence, count, crc: 7, base_offset: sequence + 100, append_time: 2 };
+        let batch = Remembered {
+            sequence,
+            count,
+            crc: 7,
+            base_offset: sequence + 100,
+            append_time: 2,
+        };
         producers.remember(TOPIC, ID, batch).unwrap()
     }
 
@@ -336,8 +372,22 @@ mod tests {
         check(&producers, &head(10, 4, 7), "SEQUENCE_REUSED 0");
         check(&producers, &head(3, 5, 7), "OUT_OF_SEQUENCE 15");
         check(&producers, &head(16, 5, 7), "OUT_OF_SEQUENCE 15");
-        check(&producers, &Head { producer_epoch: 2, ..head(15, 1, 7) }, "FENCED_EPOCH 1");
-        check(&producers, &Head { producer: ProducerId(6), ..head(15, 1, 7) }, "PRODUCER_NOT_FOUND 0");
+        check(
+            &producers,
+            &Head {
+                producer_epoch: 2,
+                ..head(15, 1, 7)
+            },
+            "FENCED_EPOCH 1",
+        );
+        check(
+            &producers,
+            &Head {
+                producer: ProducerId(6),
+                ..head(15, 1, 7)
+            },
+            "PRODUCER_NOT_FOUND 0",
+        );
     }
 
     #[test]
@@ -357,7 +407,10 @@ mod tests {
                 loaded.load_remembered(id, block, &batches);
             }
             loaded.loaded();
-            assert_eq!(loaded.by_id[&ID].remembered, producers.by_id[&ID].remembered);
+            assert_eq!(
+                loaded.by_id[&ID].remembered,
+                producers.by_id[&ID].remembered
+            );
             assert_eq!(loaded.by_id[&ID].place, producers.by_id[&ID].place);
         }
         assert_eq!(producers.by_id[&ID].remembered.len(), 64);
@@ -369,18 +422,35 @@ mod tests {
     fn the_same_name_gives_the_same_id_and_a_new_instance_fences_the_old_one() {
         let mut producers = registered();
         append(&mut producers, 0, 10);
-        let (again, _) = producers.register(TOPIC, &request("p", 9), ProducerId(8), 2).unwrap();
-        let expected = Registration { id: ID, epoch: 1, next_sequence: 10, new: false };
+        let (again, _) = producers
+            .register(TOPIC, &request("p", 9), ProducerId(8), 2)
+            .unwrap();
+        let expected = Registration {
+            id: ID,
+            epoch: 1,
+            next_sequence: 10,
+            new: false,
+        };
         assert_eq!(again, expected, "a retry by the same instance");
-        let (taken, _) = producers.register(TOPIC, &request("p", 10), ProducerId(8), 2).unwrap();
-        assert_eq!(taken, Registration { epoch: 2, ..expected });
+        let (taken, _) = producers
+            .register(TOPIC, &request("p", 10), ProducerId(8), 2)
+            .unwrap();
+        assert_eq!(
+            taken,
+            Registration {
+                epoch: 2,
+                ..expected
+            }
+        );
         check(&producers, &head(10, 1, 7), "FENCED_EPOCH 2");
     }
 
     #[test]
     fn idle_producers_are_forgotten_the_named_ones_later() {
         let mut producers = registered();
-        producers.register(TOPIC, &request("", 1), ProducerId(6), 1).unwrap();
+        producers
+            .register(TOPIC, &request("", 1), ProducerId(6), 1)
+            .unwrap();
         let day = micros(UNNAMED_PRODUCER_IDLE);
         assert_eq!(producers.forget_idle(TOPIC, day), vec![]);
         assert!(!producers.forget_idle(TOPIC, day + 2).is_empty());

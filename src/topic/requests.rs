@@ -7,9 +7,9 @@ use actix::{AsyncContext, Context};
 use bytes::BytesMut;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LIST};
 use logdrive_protocol::operations::{
-    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured,
-    Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterConsumer,
-    RegisterProducer, Request, Size, TopicCreated, TopicDeleted, UnregisterProducer,
+    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured, Produce, Produced,
+    ProducerRegistered, ProducerUnregistered, RegisterConsumer, RegisterProducer, Request, Size,
+    TopicCreated, TopicDeleted, UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
@@ -24,7 +24,11 @@ use crate::storage::{At, JobKind, Point, ReadError};
 
 impl Topic {
     pub(super) fn request(&mut self, call: Call, ctx: &mut Context<Self>) {
-        let Call { request, reply, fresh } = call;
+        let Call {
+            request,
+            reply,
+            fresh,
+        } = call;
         match request {
             Request::Produce(produce) => self.produce(produce, reply),
             Request::Fetch(fetch) => self.fetch(fetch, None, reply, ctx),
@@ -49,9 +53,14 @@ impl Topic {
                 self.register_consumer(request, ConsumerId(fresh), reply, ctx);
             }
             Request::Stats(_) => {
-                reply.answer(Answer::Stats(Counted { counters: self.counters() }));
+                reply.answer(Answer::Stats(Counted {
+                    counters: self.counters(),
+                }));
             }
-            Request::Hello(_) | Request::Ping(_) | Request::Metadata(_) | Request::ListTopics(_) => {
+            Request::Hello(_)
+            | Request::Ping(_)
+            | Request::Metadata(_)
+            | Request::ListTopics(_) => {
                 reply.fail(Failure::new(ErrorCode::UnknownOperation, "not for a topic"));
             }
         }
@@ -61,7 +70,11 @@ impl Topic {
     pub(super) fn refuse(&self, id: u64, failure: Failure, reply: Reply) {
         use ErrorCode::{ConsumerNotFound, ProducerNotFound};
         if matches!(failure.code, ConsumerNotFound | ProducerNotFound) {
-            self.around.broker.do_send(Told::Stranger { id, otherwise: failure, reply });
+            self.around.broker.do_send(Told::Stranger {
+                id,
+                otherwise: failure,
+                reply,
+            });
         } else {
             reply.fail(failure);
         }
@@ -88,7 +101,9 @@ impl Topic {
         let before = self.state.log.tail_bytes();
         match self.state.produce(batch, now) {
             Ok(Append::New(receipt, change)) => {
-                self.around.budget.count_tail(before, self.state.log.tail_bytes());
+                self.around
+                    .budget
+                    .count_tail(before, self.state.log.tail_bytes());
                 self.counts.batches += 1;
                 let ticket = change.ticket;
                 self.submit(change, JobKind::Change);
@@ -108,7 +123,10 @@ impl Topic {
 
     fn acknowledge(&mut self, receipt: Receipt, ticket: u64, synced: bool, reply: Reply) {
         if synced {
-            self.park(ticket, Parked::Answer(reply, produced(receipt, Produce::SYNCED)));
+            self.park(
+                ticket,
+                Parked::Answer(reply, produced(receipt, Produce::SYNCED)),
+            );
         } else {
             let permit = reply.accept(produced(receipt, Produce::ACCEPTED));
             self.park(ticket, Parked::Accepted(permit));
@@ -120,13 +138,19 @@ impl Topic {
         let topic = self.state.id;
         if self.state.last_ticket() == 0 && !self.is_born() {
             let change = self.state.stage(Vec::new());
-            let answer = Answer::CreateTopic(TopicCreated { topic, created: true });
+            let answer = Answer::CreateTopic(TopicCreated {
+                topic,
+                created: true,
+            });
             return self.commit_then(change, reply, answer);
         }
         let same = settings::of_topic(&create.settings)
             .is_ok_and(|settings| settings == self.state.row().settings);
         if create.if_not_exists && same {
-            let answer = Answer::CreateTopic(TopicCreated { topic, created: false });
+            let answer = Answer::CreateTopic(TopicCreated {
+                topic,
+                created: false,
+            });
             return self.answer_when_born(reply, answer);
         }
         let name = self.state.name();
@@ -167,7 +191,10 @@ impl Topic {
         }
         let now = self.clock.now();
         let created = self.state.last_ticket() == 0 && !self.is_born();
-        match self.state.register_producer(request, ProducerId(fresh), now) {
+        match self
+            .state
+            .register_producer(request, ProducerId(fresh), now)
+        {
             Ok((registration, change)) => {
                 let told = Told::Registered(self.state.id, vec![registration.id.0]);
                 self.park(change.ticket, Parked::Told(told));
@@ -216,7 +243,12 @@ impl Topic {
                 let consumer = self.state.consumers.get(id);
                 let cursor = consumer.map_or(0, |it| it.committed().offset);
                 let topic = self.state.id;
-                let answer = ConsumerRegistered { topic, consumer: id, cursor, created: false };
+                let answer = ConsumerRegistered {
+                    topic,
+                    consumer: id,
+                    cursor,
+                    created: false,
+                };
                 // Its registration may be staged still: the answer hangs on that too.
                 let answer = Answer::RegisterConsumer(answer);
                 self.answer_when_durable(reply, answer);
@@ -267,10 +299,17 @@ impl Topic {
         let topic = self.state.id;
         // Checked when the request came in; here only put in order.
         let settings = settings::of_consumer(&request.settings).unwrap_or_default();
-        match self.state.consumers.create(topic, id, &request.name, settings, cursor) {
+        match self
+            .state
+            .consumers
+            .create(topic, id, &request.name, settings, cursor)
+        {
             Ok(changed) => {
                 let change = self.state.stage(changed);
-                self.park(change.ticket, Parked::Told(Told::Registered(topic, vec![id.0])));
+                self.park(
+                    change.ticket,
+                    Parked::Told(Told::Registered(topic, vec![id.0])),
+                );
                 let answer = ConsumerRegistered {
                     topic,
                     consumer: id,
@@ -330,7 +369,10 @@ impl Topic {
         let now = self.clock.now();
         let sized = move |measured: Measured, append_time: u64| {
             let oldest_age = now.saturating_sub(append_time);
-            Answer::Size(Measured { oldest_age, ..measured })
+            Answer::Size(Measured {
+                oldest_age,
+                ..measured
+            })
         };
         if let Some(append_time) = self.state.log.append_time(offset) {
             return reply.answer(sized(measured, append_time));
@@ -343,19 +385,18 @@ impl Topic {
     }
 
     /// Asks the storage where something is among the visible records.
-    pub(super) fn locate(
-        &self,
-        at: At,
-    ) -> impl Future<Output = Result<Point, Failure>> + use<> {
+    pub(super) fn locate(&self, at: At) -> impl Future<Output = Result<Point, Failure>> + use<> {
         let (reader, topic) = (self.around.storage.reader(), self.state.id);
         let (pool, end) = (self.around.pool.clone(), self.state.log.visible());
         async move {
             let located = pool.run(move || reader.locate(topic, at, end.offset)).await;
             match located.map_err(ReadError::Unavailable).flatten() {
                 // Past the last record the topic knows the sums, and for an empty one alone.
-                Ok(point) if point.offset >= end.offset => {
-                    Ok(Point { offset: end.offset, totals: end.totals, ..point })
-                }
+                Ok(point) if point.offset >= end.offset => Ok(Point {
+                    offset: end.offset,
+                    totals: end.totals,
+                    ..point
+                }),
                 Ok(point) => Ok(point),
                 Err(error) => Err(read_failure(error)),
             }
@@ -370,13 +411,19 @@ impl Topic {
         then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         use actix::{ActorFutureExt, WrapFuture};
-        ctx.spawn(work.into_actor(self).map(move |result, topic, ctx| then(topic, result, ctx)));
+        ctx.spawn(
+            work.into_actor(self)
+                .map(move |result, topic, ctx| then(topic, result, ctx)),
+        );
     }
 }
 
 /// A place that the storage found, as the log's own.
 pub(super) fn point_mark(point: &Point) -> Mark {
-    Mark { offset: point.offset, totals: point.totals }
+    Mark {
+        offset: point.offset,
+        totals: point.totals,
+    }
 }
 
 pub(super) fn unsupported(message: &str) -> Failure {

@@ -112,7 +112,10 @@ bodies! {
 impl ConsumerRow {
     /// The topic's sums at the cursor.
     pub fn totals(&self) -> Totals {
-        Totals { records: self.records, bytes: self.bytes }
+        Totals {
+            records: self.records,
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -159,7 +162,9 @@ pub enum Decoded {
 /// of the program that wrote it.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
     let mut rest = key.get(KIND_AT..).unwrap_or_default();
-    let Some((&kind, tail)) = rest.split_first() else { return Ok(Decoded::Unknown) };
+    let Some((&kind, tail)) = rest.split_first() else {
+        return Ok(Decoded::Unknown);
+    };
     rest = tail;
     let mut id = || rest.try_get_u64().unwrap_or_default();
     let value = BytesMut::from(value);
@@ -194,7 +199,10 @@ fn key(topic: TopicId, kind: u8, ids: &[u64]) -> Vec<u8> {
 fn row(key: Vec<u8>, value: &impl Body) -> Row {
     let mut out = Writer::default();
     value.encode(&mut out);
-    Row { key, value: Some(out.into_bytes().to_vec()) }
+    Row {
+        key,
+        value: Some(out.into_bytes().to_vec()),
+    }
 }
 
 /// The row of what a topic is.
@@ -232,7 +240,10 @@ pub fn remembered(topic: TopicId, id: ProducerId, block: u8, batches: &[Remember
         value.put_u64(batch.base_offset);
         value.put_u64(batch.append_time);
     }
-    Row { key: remembered_key(topic, id, block), value: Some(value) }
+    Row {
+        key: remembered_key(topic, id, block),
+        value: Some(value),
+    }
 }
 
 fn remembered_key(topic: TopicId, id: ProducerId, block: u8) -> Vec<u8> {
@@ -258,7 +269,9 @@ fn decode_remembered(mut value: &[u8]) -> Vec<Remembered> {
 /// Deletes a producer and what is remembered of it.
 pub fn forget_producer(topic: TopicId, id: ProducerId) -> Vec<Row> {
     let keys = (0..REMEMBERED_ROWS).map(|block| remembered_key(topic, id, block));
-    keys.chain([key(topic, PRODUCER, &[id.0])]).map(deleted).collect()
+    keys.chain([key(topic, PRODUCER, &[id.0])])
+        .map(deleted)
+        .collect()
 }
 
 /// Deletes a consumer and its workers.
@@ -268,7 +281,9 @@ pub fn forget_consumer(
     workers: impl Iterator<Item = WorkerId>,
 ) -> Vec<Row> {
     let keys = workers.map(|worker| key(topic, WORKER, &[id.0, worker.0]));
-    keys.chain([key(topic, CONSUMER, &[id.0])]).map(deleted).collect()
+    keys.chain([key(topic, CONSUMER, &[id.0])])
+        .map(deleted)
+        .collect()
 }
 
 /// Deletes one worker.
@@ -282,12 +297,19 @@ fn deleted(key: Vec<u8>) -> Row {
 
 /// The broker's row of the lowest id never handed out.
 pub fn next_id(next: u64) -> Row {
-    Row { key: key(TopicId::NONE, NEXT_ID, &[]), value: Some(next.to_be_bytes().to_vec()) }
+    Row {
+        key: key(TopicId::NONE, NEXT_ID, &[]),
+        value: Some(next.to_be_bytes().to_vec()),
+    }
 }
 
 /// What [`next_id`] holds, if `key` is its key.
 pub fn decode_next_id(row_key: &[u8], mut value: &[u8]) -> Option<u64> {
-    if row_key == key(TopicId::NONE, NEXT_ID, &[]) { value.try_get_u64().ok() } else { None }
+    if row_key == key(TopicId::NONE, NEXT_ID, &[]) {
+        value.try_get_u64().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -304,27 +326,44 @@ mod tests {
 
     fn check(row: &Row, expected_key: &str, expected_value: &str, decoded: &Decoded) {
         let value = row.value.as_deref().unwrap();
-        assert_eq!((hex(&row.key).as_str(), hex(value).as_str()), (expected_key, expected_value));
+        assert_eq!(
+            (hex(&row.key).as_str(), hex(value).as_str()),
+            (expected_key, expected_value)
+        );
         assert_eq!(&decode(&row.key, value).unwrap(), decoded);
     }
 
     #[test]
     fn rows_are_for_ever() {
-        let topic_row = TopicRow { name: "app".into(), settings: vec![], created_at: 5 };
+        let topic_row = TopicRow {
+            name: "app".into(),
+            settings: vec![],
+            created_at: 5,
+        };
         check(
             &topic(TopicId(1), &topic_row),
             "000000000000000101",
             "036170700005",
             &Decoded::Topic(topic_row.clone()),
         );
-        let extent_row = ExtentRow { end: 300, end_records: 300, end_bytes: 9, ..ExtentRow::default() };
+        let extent_row = ExtentRow {
+            end: 300,
+            end_records: 300,
+            end_bytes: 9,
+            ..ExtentRow::default()
+        };
         check(
             &extent(TopicId(1), &extent_row),
             "000000000000000102",
             "000000ac02ac02090000",
             &Decoded::Extent(extent_row.clone()),
         );
-        let worker_row = WorkerRow { sequence: 3, from: 4, to: 6, used_at: 7 };
+        let worker_row = WorkerRow {
+            sequence: 3,
+            from: 4,
+            to: 6,
+            used_at: 7,
+        };
         check(
             &worker(TopicId(1), ConsumerId(2), WorkerId(0xff), &worker_row),
             "000000000000000106000000000000000200000000000000ff",
@@ -335,8 +374,13 @@ mod tests {
 
     #[test]
     fn remembered_batches_are_32_bytes_each() {
-        let batch =
-            Remembered { sequence: 1, count: 2, crc: 3, base_offset: 4, append_time: 5 };
+        let batch = Remembered {
+            sequence: 1,
+            count: 2,
+            crc: 3,
+            base_offset: 4,
+            append_time: 5,
+        };
         check(
             &remembered(TopicId(1), ProducerId(2), 7, &[batch, batch]),
             "000000000000000104000000000000000207",
@@ -347,6 +391,9 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_newer_version_is_left_alone() {
-        assert_eq!(decode(&key(TopicId(1), 0x70, &[]), b"?"), Ok(Decoded::Unknown));
+        assert_eq!(
+            decode(&key(TopicId(1), 0x70, &[]), b"?"),
+            Ok(Decoded::Unknown)
+        );
     }
 }

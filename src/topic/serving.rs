@@ -126,12 +126,20 @@ fn deadline(max_wait_ms: u32) -> Option<Instant> {
 }
 
 fn byte_limit(asked: u32) -> usize {
-    let asked = if asked == 0 { DEFAULT_FETCH_BYTES } else { asked };
+    let asked = if asked == 0 {
+        DEFAULT_FETCH_BYTES
+    } else {
+        asked
+    };
     asked.min(MAX_FETCH_BYTES) as usize
 }
 
 fn taker(consume: &Consume) -> Taker {
-    Taker { consumer: consume.consumer, worker: consume.worker, sequence: consume.sequence }
+    Taker {
+        consumer: consume.consumer,
+        worker: consume.worker,
+        sequence: consume.sequence,
+    }
 }
 
 impl Topic {
@@ -149,15 +157,20 @@ impl Topic {
         let now = self.clock.now();
         let from = match self.state.resolve(fetch.from, now) {
             Ok(Resolved::Offset(from, _)) => from,
-            Ok(Resolved::Time(time)) => return self.fetch_later(fetch, time, reply, ctx),
+            Ok(Resolved::Time(time)) => return self.fetch_later(&fetch, time, reply, ctx),
             Err(failure) => return reply.fail(failure),
         };
         let gaps = self.gap_before(fetch.from);
         let max_bytes = byte_limit(fetch.max_bytes);
         if from >= self.state.log.visible().offset && gaps.is_empty() {
-            let fetch = Fetch { from: Position::Offset(from), ..fetch };
+            let fetch = Fetch {
+                from: Position::Offset(from),
+                ..fetch
+            };
             let until = until.or_else(|| deadline(fetch.max_wait_ms));
-            return self.wait(until, reply, ctx, |at, reply| Waiter::Fetch(fetch, at, reply));
+            return self.wait(until, reply, ctx, |at, reply| {
+                Waiter::Fetch(fetch, at, reply)
+            });
         }
         match self.state.log.read(from, fetch.max_records, max_bytes) {
             Some(slice) if reply.try_reserve(slice.stored_bytes()) => {
@@ -166,7 +179,10 @@ impl Topic {
             }
             Some(slice) => {
                 // The reader is slow: come back when it has room.
-                let fetch = Fetch { from: Position::Offset(from), ..fetch };
+                let fetch = Fetch {
+                    from: Position::Offset(from),
+                    ..fetch
+                };
                 let len = slice.stored_bytes();
                 self.reserve_then(ctx, reply, len, move |topic, reply, ctx| {
                     topic.fetch(fetch, until, reply, ctx);
@@ -176,11 +192,15 @@ impl Topic {
         }
     }
 
-    fn fetch_later(&self, fetch: Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
+    fn fetch_later(&self, fetch: &Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
         let located = self.locate(At::Time(time));
+        let fetch = fetch.clone();
         self.spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
-                let fetch = Fetch { from: Position::Offset(point.offset), ..fetch };
+                let fetch = Fetch {
+                    from: Position::Offset(point.offset),
+                    ..fetch
+                };
                 topic.fetch(fetch, None, reply, ctx);
             }
             Err(failure) => reply.fail(failure),
@@ -216,7 +236,9 @@ impl Topic {
         let (reader, pool) = (self.around.storage.reader(), self.around.pool.clone());
         let (topic, end) = (self.state.id, self.state.log.visible().offset);
         async move {
-            let read = pool.run(move || reader.read(topic, from, end, max_bytes)).await;
+            let read = pool
+                .run(move || reader.read(topic, from, end, max_bytes))
+                .await;
             match read.map_err(ReadError::Unavailable).flatten() {
                 Ok(read) => Ok(read.batches),
                 Err(error) => Err(read_failure(error)),
@@ -229,7 +251,12 @@ impl Topic {
         let start = self.state.log.start();
         match from {
             Position::Offset(from) if from < start.offset => {
-                vec![Gap { from, to: start.offset, records: start.offset - from, ..Gap::default() }]
+                vec![Gap {
+                    from,
+                    to: start.offset,
+                    records: start.offset - from,
+                    ..Gap::default()
+                }]
             }
             _ => Vec::new(),
         }
@@ -314,7 +341,9 @@ impl Topic {
             waiter.connection() == connection && waiter.reply().correlation() == correlation
         };
         for waiter in self.waiting.take_if(meant) {
-            waiter.into_reply().fail(cancelled("the client cancelled it"));
+            waiter
+                .into_reply()
+                .fail(cancelled("the client cancelled it"));
         }
         self.watch_deadlines(ctx);
         reply.answer(Answer::Cancel(CancelPassed {}));
@@ -328,10 +357,16 @@ impl Topic {
             return self.refuse(consume.consumer.0, failure, reply);
         }
         if let Some(older) = self.waiting.take_worker(consume.consumer, consume.worker) {
-            older.into_reply().fail(cancelled("the same worker asked anew"));
+            older
+                .into_reply()
+                .fail(cancelled("the same worker asked anew"));
         }
         let until = deadline(consume.max_wait_ms);
-        self.line_up(consume.consumer, InLine::Consume(consume, until, reply), ctx);
+        self.line_up(
+            consume.consumer,
+            InLine::Consume(consume, until, reply),
+            ctx,
+        );
     }
 
     pub(super) fn line_up(&mut self, id: ConsumerId, request: InLine, ctx: &mut Context<Self>) {
@@ -387,18 +422,23 @@ impl Topic {
         let (from, max_records, max_bytes) = match turn {
             Turn::Next { from } => (from, consume.max_records, byte_limit(consume.max_bytes)),
             // The limits of a repeated request are not looked at: it is the same answer again.
-            Turn::Again { from, to, .. } => {
-                (from, u32::try_from(to - from).unwrap_or(u32::MAX), usize::MAX)
-            }
+            Turn::Again { from, to, .. } => (
+                from,
+                u32::try_from(to - from).unwrap_or(u32::MAX),
+                usize::MAX,
+            ),
         };
         if matches!(turn, Turn::Next { .. }) && from >= self.state.log.visible().offset {
-            return self.wait(until, reply, ctx, |at, reply| Waiter::Consume(consume, at, reply));
+            return self.wait(until, reply, ctx, |at, reply| {
+                Waiter::Consume(consume, at, reply)
+            });
         }
         let generation = self.generation();
         let in_memory = self.state.log.read(from, max_records, max_bytes);
-        let share = in_memory
-            .as_ref()
-            .map_or_else(|| max_bytes.min(MAX_FETCH_BYTES as usize), Slice::stored_bytes);
+        let share = in_memory.as_ref().map_or_else(
+            || max_bytes.min(MAX_FETCH_BYTES as usize),
+            Slice::stored_bytes,
+        );
         if !reply.try_reserve(share) {
             // Passed over: it lines up again when its connection has read what it was sent.
             return self.reserve_then(ctx, reply, share, move |topic, reply, ctx| {
@@ -407,7 +447,13 @@ impl Topic {
             });
         }
         let id = consume.consumer;
-        let begun = Begun { consume, deadline: until, turn, generation, reply };
+        let begun = Begun {
+            consume,
+            deadline: until,
+            turn,
+            generation,
+            reply,
+        };
         if let Some(slice) = in_memory {
             return self.give(begun, slice);
         }
@@ -431,19 +477,29 @@ impl Topic {
     /// Gives what was read: stages the move, whose commit answers. What has changed while the read
     /// was under way sends the request back to the front of its line.
     fn give(&mut self, begun: Begun, slice: Slice) {
-        let Begun { consume, deadline, turn, generation, reply } = begun;
+        let Begun {
+            consume,
+            deadline,
+            turn,
+            generation,
+            reply,
+        } = begun;
         let now = self.clock.now();
         if generation != self.generation()
             || self.state.consumers.turn(taker(&consume), now) != Ok(turn)
         {
             let line = self.lines.entry(consume.consumer).or_default();
-            line.queue.push_front(InLine::Consume(consume, deadline, reply));
+            line.queue
+                .push_front(InLine::Consume(consume, deadline, reply));
             return;
         }
         if let Err(failure) = self.check_writable() {
             return reply.fail(failure);
         }
-        let mark = Mark { offset: slice.to, totals: self.totals_after(&consume, &slice) };
+        let mark = Mark {
+            offset: slice.to,
+            totals: self.totals_after(&consume, &slice),
+        };
         let answer = Answer::Consume(self.delivered(slice, Vec::new()));
         match turn {
             Turn::Again { ticket, .. } if ticket <= self.state.committed() => reply.answer(answer),
@@ -459,7 +515,11 @@ impl Topic {
     }
 
     fn totals_after(&self, consume: &Consume, slice: &Slice) -> Totals {
-        let before = self.state.consumers.get(consume.consumer).map(|it| it.cursor().totals);
+        let before = self
+            .state
+            .consumers
+            .get(consume.consumer)
+            .map(|it| it.cursor().totals);
         let before = before.unwrap_or_default();
         Totals {
             records: before.records + (slice.to - slice.from),
@@ -502,13 +562,12 @@ impl Topic {
             Ok(change) => {
                 self.commit_then(change, reply, Answer::Seek(Sought { cursor: to.offset }));
                 // Those that wait at the old cursor may have something to take now.
-                let waits = |waiter: &Waiter| {
-                    matches!(waiter, Waiter::Consume(consume, _, _) if consume.consumer == id)
-                };
+                let waits = |waiter: &Waiter| matches!(waiter, Waiter::Consume(consume, _, _) if consume.consumer == id);
                 let line = self.lines.entry(id).or_default();
                 for waiter in self.waiting.take_if(waits) {
                     if let Waiter::Consume(consume, until, reply) = waiter {
-                        line.queue.push_back(InLine::Consume(consume, Some(until), reply));
+                        line.queue
+                            .push_back(InLine::Consume(consume, Some(until), reply));
                     }
                 }
                 self.watch_deadlines(ctx);
@@ -527,9 +586,7 @@ impl Topic {
                     Parked::Answer(reply, Answer::UnregisterConsumer(ConsumerUnregistered {})),
                 );
                 self.submit(change, JobKind::Change);
-                let gone = |waiter: &Waiter| {
-                    matches!(waiter, Waiter::Consume(consume, _, _) if consume.consumer == id)
-                };
+                let gone = |waiter: &Waiter| matches!(waiter, Waiter::Consume(consume, _, _) if consume.consumer == id);
                 for waiter in self.waiting.take_if(gone) {
                     self.answer_empty(waiter);
                 }
@@ -556,13 +613,30 @@ impl Topic {
 }
 
 fn filled(delivered: Delivered, slice: Slice) -> Delivered {
-    let range = Range { from: slice.from, to: slice.to, deliveries: 0, lease: 0 };
-    let ranges = if slice.to > slice.from { vec![range] } else { Vec::new() };
-    Delivered { next: slice.to, ranges, batches: slice.batches, ..delivered }
+    let range = Range {
+        from: slice.from,
+        to: slice.to,
+        deliveries: 0,
+        lease: 0,
+    };
+    let ranges = if slice.to > slice.from {
+        vec![range]
+    } else {
+        Vec::new()
+    };
+    Delivered {
+        next: slice.to,
+        ranges,
+        batches: slice.batches,
+        ..delivered
+    }
 }
 
 fn cancelled(why: &str) -> Failure {
-    Failure::new(ErrorCode::Cancelled, format!("this request waited and {why}"))
+    Failure::new(
+        ErrorCode::Cancelled,
+        format!("this request waited and {why}"),
+    )
 }
 
 /// What a reader is told when the disk does not give what it should.
@@ -576,8 +650,11 @@ pub(super) fn read_failure(error: ReadError) -> Failure {
         .hint("restore the file from a copy, or seek past the damage"),
         ReadError::Unavailable(error) => {
             tracing::error!(?error, "a read failed");
-            Failure::new(ErrorCode::Unavailable, format!("the records cannot be read now: {error}"))
-                .hint("retry")
+            Failure::new(
+                ErrorCode::Unavailable,
+                format!("the records cannot be read now: {error}"),
+            )
+            .hint("retry")
         }
     }
 }

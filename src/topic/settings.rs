@@ -31,13 +31,19 @@ pub fn max_record_bytes(settings: &[Setting]) -> u32 {
 fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> {
     let refused = |message: String| Failure::new(ErrorCode::InvalidConfig, message);
     if settings.len() > MAX_SETTINGS {
-        return Err(refused(format!("{} settings are more than {MAX_SETTINGS}", settings.len())));
+        return Err(refused(format!(
+            "{} settings are more than {MAX_SETTINGS}",
+            settings.len()
+        )));
     }
     let mut sorted = settings.to_vec();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
     for pair in sorted.windows(2) {
         if pair[0].key == pair[1].key {
-            return Err(refused(format!("the setting {} is given twice", printable(&pair[0].key))));
+            return Err(refused(format!(
+                "the setting {} is given twice",
+                printable(&pair[0].key)
+            )));
         }
     }
     for Setting { key, value } in &sorted {
@@ -46,10 +52,12 @@ fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> 
                 .hint(format!("the settings are {}", known.join(", "))));
         }
         if value.len() > MAX_SETTING_BYTES {
-            return Err(refused(format!("{key} is longer than {MAX_SETTING_BYTES} bytes")));
+            return Err(refused(format!(
+                "{key} is longer than {MAX_SETTING_BYTES} bytes"
+            )));
         }
         let fits = |bytes: &u32| (1..=MAX_RECORD_BYTES).contains(bytes);
-        if key == MAX_RECORD && value.parse().ok().filter(fits).is_none() {
+        if key == MAX_RECORD && !value.parse().is_ok_and(|bytes| fits(&bytes)) {
             return Err(refused(format!("{key}={} does not fit", printable(value)))
                 .hint(format!("give bytes from 1 to {MAX_RECORD_BYTES}")));
         }
@@ -58,7 +66,10 @@ fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> 
 }
 
 fn printable(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_default).collect()
+    text.chars()
+        .take(40)
+        .flat_map(char::escape_default)
+        .collect()
 }
 
 #[cfg(test)]
@@ -68,7 +79,10 @@ mod tests {
     fn refusal(settings: &[(&str, &str)], expected: &str) {
         let settings: Vec<_> = settings
             .iter()
-            .map(|(key, value)| Setting { key: (*key).into(), value: (*value).into() })
+            .map(|(key, value)| Setting {
+                key: (*key).into(),
+                value: (*value).into(),
+            })
             .collect();
         let got = match of_topic(&settings) {
             Ok(settings) => format!("{} settings", settings.len()),
@@ -79,10 +93,22 @@ mod tests {
 
     #[test]
     fn settings_are_known_fit_and_stand_once() {
-        refusal(&[("max_record_bytes", "100"), ("description", "x")], "2 settings");
-        refusal(&[("color", "red")], "INVALID_CONFIG there is no setting color");
-        refusal(&[("max_record_bytes", "0")], "INVALID_CONFIG max_record_bytes=0 does not fit");
-        refusal(&[("max_record_bytes", "9e9")], "INVALID_CONFIG max_record_bytes=9e9 does not fit");
+        refusal(
+            &[("max_record_bytes", "100"), ("description", "x")],
+            "2 settings",
+        );
+        refusal(
+            &[("color", "red")],
+            "INVALID_CONFIG there is no setting color",
+        );
+        refusal(
+            &[("max_record_bytes", "0")],
+            "INVALID_CONFIG max_record_bytes=0 does not fit",
+        );
+        refusal(
+            &[("max_record_bytes", "9e9")],
+            "INVALID_CONFIG max_record_bytes=9e9 does not fit",
+        );
         refusal(
             &[("description", "a"), ("description", "b")],
             "INVALID_CONFIG the setting description is given twice",

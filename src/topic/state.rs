@@ -96,7 +96,10 @@ impl State {
     /// A topic that is about to be created: its rows join its first change.
     pub fn newborn(id: TopicId, row: TopicRow) -> Self {
         let birth = vec![rows::topic(id, &row)];
-        Self { birth, ..Self::with(id, row, Log::default()) }
+        Self {
+            birth,
+            ..Self::with(id, row, Log::default())
+        }
     }
 
     fn with(id: TopicId, row: TopicRow, log: Log) -> Self {
@@ -172,7 +175,11 @@ impl State {
     pub fn stage(&mut self, mut changed: Vec<Row>) -> Change {
         self.ticket += 1;
         changed.append(&mut self.birth);
-        Change { ticket: self.ticket, batches: Vec::new(), rows: changed }
+        Change {
+            ticket: self.ticket,
+            batches: Vec::new(),
+            rows: changed,
+        }
     }
 
     /// Checks a batch, recognizes a retry, gives it offsets.
@@ -197,7 +204,8 @@ impl State {
         changed.extend(self.remember(&head, receipt));
         let mut change = self.stage(changed);
         change.batches.push(appended);
-        self.staged.push_back((change.ticket, Effect::Visible(self.log.end())));
+        self.staged
+            .push_back((change.ticket, Effect::Visible(self.log.end())));
         Ok(Append::New(receipt, change))
     }
 
@@ -213,13 +221,18 @@ impl State {
     }
 
     fn repeat(&self, known: &Remembered) -> Append {
-        let receipt =
-            Receipt { base_offset: known.base_offset, append_time: known.append_time };
+        let receipt = Receipt {
+            base_offset: known.base_offset,
+            append_time: known.append_time,
+        };
         let end = known.base_offset + u64::from(known.count);
-        let ticket = self.staged.iter().find_map(|(ticket, effect)| match effect {
-            Effect::Visible(mark) if mark.offset >= end => Some(*ticket),
-            _ => None,
-        });
+        let ticket = self
+            .staged
+            .iter()
+            .find_map(|(ticket, effect)| match effect {
+                Effect::Visible(mark) if mark.offset >= end => Some(*ticket),
+                _ => None,
+            });
         match ticket {
             Some(ticket) if end > self.log.visible().offset => Append::Staged(receipt, ticket),
             _ => Append::Durable(receipt),
@@ -241,7 +254,8 @@ impl State {
     pub fn advance(&mut self, taker: Taker, to: Mark, now: u64) -> Result<Change, Failure> {
         let ticket = self.ticket + 1;
         let changed = self.consumers.advance(self.id, taker, to, now, ticket)?;
-        self.staged.push_back((ticket, Effect::Moved(taker.consumer)));
+        self.staged
+            .push_back((ticket, Effect::Moved(taker.consumer)));
         Ok(self.stage(changed))
     }
 
@@ -281,7 +295,10 @@ impl State {
             Position::Offset(offset) if offset > end => {
                 return Err(Failure::new(
                     ErrorCode::OffsetOutOfRange,
-                    format!("offset {offset} is beyond the end of \"{}\", {end}", self.row.name),
+                    format!(
+                        "offset {offset} is beyond the end of \"{}\", {end}",
+                        self.row.name
+                    ),
                 )
                 .numbers(end, 0)
                 .hint("use latest to wait for what comes next"));

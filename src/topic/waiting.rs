@@ -27,7 +27,11 @@ pub trait Waiter {
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
-        Self { by_deadline: BTreeMap::new(), by_worker: HashMap::new(), arrivals: 0 }
+        Self {
+            by_deadline: BTreeMap::new(),
+            by_worker: HashMap::new(),
+            arrivals: 0,
+        }
     }
 }
 
@@ -49,7 +53,9 @@ impl<T: Waiter> Waiting<T> {
 
     /// When the first one's time is up.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.by_deadline.first_key_value().map(|((deadline, _), _)| *deadline)
+        self.by_deadline
+            .first_key_value()
+            .map(|((deadline, _), _)| *deadline)
     }
 
     /// Takes out those whose time is up.
@@ -82,8 +88,11 @@ impl<T: Waiter> Waiting<T> {
 
     /// Takes out those that `unwanted` names.
     pub fn take_if(&mut self, unwanted: impl Fn(&T) -> bool) -> Vec<T> {
-        let taken: Vec<T> =
-            self.by_deadline.extract_if(.., |_, waiter| unwanted(waiter)).map(|it| it.1).collect();
+        let taken: Vec<T> = self
+            .by_deadline
+            .extract_if(.., |_, waiter| unwanted(waiter))
+            .map(|it| it.1)
+            .collect();
         for waiter in &taken {
             self.forget_worker(waiter);
         }

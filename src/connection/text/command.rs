@@ -13,26 +13,62 @@ use crate::suggest;
 
 /// Each verb with its words and what it does.
 const VERBS: &[(&str, &str, &str)] = &[
-    ("CONSUME", "topic consumer [n=1] [wait=5s]", "take the next records (also DEQUEUE)"),
+    (
+        "CONSUME",
+        "topic consumer [n=1] [wait=5s]",
+        "take the next records (also DEQUEUE)",
+    ),
     ("CREATE", "topic [key=value]...", "create a topic"),
-    ("DELETE", "topic CONFIRM topic", "delete a topic and all its records"),
-    ("DEQUEUE", "topic consumer [n=1] [wait=5s]", "take the next records (also CONSUME)"),
+    (
+        "DELETE",
+        "topic CONFIRM topic",
+        "delete a topic and all its records",
+    ),
+    (
+        "DEQUEUE",
+        "topic consumer [n=1] [wait=5s]",
+        "take the next records (also CONSUME)",
+    ),
     ("DESCRIBE", "topic", "describe a topic and its consumers"),
-    ("ENQUEUE", "topic rest-of-the-line-is-the-value", "append a record (also PRODUCE)"),
-    ("FETCH", "topic W [n=10] [wait=5s]", "read from W on; changes nothing"),
-    ("FRAMES", "ON|OFF", "show each command as the frame that it would be"),
+    (
+        "ENQUEUE",
+        "topic rest-of-the-line-is-the-value",
+        "append a record (also PRODUCE)",
+    ),
+    (
+        "FETCH",
+        "topic W [n=10] [wait=5s]",
+        "read from W on; changes nothing",
+    ),
+    (
+        "FRAMES",
+        "ON|OFF",
+        "show each command as the frame that it would be",
+    ),
     ("HELP", "[verb]", "list the commands, or explain one"),
     ("INFO", "", "say who the broker is"),
     ("LIST", "[glob]", "list topics"),
     ("METADATA", "topic...", "say where topics are served"),
     ("PING", "", "say whether all is well"),
-    ("PRODUCE", "topic rest-of-the-line-is-the-value", "append a record (also ENQUEUE)"),
+    (
+        "PRODUCE",
+        "topic rest-of-the-line-is-the-value",
+        "append a record (also ENQUEUE)",
+    ),
     ("QUIT", "", "end the session"),
-    ("REGISTER", "PRODUCER topic | CONSUMER topic name [from=W]", "register"),
+    (
+        "REGISTER",
+        "PRODUCER topic | CONSUMER topic name [from=W]",
+        "register",
+    ),
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
     ("STATS", "[topic]", "show counters"),
-    ("UNREGISTER", "PRODUCER topic | CONSUMER topic name", "end a registration"),
+    (
+        "UNREGISTER",
+        "PRODUCER topic | CONSUMER topic name",
+        "end a registration",
+    ),
 ];
 
 /// One line, understood.
@@ -95,7 +131,12 @@ impl Rest {
                 ..Consume::default()
             }
             .into(),
-            Self::Seek(to) => Seek { topic, consumer, to }.into(),
+            Self::Seek(to) => Seek {
+                topic,
+                consumer,
+                to,
+            }
+            .into(),
             Self::Size => Size { topic, consumer }.into(),
             Self::UnregisterConsumer => UnregisterConsumer { topic, consumer }.into(),
             // Answered by the session, which alone knows the producer.
@@ -112,16 +153,21 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn usage(&self) -> String {
-        let words = VERBS.iter().find(|(verb, ..)| *verb == self.verb).map_or("", |it| it.1);
+        let words = VERBS
+            .iter()
+            .find(|(verb, ..)| *verb == self.verb)
+            .map_or("", |it| it.1);
         format!("{} {words}", self.verb).trim_end().to_owned()
     }
 
     fn wrong(&self, what: impl Into<String>) -> Failure {
-        Failure::new(ErrorCode::Syntax, what).hint(self.usage())
+        Failure::new(ErrorCode::Syntax, what).hint(format!("try: {}", self.usage()))
     }
 
     fn word(&mut self, what: &str) -> Result<&'a str, Failure> {
-        self.words.next().ok_or_else(|| self.wrong(format!("{} needs a {what}", self.verb)))
+        self.words
+            .next()
+            .ok_or_else(|| self.wrong(format!("{} needs a {what}", self.verb)))
     }
 
     fn end(&mut self) -> Result<(), Failure> {
@@ -137,7 +183,10 @@ impl<'a> Words<'a> {
     }
 
     fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
-        let mut limits = Limits { records, wait_ms: 0 };
+        let mut limits = Limits {
+            records,
+            wait_ms: 0,
+        };
         while let Some(word) = self.words.next() {
             let value = |name: &str| word.strip_prefix(name).and_then(|it| it.strip_prefix('='));
             if let Some(count) = value("n") {
@@ -160,23 +209,34 @@ impl<'a> Words<'a> {
 }
 
 fn shown(word: &str) -> String {
-    word.chars().take(40).flat_map(char::escape_default).collect()
+    word.chars()
+        .take(40)
+        .flat_map(char::escape_default)
+        .collect()
 }
 
 fn position(word: &str) -> Result<Position, Failure> {
-    word.parse().map_err(|error| Failure::new(ErrorCode::InvalidPosition, format!("{error}")))
+    word.parse()
+        .map_err(|error| Failure::new(ErrorCode::InvalidPosition, format!("{error}")))
 }
 
 /// The first word and what follows it, without the spaces between.
 fn split(line: &[u8]) -> (&[u8], &[u8]) {
     let line = line.trim_ascii_start();
-    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    let end = line
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(line.len());
     line.split_at(end)
 }
 
 /// Whether the line is the first of an HTTP request, which must not be taken for a command.
 pub(super) fn is_http(line: &[u8]) -> bool {
-    let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let version = line
+        .trim_ascii_end()
+        .rsplit(|byte| *byte == b' ')
+        .next()
+        .unwrap_or_default();
     let target = split(split(line).1).0;
     let method = split(line).0;
     version.starts_with(b"HTTP/")
@@ -197,12 +257,7 @@ impl<'a> Command<'a> {
         }
         let typed = String::from_utf8_lossy(first).to_ascii_uppercase();
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
-            let failure = Failure::new(
-                ErrorCode::UnknownCommand,
-                format!("there is no command \"{}\"", shown(&typed)),
-            );
-            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
-            return Err(failure.hint(close.unwrap_or("HELP")));
+            return Err(unknown(&typed));
         };
         if matches!(*verb, "PRODUCE" | "ENQUEUE") {
             return Self::parse_produce(verb, rest);
@@ -210,7 +265,10 @@ impl<'a> Command<'a> {
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
         };
-        let mut words = Words { verb, words: rest.split_ascii_whitespace() };
+        let mut words = Words {
+            verb,
+            words: rest.split_ascii_whitespace(),
+        };
         let command = Self::parse_words(&mut words)?;
         words.end()?;
         Ok(command)
@@ -218,7 +276,10 @@ impl<'a> Command<'a> {
 
     fn parse_produce(verb: &'static str, rest: &'a [u8]) -> Result<Self, Failure> {
         let (topic, value) = split(rest);
-        let words = Words { verb, words: "".split_ascii_whitespace() };
+        let words = Words {
+            verb,
+            words: "".split_ascii_whitespace(),
+        };
         let Ok(topic) = std::str::from_utf8(topic) else {
             return Err(words.wrong("the topic's name is not UTF-8"));
         };
@@ -234,7 +295,13 @@ impl<'a> Command<'a> {
             "HELP" => Self::Help(words.words.next()),
             "QUIT" => Self::Quit,
             "PING" => Self::Plain(Ping {}.into()),
-            "INFO" => Self::Plain(Hello { client: "text".into(), ..Hello::default() }.into()),
+            "INFO" => Self::Plain(
+                Hello {
+                    client: "text".into(),
+                    ..Hello::default()
+                }
+                .into(),
+            ),
             "STATS" => {
                 let topic = words.words.next().unwrap_or_default().to_owned();
                 Self::Plain(Stats { topic }.into())
@@ -246,7 +313,11 @@ impl<'a> Command<'a> {
             },
             "LIST" => {
                 let glob = words.words.next().unwrap_or_default().to_owned();
-                Self::List(ListTopics { glob, limit: MAX_LIST, ..ListTopics::default() })
+                Self::List(ListTopics {
+                    glob,
+                    limit: MAX_LIST,
+                    ..ListTopics::default()
+                })
             }
             "METADATA" => {
                 let first = words.word("topic")?;
@@ -256,11 +327,25 @@ impl<'a> Command<'a> {
             "CREATE" => {
                 let name = words.word("topic")?.to_owned();
                 let settings = settings(words)?;
-                Self::Plain(CreateTopic { name, settings, if_not_exists: false }.into())
+                Self::Plain(
+                    CreateTopic {
+                        name,
+                        settings,
+                        if_not_exists: false,
+                    }
+                    .into(),
+                )
             }
             "DESCRIBE" => {
                 let name = words.word("topic")?.to_owned();
-                Self::Plain(DescribeTopic { name, limit: MAX_LIST, ..Default::default() }.into())
+                Self::Plain(
+                    DescribeTopic {
+                        name,
+                        limit: MAX_LIST,
+                        ..Default::default()
+                    }
+                    .into(),
+                )
             }
             "DELETE" => {
                 let topic = words.word("topic")?;
@@ -268,7 +353,7 @@ impl<'a> Command<'a> {
                 if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
                     let what = "deleting takes all records: say it twice";
                     return Err(Failure::new(ErrorCode::Syntax, what)
-                        .hint(format!("DELETE {} CONFIRM {0}", shown(topic))));
+                        .hint(format!("try: DELETE {} CONFIRM {0}", shown(topic))));
                 }
                 Self::OnTopic(topic, Rest::Delete)
             }
@@ -316,16 +401,28 @@ impl<'a> Command<'a> {
         if !kind.eq_ignore_ascii_case("consumer") {
             return Err(words.wrong(format!("\"{}\" cannot be registered", shown(kind))));
         }
-        let (topic, name) = (words.word("topic")?.to_owned(), words.word("name")?.to_owned());
+        let (topic, name) = (
+            words.word("topic")?.to_owned(),
+            words.word("name")?.to_owned(),
+        );
         let mut from = Position::Earliest;
         if let Some(word) = words.words.next() {
             let value = word.strip_prefix("from=");
-            from = position(value.ok_or_else(|| {
-                words.wrong(format!("\"{}\" is no option", shown(word)))
-            })?)?;
+            from = position(
+                value.ok_or_else(|| words.wrong(format!("\"{}\" is no option", shown(word))))?,
+            )?;
         }
         let create = true;
-        Ok(Self::Plain(RegisterConsumer { topic, name, from, create, ..Default::default() }.into()))
+        Ok(Self::Plain(
+            RegisterConsumer {
+                topic,
+                name,
+                from,
+                create,
+                ..Default::default()
+            }
+            .into(),
+        ))
     }
 }
 
@@ -335,7 +432,10 @@ fn settings(words: &mut Words<'_>) -> Result<Vec<Setting>, Failure> {
         let Some((key, value)) = word.split_once('=') else {
             return Err(words.wrong(format!("\"{}\" is not key=value", shown(word))));
         };
-        settings.push(Setting { key: key.to_owned(), value: value.to_owned() });
+        settings.push(Setting {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        });
     }
     Ok(settings)
 }
@@ -353,14 +453,17 @@ pub(super) fn help(verb: Option<&str>) -> Result<String, Failure> {
         return Ok(format!("= {}\n{lines}", VERBS.len()));
     };
     let typed = verb.to_ascii_uppercase();
-    match VERBS.iter().find(|(verb, ..)| *verb == typed) {
-        Some(found) => Ok(format!("= 1\n{}", line(found))),
-        None => {
-            let message = format!("there is no command \"{}\"", shown(&typed));
-            let close = suggest::closest(&typed, VERBS.iter().map(|(verb, ..)| *verb));
-            Err(Failure::new(ErrorCode::UnknownCommand, message).hint(close.unwrap_or("HELP")))
-        }
+    if let Some(found) = VERBS.iter().find(|(verb, ..)| *verb == typed) {
+        return Ok(format!("= 1\n{}", line(found)));
     }
+    Err(unknown(&typed))
+}
+
+fn unknown(typed: &str) -> Failure {
+    let close = suggest::closest(typed, VERBS.iter().map(|(verb, ..)| *verb));
+    let message = format!("there is no command \"{}\"", shown(typed));
+    Failure::new(ErrorCode::UnknownCommand, message)
+        .hint(format!("try: {}", close.unwrap_or("HELP")))
 }
 
 #[cfg(test)]
@@ -370,7 +473,7 @@ mod tests {
     fn check(line: &str, expected: &str) {
         let got = match Command::parse(line.as_bytes()) {
             Ok(command) => format!("{command:?}"),
-            Err(failure) => format!("{failure}; try: {}", failure.hint),
+            Err(failure) => format!("{failure}; {}", failure.hint),
         };
         assert_eq!(got, expected, "{line}");
     }
@@ -381,7 +484,10 @@ mod tests {
         check("  ping ", "Plain(Ping(Ping))");
         check("size  t   c", "OnConsumer(\"t\", \"c\", Size)");
         check("SEEK t c -5", "OnConsumer(\"t\", \"c\", Seek(Last(5)))");
-        check("dequeue t c", "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }))");
+        check(
+            "dequeue t c",
+            "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }))",
+        );
         check(
             "FETCH t 1h n=3 wait=2s",
             "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }))",
@@ -397,16 +503,32 @@ mod tests {
             ("PRODUCE t", b""),
             ("PRODUCE t \t", b"\t"),
         ] {
-            assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Produce("t", value)), "{line}");
+            assert_eq!(
+                Command::parse(line.as_bytes()),
+                Ok(Command::Produce("t", value)),
+                "{line}"
+            );
         }
-        assert_eq!(Command::parse(b"PRODUCE t \xff\x00"), Ok(Command::Produce("t", b"\xff\x00")));
+        assert_eq!(
+            Command::parse(b"PRODUCE t \xff\x00"),
+            Ok(Command::Produce("t", b"\xff\x00"))
+        );
     }
 
     #[test]
     fn an_error_names_what_to_type() {
-        check("PRODUSE t x", "UNKNOWN_COMMAND there is no command \"PRODUSE\"; try: PRODUCE");
-        check("xyzzy", "UNKNOWN_COMMAND there is no command \"XYZZY\"; try: HELP");
-        check("SIZE t", "SYNTAX SIZE needs a consumer; try: SIZE topic consumer");
+        check(
+            "PRODUSE t x",
+            "UNKNOWN_COMMAND there is no command \"PRODUSE\"; try: PRODUCE",
+        );
+        check(
+            "xyzzy",
+            "UNKNOWN_COMMAND there is no command \"XYZZY\"; try: HELP",
+        );
+        check(
+            "SIZE t",
+            "SYNTAX SIZE needs a consumer; try: SIZE topic consumer",
+        );
         check("PING x", "SYNTAX \"x\" is one word too many; try: PING");
         check(
             "DELETE t",
@@ -416,7 +538,10 @@ mod tests {
             "FETCH t 5 n=0",
             "SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
         );
-        check("FRAMES maybe", "SYNTAX \"maybe\" is not ON or OFF; try: FRAMES ON|OFF");
+        check(
+            "FRAMES maybe",
+            "SYNTAX \"maybe\" is not ON or OFF; try: FRAMES ON|OFF",
+        );
     }
 
     #[test]

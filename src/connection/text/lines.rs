@@ -27,7 +27,12 @@ pub(in super::super) struct Lines {
 
 impl Lines {
     pub(in super::super) fn new(read: OwnedReadHalf, buffer: BytesMut, telnet: bool) -> Self {
-        Self { read, buffer, searched: 0, telnet }
+        Self {
+            read,
+            buffer,
+            searched: 0,
+            telnet,
+        }
     }
 
     /// The next line without its end; `None` when the peer has left. A last line without an end
@@ -80,7 +85,11 @@ impl Lines {
     /// The line without telnet's negotiation. Only a peer that began with it is believed to be
     /// telnet: elsewhere the byte is part of a value.
     fn cleaned(&self, line: BytesMut) -> BytesMut {
-        if self.telnet { without_negotiation(&line) } else { line }
+        if self.telnet {
+            without_negotiation(&line)
+        } else {
+            line
+        }
     }
 }
 

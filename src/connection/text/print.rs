@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! + text                                        done
-//! - CODE text; try: command                     an error
+//! - CODE text; what to do about it               an error
 //! = n                                           n lines follow
 //! * topic offset time severity length value     a record; a value that is not printable: x: and hex
 //! ! gap from to reason                          records that were removed before they were read
@@ -34,7 +34,7 @@ pub(super) fn misdirected() -> String {
 pub(super) fn failure(failure: &Failure) -> String {
     let mut line = format!("- {} {}", failure.code, failure.message);
     if !failure.hint.is_empty() {
-        let _ = write!(line, "; try: {}", failure.hint);
+        let _ = write!(line, "; {}", failure.hint);
     }
     // A text from elsewhere must not break the line.
     line.retain(|character| !character.is_control());
@@ -72,7 +72,11 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
             "+ consumer={} cursor={} {}\n",
             registered.consumer,
             registered.cursor,
-            if registered.created { "created" } else { "exists" }
+            if registered.created {
+                "created"
+            } else {
+                "exists"
+            }
         ),
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
@@ -93,7 +97,14 @@ fn produce(produced: &Produced) -> String {
 }
 
 fn size(measured: &Measured) -> String {
-    let Measured { records, bytes, oldest_age, leased, delayed, gaps } = measured;
+    let Measured {
+        records,
+        bytes,
+        oldest_age,
+        leased,
+        delayed,
+        gaps,
+    } = measured;
     let age = oldest_age / 1_000_000;
     format!(
         "+ records={records} bytes={bytes} age={age}s leased={leased} delayed={delayed} \
@@ -103,7 +114,10 @@ fn size(measured: &Measured) -> String {
 
 fn records(delivered: &Delivered, topic: &str) -> String {
     let mut out = String::new();
-    for Gap { from, to, reason, .. } in &delivered.gaps {
+    for Gap {
+        from, to, reason, ..
+    } in &delivered.gaps
+    {
         let reason = match reason {
             0 => "retention",
             1 => "purge",
@@ -182,7 +196,11 @@ fn describe(it: &TopicDescribed) -> String {
     table.line("bytes", it.bytes);
     table.line("start", it.log_start);
     table.line("end", it.high_watermark);
-    let last = if it.records == 0 { "none".to_owned() } else { format_time(it.last_append_time) };
+    let last = if it.records == 0 {
+        "none".to_owned()
+    } else {
+        format_time(it.last_append_time)
+    };
     table.line("last", last);
     table.line("producers", it.producers);
     table.line("consumers", it.consumer_count);
@@ -251,20 +269,29 @@ mod tests {
         check(b"plain text\twith a tab", "plain text\twith a tab");
         check("gr\u{fc}\u{df}e".as_bytes(), "gr\u{fc}\u{df}e");
         check(b"two\nlines", "x:74776f0a6c696e6573");
-        check(b"ends with\r", "x:656e64732077697468 0d".replace(' ', "").as_str());
+        check(
+            b"ends with\r",
+            "x:656e64732077697468 0d".replace(' ', "").as_str(),
+        );
         check(&[0xff, 0x00], "x:ff00");
     }
 
     #[test]
     fn an_error_stays_on_its_line() {
         let broken = Failure::new(ErrorCode::Syntax, "a\nb").hint("c\r\nd");
-        assert_eq!(failure(&broken), "- SYNTAX ab; try: cd\n");
+        assert_eq!(failure(&broken), "- SYNTAX ab; cd\n");
     }
 
     #[test]
     fn an_http_answer_says_how_long_it_is() {
-        let (head, body) = misdirected().split_once("\r\n\r\n").map(|it| (it.0.to_owned(), it.1.to_owned())).unwrap();
+        let (head, body) = misdirected()
+            .split_once("\r\n\r\n")
+            .map(|it| (it.0.to_owned(), it.1.to_owned()))
+            .unwrap();
         assert!(head.starts_with("HTTP/1.1 421 "), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{head}"
+        );
     }
 }

@@ -1,1 +1,404 @@
-//! tests
+//! What topics can rely on while nothing goes wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use logdrive_protocol::batch::{Head, Records};
+
+use super::world::{BROKER, Log, World, append, read_all, row_key, tiny};
+use crate::storage::disk::{Disk, RealDisk, SimDisk};
+use crate::storage::layout::{FileKind, file_kind};
+use crate::storage::segment::Segment;
+use crate::storage::*;
+
+/// A topic's side of the conversation.
+struct Side {
+    topic: TopicId,
+    log: Log,
+    ticket: u64,
+    sender: Sender<Notice>,
+    notices: Receiver<Notice>,
+}
+
+impl Side {
+    fn new(topic: u64) -> Self {
+        let (sender, notices) = mpsc::channel();
+        Self {
+            topic: TopicId(topic),
+            log: Log::default(),
+            ticket: 0,
+            sender,
+            notices,
+        }
+    }
+
+    fn job(&mut self, batches: Vec<Appended>, rows: Vec<Row>) -> Job {
+        self.ticket += 1;
+        let sender = self.sender.clone();
+        Job {
+            topic: self.topic,
+            generation: 1,
+            ticket: self.ticket,
+            batches,
+            rows,
+            announce: Announce::new(move |notice| sender.send(notice).unwrap()),
+            kind: JobKind::Change,
+        }
+    }
+
+    /// A job with one batch, appended at `time`.
+    fn append(&mut self, values: &[Vec<u8>], time: u64) -> Job {
+        let batch = append(&mut self.log, self.topic, values, time);
+        self.job(vec![batch], vec![])
+    }
+
+    fn row(&self, kind: u8, value: Option<&[u8]>) -> Row {
+        Row {
+            key: row_key(self.topic, kind),
+            value: value.map(<[u8]>::to_vec),
+        }
+    }
+}
+
+fn simulated() -> (SimDisk, Writer) {
+    let disk = SimDisk::new(1);
+    let (writer, recovered) = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+    assert_eq!(recovered.generation, 1);
+    assert!(recovered.topics.is_empty());
+    (disk, writer)
+}
+
+fn segments(disk: &dyn Disk) -> Vec<u64> {
+    let names = disk.list().unwrap();
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| match file_kind(name) {
+            FileKind::Segment(number) => Some(number),
+            _ => None,
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn records_and_rows_come_back_after_a_restart_on_the_real_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sides: Vec<Side> = (1..=3).map(Side::new).collect();
+    let open = || Arc::new(RealDisk::open(directory.path()).unwrap());
+    let options = Options {
+        segment_bytes: 64 << 10,
+        flush_bytes: 4 << 10,
+        ballast_bytes: 1 << 20,
+        ..Options::default()
+    };
+    for round in 0..3 {
+        let (storage, recovered) = Storage::open(open(), options.clone()).unwrap();
+        for side in &mut sides {
+            let rows = recovered.topics.get(&side.topic);
+            assert_eq!(rows.map_or(0, Vec::len), usize::from(round > 0));
+            let read = read_all(&storage.reader(), side.topic, side.log.next).unwrap();
+            assert_eq!(read, side.log.batches);
+            for time in 0..40 {
+                let mut job = side.append(&[vec![7; 2_000]], time);
+                job.rows.push(side.row(1, Some(&time.to_be_bytes())));
+                storage.submit(job);
+            }
+        }
+        for side in &mut sides {
+            while side.notices.recv().unwrap()
+                != (Notice::Committed {
+                    generation: 1,
+                    ticket: side.ticket,
+                })
+            {}
+        }
+        storage.close();
+        let disk = open();
+        assert!(segments(&*disk).len() > 2, "{:?}", disk.list());
+        assert!(
+            !disk
+                .list()
+                .unwrap()
+                .iter()
+                .any(|name| name.contains(".new"))
+        );
+        for number in segments(&*disk) {
+            let segment = Segment::open_sealed(&*disk, number, 0).unwrap();
+            assert!(format!("{segment:?}").contains("Clean"), "{segment:?}");
+        }
+    }
+}
+
+#[test]
+fn a_topic_hears_once_for_each_flush_and_of_the_highest_ticket() {
+    let (_, mut writer) = simulated();
+    let (mut one, mut two) = (Side::new(1), Side::new(2));
+    let jobs = [
+        one.append(&[vec![1]], 1),
+        two.append(&[vec![2]], 1),
+        one.append(&[vec![3]], 1),
+        one.append(&[vec![4]], 1),
+    ];
+    writer.commit(jobs);
+    let heard = |side: &Side| side.notices.try_iter().collect::<Vec<_>>();
+    assert_eq!(
+        heard(&one),
+        [Notice::Committed {
+            generation: 1,
+            ticket: 3
+        }]
+    );
+    assert_eq!(
+        heard(&two),
+        [Notice::Committed {
+            generation: 1,
+            ticket: 1
+        }]
+    );
+}
+
+#[test]
+fn a_commit_syncs_once() {
+    let (_, mut writer) = simulated();
+    let mut side = Side::new(1);
+    writer.commit([side.append(&[vec![1]], 1)]);
+    let (segment, before) = writer.syncs().unwrap();
+    for _ in 0..10 {
+        let mut job = side.append(&[vec![1; 100]], 1);
+        job.rows.push(side.row(1, Some(b"state")));
+        writer.commit([job]);
+    }
+    assert_eq!(writer.syncs(), Some((segment, before + 10)));
+}
+
+#[test]
+fn the_last_word_on_a_row_counts_within_a_flush() {
+    let (disk, mut writer) = simulated();
+    let mut side = Side::new(1);
+    let first = vec![
+        side.row(1, Some(b"old")),
+        side.row(2, Some(b"gone")),
+        side.row(3, None),
+    ];
+    let last = vec![
+        side.row(1, Some(b"new")),
+        side.row(2, None),
+        side.row(3, Some(b"")),
+    ];
+    let jobs = [side.job(vec![], first), side.job(vec![], last)];
+    writer.commit(jobs);
+    writer.close();
+    let (_, recovered) = Writer::open(Arc::new(disk), tiny()).unwrap();
+    let rows = vec![
+        (row_key(side.topic, 1), b"new".to_vec()),
+        (row_key(side.topic, 3), vec![]),
+    ];
+    assert_eq!(recovered.topics, BTreeMap::from([(side.topic, rows)]));
+}
+
+#[test]
+fn a_deleted_topic_leaves_nothing_and_its_segments_go() {
+    let (disk, mut writer) = simulated();
+    let (mut doomed, mut other) = (Side::new(1), Side::new(2));
+    for time in 0..60 {
+        let mut job = doomed.append(&[vec![1; 2_000]], time);
+        job.rows.push(doomed.row(1, Some(b"alive")));
+        writer.commit([job]);
+    }
+    let before = segments(&disk);
+    assert!(before.len() > 4, "{before:?}");
+    let late = doomed.append(&[vec![2]], 61);
+    let mut last = doomed.job(vec![], vec![other.row(9, Some(b"a tombstone elsewhere"))]);
+    last.kind = JobKind::Delete;
+    writer.commit([late, last]);
+    assert!(
+        writer
+            .reader()
+            .read(doomed.topic, 0, doomed.log.next, 100)
+            .is_err()
+    );
+    for time in 0..30 {
+        writer.commit([other.append(&[vec![3; 2_000]], time)]);
+    }
+    let after = segments(&disk);
+    assert!(
+        after.iter().all(|number| number >= before.last().unwrap()),
+        "{after:?}"
+    );
+    writer.close();
+    let (writer, recovered) = Writer::open(Arc::new(disk), tiny()).unwrap();
+    assert_eq!(recovered.topics.keys().collect::<Vec<_>>(), [&other.topic]);
+    let read = read_all(&writer.reader(), other.topic, other.log.next).unwrap();
+    assert_eq!(read, other.log.batches);
+}
+
+#[test]
+fn a_read_gives_at_least_one_batch_and_no_more_than_asked_for() {
+    let (_, mut writer) = simulated();
+    let mut side = Side::new(1);
+    let jobs: Vec<Job> = (0..20)
+        .map(|time| side.append(&[vec![1; 400], vec![2]], time))
+        .collect();
+    writer.commit(jobs);
+    let reader = writer.reader();
+    let length = side.log.batches[0].len();
+    let counts = |from: u64, end: u64, max_bytes: usize| {
+        reader
+            .read(side.topic, from, end, max_bytes)
+            .unwrap()
+            .batches
+            .len()
+    };
+    assert_eq!(counts(0, 40, 0), 1);
+    assert_eq!(counts(0, 40, length), 1);
+    assert_eq!(counts(0, 40, 2 * length), 2);
+    assert_eq!(counts(0, 40, 3 * length - 1), 2);
+    assert_eq!(counts(0, 40, usize::MAX), 20);
+    assert_eq!(counts(0, 6, usize::MAX), 3, "nothing at or after the end");
+    assert_eq!(counts(40, 40, 100), 0);
+    // In the middle of a batch: the batch that holds the record.
+    let batches = reader.read(side.topic, 7, 40, 0).unwrap().batches;
+    assert_eq!(Head::parse(&batches[0]).unwrap().base_offset, 6);
+}
+
+#[test]
+fn a_batch_larger_than_a_chunk_comes_back_whole() {
+    let (disk, mut writer) = simulated();
+    let mut side = Side::new(1);
+    let sizes = [100, 3_000, 3_008, 20_000, 3_072, 100];
+    let jobs: Vec<Job> = sizes
+        .iter()
+        .map(|size| side.append(&[vec![9; *size], vec![1]], 1))
+        .collect();
+    writer.commit(jobs);
+    for reader in [writer.reader(), writer.reader()] {
+        assert_eq!(
+            read_all(&reader, side.topic, side.log.next).unwrap(),
+            side.log.batches
+        );
+    }
+    writer.close();
+    let (writer, _) = Writer::open(Arc::new(disk), tiny()).unwrap();
+    let read = read_all(&writer.reader(), side.topic, side.log.next).unwrap();
+    assert_eq!(read, side.log.batches);
+}
+
+/// Where every place is, found by walking all batches of the model.
+fn located(log: &Log, at: At) -> Point {
+    let mut totals = Totals::default();
+    for batch in &log.batches {
+        let head = Head::parse(batch).unwrap();
+        for record in Records::of(batch) {
+            let record = record.unwrap();
+            let offset = head.base_offset + record.offset_delta;
+            let found = match at {
+                At::Offset(wanted) => offset >= wanted,
+                At::Time(time) => head.append_time >= time,
+            };
+            if found {
+                return Point {
+                    offset,
+                    totals,
+                    append_time: Some(head.append_time),
+                };
+            }
+            totals.records += 1;
+            totals.bytes += record.content_len() as u64;
+        }
+    }
+    Point {
+        offset: log.next,
+        totals,
+        append_time: None,
+    }
+}
+
+#[test]
+fn every_offset_and_time_is_located_with_exact_sums() {
+    let (_, mut writer) = simulated();
+    let mut side = Side::new(1);
+    let mut rng = fastrand::Rng::with_seed(9);
+    let mut time = 100;
+    for _ in 0..40 {
+        let jobs: Vec<Job> = (0..rng.usize(1..4))
+            .map(|_| {
+                time += rng.u64(0..3);
+                let values: Vec<Vec<u8>> = (0..rng.usize(1..5))
+                    .map(|_| vec![1; rng.usize(0..900)])
+                    .collect();
+                side.append(&values, time)
+            })
+            .collect();
+        writer.commit(jobs);
+    }
+    assert!(writer.syncs().unwrap().0 > 2, "several segments");
+    let reader = writer.reader();
+    let locate = |at| reader.locate(side.topic, at, side.log.next).unwrap();
+    for offset in 0..=side.log.next {
+        assert_eq!(
+            locate(At::Offset(offset)),
+            located(&side.log, At::Offset(offset))
+        );
+    }
+    for time in 95..time + 5 {
+        assert_eq!(locate(At::Time(time)), located(&side.log, At::Time(time)));
+    }
+    let nothing = reader.locate(TopicId(5), At::Time(0), 12).unwrap();
+    assert_eq!((nothing.offset, nothing.append_time), (12, None));
+}
+
+#[test]
+fn restarts_do_not_pile_up_segments() {
+    let disk = SimDisk::new(11);
+    let mut side = Side::new(1);
+    for time in 0..12 {
+        let (mut writer, _) = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+        writer.commit([side.append(&[vec![1; 100]], time)]);
+        let read = read_all(&writer.reader(), side.topic, side.log.next).unwrap();
+        assert_eq!(read, side.log.batches);
+        writer.close();
+        assert_eq!(segments(&disk).len(), 1);
+    }
+}
+
+#[test]
+fn readers_on_other_threads_see_every_segment_while_it_retires() {
+    let disk = Arc::new(SimDisk::new(12));
+    let (storage, _) = Storage::open(disk.clone(), tiny()).unwrap();
+    let mut side = Side::new(1);
+    let (ends, upto) = mpsc::channel::<u64>();
+    let (reader, topic) = (storage.reader(), side.topic);
+    let reading = std::thread::spawn(move || {
+        let mut last = Vec::new();
+        for end in upto {
+            last = read_all(&reader, topic, end).unwrap();
+        }
+        last
+    });
+    for time in 0..80 {
+        storage.submit(side.append(&[vec![5; 1_500]], time));
+        assert!(matches!(
+            side.notices.recv().unwrap(),
+            Notice::Committed { .. }
+        ));
+        ends.send(side.log.next).unwrap();
+    }
+    drop(ends);
+    assert_eq!(reading.join().unwrap(), side.log.batches);
+    assert!(segments(&*disk).len() > 4);
+    storage.close();
+}
+
+#[test]
+fn the_broker_lives_without_rows_and_hears_of_failures() {
+    let (disk, mut writer) = simulated();
+    let mut world = World::new(13);
+    writer.attach(BROKER, world.announce(BROKER));
+    disk.fail_next(crate::storage::disk::Call::Sync);
+    let jobs = world.stage(&mut writer);
+    writer.commit(jobs);
+    world.hear(&mut writer).unwrap();
+    assert_eq!(world.generation, 2);
+}

@@ -1,1 +1,275 @@
-//! tests
+//! Bits that flip on the disk, files that go missing, formats of another time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::world::{self, World, append, open, tiny};
+use crate::storage::disk::{Disk, SimDisk};
+use crate::storage::layout;
+use crate::storage::*;
+use bytes::Bytes;
+use logdrive_protocol::batch::Head;
+
+/// A store with several sealed segments.
+fn filled(seed: u64) -> (World, SimDisk, Writer) {
+    let mut world = World::new(seed);
+    let disk = SimDisk::new(seed);
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..25 {
+        world.flush(&mut writer).unwrap();
+    }
+    (world, disk, writer)
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| matches!(layout::file_kind(name), layout::FileKind::Segment(_)));
+    names.sort();
+    names
+}
+
+fn flip(disk: &SimDisk, file: &str, bit: u64) {
+    let file = disk.open(file).unwrap();
+    let mut byte = [0];
+    file.read_at(bit / 8, &mut byte).unwrap();
+    byte[0] ^= 1 << (bit % 8);
+    file.write_at(bit / 8, &byte).unwrap();
+}
+
+/// Reads everything that can be read: what is given is right; the rest is named as damaged.
+fn read_around_damage(world: &World, reader: &Reader) -> usize {
+    let mut damaged = 0;
+    for (topic, log) in &world.held().logs {
+        let expected: BTreeSet<&Bytes> = log.batches.iter().collect();
+        let mut next = 0;
+        while next < log.next {
+            match reader.read(*topic, next, log.next, 5_000) {
+                Ok(read) => {
+                    for batch in &read.batches {
+                        assert!(expected.contains(batch), "a batch that was never stored");
+                    }
+                    next = Head::parse(read.batches.last().unwrap())
+                        .unwrap()
+                        .end_offset();
+                }
+                Err(ReadError::Damaged { from, to, .. }) => {
+                    assert!(from >= next && to > from, "from {next}: {from} to {to}");
+                    assert!(to <= log.next);
+                    damaged += 1;
+                    next = to;
+                }
+                Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
+            }
+            // Where a place is, is right or not said either.
+            if let Ok(point) = reader.locate(*topic, At::Offset(next), log.next) {
+                assert_eq!(point.totals.records, next);
+            }
+        }
+    }
+    damaged
+}
+
+#[test]
+fn a_flipped_bit_in_a_sealed_segment_is_never_read_as_a_record() {
+    let (world, disk, writer) = filled(1);
+    let reader = writer.reader();
+    assert_eq!(read_around_damage(&world, &reader), 0);
+    let file = segments(&disk).remove(1);
+    let bits = disk.open(&file).unwrap().len().unwrap() * 8;
+    let mut noticed = 0;
+    // A prime step, so that every kind of byte is met.
+    for bit in (0..bits).step_by(2_503) {
+        flip(&disk, &file, bit);
+        noticed += usize::from(read_around_damage(&world, &reader) > 0);
+        flip(&disk, &file, bit);
+    }
+    assert!(
+        noticed > 20,
+        "{noticed} of {} flips were in live bytes",
+        bits / 2_503
+    );
+    assert_eq!(read_around_damage(&world, &reader), 0);
+}
+
+#[test]
+fn a_flipped_bit_in_the_active_segment_is_named_as_damage() {
+    let mut world = World::new(2);
+    let disk = SimDisk::new(2);
+    // Without a cache every read goes to the disk.
+    let options = Options {
+        active_cache_bytes: 0,
+        segment_bytes: 1 << 30,
+        ..tiny()
+    };
+    let mut writer = world.reopen(&disk, &options);
+    for _ in 0..10 {
+        world.flush(&mut writer).unwrap();
+    }
+    let reader = writer.reader();
+    let [file] = &segments(&disk)[..] else {
+        panic!("one segment")
+    };
+    let (topic, log) = world
+        .held()
+        .logs
+        .iter()
+        .max_by_key(|(_, log)| log.next)
+        .unwrap();
+    let batch = &log.batches[log.batches.len() / 2];
+    let content = disk.open(file).unwrap();
+    let mut bytes = vec![0; usize::try_from(content.len().unwrap()).unwrap()];
+    content.read_at(0, &mut bytes).unwrap();
+    let at = bytes
+        .windows(batch.len())
+        .position(|window| window == &batch[..])
+        .unwrap();
+    let head = Head::parse(batch).unwrap();
+    for within in [0, 20, 50, batch.len() - 1] {
+        let bit = (at + within) as u64 * 8 + 3;
+        flip(&disk, file, bit);
+        match reader.read(*topic, head.base_offset, log.next, 1) {
+            Err(ReadError::Damaged { from, to, what }) => {
+                assert_eq!(from, head.base_offset);
+                assert!(to >= head.end_offset(), "{what}");
+            }
+            other => panic!("byte {within}: {other:?}"),
+        }
+        assert!(read_around_damage(&world, &reader) > 0);
+        flip(&disk, file, bit);
+    }
+    world.check_records(&reader);
+}
+
+#[test]
+fn a_missing_sealed_segment_is_damage_in_its_ranges_alone() {
+    let (mut world, disk, writer) = filled(3);
+    writer.close();
+    disk.unlink(&segments(&disk)[0]).unwrap();
+    let (mut writer, recovered) = open(&disk, &tiny()).unwrap();
+    assert_eq!(
+        recovered.topics.len(),
+        world.held().rows.len(),
+        "all state is there"
+    );
+    let damaged = read_around_damage(&world, &writer.reader());
+    assert!(damaged > 0);
+    world.generation = recovered.generation;
+    world.flush(&mut writer).unwrap();
+    assert_eq!(read_around_damage(&world, &writer.reader()), damaged);
+}
+
+/// What opening says after the newest segment was changed.
+fn refusal(change: impl FnOnce(&SimDisk, &str)) -> String {
+    let (_, disk, writer) = filled(4);
+    writer.close();
+    let newest = segments(&disk).pop().unwrap();
+    change(&disk, &newest);
+    let before = disk.list().unwrap();
+    let error = open(&disk, &tiny())
+        .map(|_| ())
+        .expect_err("it cannot be opened");
+    assert_eq!(
+        disk.list().unwrap(),
+        before,
+        "a refused start changes nothing"
+    );
+    error.to_string()
+}
+
+#[test]
+fn a_newer_format_is_refused_with_the_version_that_is_needed() {
+    let (_, disk, writer) = filled(5);
+    writer.close();
+    let newest = segments(&disk).pop().unwrap();
+    let db = redb::Builder::new()
+        .create_with_backend(backend::Backend::new(disk.open(&newest).unwrap()))
+        .unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(layout::META)
+        .unwrap()
+        .insert(layout::META_FORMAT, &7_u32.to_be_bytes()[..])
+        .unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let error = open(&disk, &tiny()).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "segment {newest} has format 7, and this version reads formats up to 1: start a \
+             logdrive version that reads format 7"
+        )
+    );
+}
+
+#[test]
+fn an_unreadable_active_segment_refuses_the_start_and_says_what_to_do() {
+    let texts = [
+        refusal(|disk, file| disk.create(file).map(drop).unwrap()),
+        refusal(|disk, file| disk.open(file).unwrap().set_len(5_000).unwrap()),
+        refusal(|disk, file| disk.open(file).unwrap().write_at(0, &[0xA5; 512]).unwrap()),
+        refusal(|disk, file| {
+            disk.open(file)
+                .unwrap()
+                .write_at(0, &vec![0xA5; 40_000])
+                .unwrap();
+        }),
+        refusal(|disk, file| disk.rename(file, &layout::segment_name(77)).unwrap()),
+    ];
+    for text in texts {
+        assert!(text.contains("cannot be read"), "{text}");
+        assert!(text.contains("Restore "), "{text}");
+        assert!(text.contains("move it out of the data directory"), "{text}");
+    }
+}
+
+#[test]
+fn moving_an_unreadable_active_segment_away_goes_on_from_the_one_before() {
+    let (world, disk, writer) = filled(6);
+    writer.close();
+    disk.unlink(&segments(&disk).pop().unwrap()).unwrap();
+    let (writer, recovered) = open(&disk, &tiny()).unwrap();
+    assert!(!recovered.topics.is_empty());
+    for (topic, rows) in &recovered.topics {
+        assert!(!rows.is_empty());
+        let Some(log) = world.held().logs.get(topic) else {
+            continue;
+        };
+        // As many records as there were then: all are among those that were stored.
+        let end = (0..=log.next)
+            .rev()
+            .find(|end| *end == 0 || writer.reader().read(*topic, end - 1, *end, 1).is_ok())
+            .unwrap();
+        let read = super::world::read_all(&writer.reader(), *topic, end).unwrap();
+        assert_eq!(read[..], log.batches[..read.len()]);
+    }
+}
+
+#[test]
+fn a_batch_under_another_topics_key_is_named_as_damage() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(7));
+    let (mut writer, recovered) = Writer::open(disk, tiny()).unwrap();
+    let (mine, other) = (TopicId(1), TopicId(2));
+    let stray = append(&mut world::Log::default(), other, &[b"stray".to_vec()], 1);
+    let announce = Announce::new(|_| {});
+    let generation = recovered.generation;
+    let (rows, kind) = (vec![], JobKind::Change);
+    let batches = vec![stray];
+    writer.commit([Job {
+        topic: mine,
+        generation,
+        ticket: 1,
+        batches,
+        rows,
+        announce,
+        kind,
+    }]);
+    let error = writer
+        .reader()
+        .read(mine, 0, 1, 100)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("a batch belongs to another topic"),
+        "{error}"
+    );
+}

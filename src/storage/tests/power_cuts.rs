@@ -2,7 +2,7 @@
 //!
 //! `LOGDRIVE_CUTS=all` makes it longer: more workloads, each with several kinds of tearing.
 
-use super::world::{World, tiny};
+use super::world::{World, open, tiny};
 use crate::storage::Writer;
 use crate::storage::disk::{Call, SimDisk};
 
@@ -19,7 +19,7 @@ fn wanted_seeds(short: u64, long: u64) -> std::ops::Range<u64> {
 
 /// Runs the workload until it ends or the power does; the writer if it came to its end.
 fn run(world: &mut World, disk: &SimDisk) -> Option<Writer> {
-    let (mut writer, recovered) = world.open(disk, &tiny()).ok()?;
+    let (mut writer, recovered) = open(disk, &tiny()).ok()?;
     world.believe(&mut writer, recovered);
     for flush in 0..FLUSHES {
         if FAILING.contains(&flush) {

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{BatchBuilder, Head, NewRecord, Origin, Place, next_digest, place};
 
-use crate::storage::disk::{Disk, SimDisk};
+use crate::storage::disk::SimDisk;
 use crate::storage::*;
 
 pub(super) const BROKER: TopicId = TopicId(0);
@@ -53,14 +53,30 @@ pub(super) struct Log {
 pub(super) fn append(log: &mut Log, topic: TopicId, values: &[Vec<u8>], time: u64) -> Appended {
     let mut builder = BatchBuilder::default();
     for value in values {
-        builder.push(&NewRecord { timestamp: time, value, ..NewRecord::default() });
+        builder.push(&NewRecord {
+            timestamp: time,
+            value,
+            ..NewRecord::default()
+        });
     }
     let mut bytes = builder.finish(Origin::default());
     let base_offset = log.next;
-    place(&mut bytes, Place { topic, base_offset, append_time: time, leader_epoch: 0 });
+    place(
+        &mut bytes,
+        Place {
+            topic,
+            base_offset,
+            append_time: time,
+            leader_epoch: 0,
+        },
+    );
     let head = Head::parse(&bytes).unwrap();
     let digest = next_digest(log.digest, &head);
-    let appended = Appended { bytes: bytes.freeze(), totals: log.totals, digest };
+    let appended = Appended {
+        bytes: bytes.freeze(),
+        totals: log.totals,
+        digest,
+    };
     log.batches.push(appended.bytes.clone());
     log.next = head.end_offset();
     log.totals.records += u64::from(head.count);
@@ -222,8 +238,14 @@ impl World {
         for (topic, notice) in self.notices.try_iter() {
             match notice {
                 Notice::Committed { generation, ticket } => {
-                    assert_eq!(generation, self.generation, "committed in a past generation");
-                    assert!(self.history.contains_key(&ticket), "committed, never staged");
+                    assert_eq!(
+                        generation, self.generation,
+                        "committed in a past generation"
+                    );
+                    assert!(
+                        self.history.contains_key(&ticket),
+                        "committed, never staged"
+                    );
                     self.history = self.history.split_off(&ticket);
                 }
                 Notice::Failed { generation } => {
@@ -241,24 +263,32 @@ impl World {
     /// Believes what was reloaded, once it is known to be one of the flushes that may be there.
     fn settle(&mut self, reloaded: &BTreeMap<TopicId, Option<TopicRows>>) {
         let found = reloaded.get(&BROKER).unwrap().clone().unwrap();
-        let flush = self.flush_of(&found);
+        let flush = Self::flush_of(&found);
         let held = self.history.remove(&flush).unwrap_or_else(|| {
-            panic!("flush {flush} was reloaded, one of {:?} must be", self.history.keys())
+            panic!(
+                "flush {flush} was reloaded, one of {:?} must be",
+                self.history.keys()
+            )
         });
         for (topic, rows) in reloaded {
             let expected = held.rows.get(topic).filter(|rows| !rows.is_empty());
             let rows = rows.clone().filter(|rows| !rows.is_empty());
-            assert_eq!(rows.map(BTreeMap::from_iter).as_ref(), expected, "topic {topic}");
+            assert_eq!(
+                rows.map(BTreeMap::from_iter).as_ref(),
+                expected,
+                "topic {topic}"
+            );
         }
         self.history = BTreeMap::from([(flush, held)]);
     }
 
     /// The flush that the broker's rows are of; both must say the same.
-    #[expect(clippy::unused_self, reason = "it is the world that gives rows their meaning")]
-    fn flush_of(&self, rows: &TopicRows) -> u64 {
+    fn flush_of(rows: &TopicRows) -> u64 {
         let number = |kind| {
             let row = rows.iter().find(|(key, _)| *key == row_key(BROKER, kind));
-            row.map_or(0, |(_, value)| u64::from_be_bytes(value[..8].try_into().unwrap()))
+            row.map_or(0, |(_, value)| {
+                u64::from_be_bytes(value[..8].try_into().unwrap())
+            })
         };
         assert_eq!(number(1), number(2), "a mixture of flushes");
         number(1)
@@ -266,26 +296,20 @@ impl World {
 
     /// Opens the store anew and compares everything that it holds with what it may hold.
     pub(super) fn reopen(&mut self, disk: &SimDisk, options: &Options) -> Writer {
-        let (mut writer, recovered) = self.open(disk, options).expect("it always opens");
+        let (mut writer, recovered) = open(disk, options).expect("it always opens");
         self.believe(&mut writer, recovered);
         writer
-    }
-
-    pub(super) fn open(
-        &mut self,
-        disk: &SimDisk,
-        options: &Options,
-    ) -> Result<(Writer, Recovered), OpenError> {
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        Writer::open(disk, options.clone())
     }
 
     pub(super) fn believe(&mut self, writer: &mut Writer, recovered: Recovered) {
         self.generation = recovered.generation;
         let rows = recovered.topics.get(&BROKER).cloned().unwrap_or_default();
-        let flush = self.flush_of(&rows);
+        let flush = Self::flush_of(&rows);
         let held = self.history.remove(&flush).unwrap_or_else(|| {
-            panic!("flush {flush} was found, one of {:?} must be", self.history.keys())
+            panic!(
+                "flush {flush} was found, one of {:?} must be",
+                self.history.keys()
+            )
         });
         let rows: BTreeMap<_, _> = recovered
             .topics
@@ -309,12 +333,12 @@ impl World {
     }
 }
 
+pub(super) fn open(disk: &SimDisk, options: &Options) -> Result<(Writer, Recovered), OpenError> {
+    Writer::open(Arc::new(disk.clone()), options.clone())
+}
+
 /// All batches of a topic, in several reads.
-pub(super) fn read_all(
-    reader: &Reader,
-    topic: TopicId,
-    end: u64,
-) -> Result<Vec<Bytes>, ReadError> {
+pub(super) fn read_all(reader: &Reader, topic: TopicId, end: u64) -> Result<Vec<Bytes>, ReadError> {
     let (mut next, mut all) = (0, Vec::new());
     while next < end {
         let batches = reader.read(topic, next, end, 10_000)?.batches;
