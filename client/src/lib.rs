@@ -57,13 +57,9 @@ pub use fetch::Fetcher;
 pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
-<<<<<<< HEAD
-pub use producer::{Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic};
-=======
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
 };
->>>>>>> cli
 pub use record::{Event, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;
