@@ -129,6 +129,11 @@ impl Consumer {
         Ok(ready.and_then(|index| self.topics[index].take_portion()))
     }
 
+    /// Changes how many records are taken at a time, from the next request on; 0 is no limit.
+    pub fn set_max_records(&mut self, max_records: u32) {
+        self.options.max_records = max_records;
+    }
+
     /// Records that were taken from the broker, have arrived, and were not handed out yet.
     pub fn buffered(&self) -> u64 {
         self.topics.iter().map(Source::buffered).sum()
