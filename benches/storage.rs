@@ -34,6 +34,9 @@ const STORED: usize = 2 << 30;
 const FILL: &str = "LOGDRIVE_BENCH_FILL";
 
 fn main() -> Result<()> {
+    if let Some(directory) = std::env::var_os(FILL) {
+        return fill_and_abort(Path::new(&directory));
+    }
     // Cargo hands flags of its own to a bench.
     let base = std::env::args()
         .skip(1)

@@ -31,7 +31,7 @@ impl Topic {
         } = call;
         match request {
             Request::Produce(produce) => self.produce(produce, reply),
-            Request::Fetch(fetch) => self.fetch(fetch, None, reply, ctx),
+            Request::Fetch(fetch) => self.fetch(&fetch, None, reply, ctx),
             Request::Consume(consume) => self.consume(consume, reply, ctx),
             Request::Seek(seek) => {
                 self.line_up(seek.consumer, InLine::Seek(seek.to, reply), ctx);

@@ -146,7 +146,7 @@ impl Topic {
     /// Serves a fetch; `until` is its deadline when it has waited before.
     pub(super) fn fetch(
         &mut self,
-        fetch: Fetch,
+        fetch: &Fetch,
         until: Option<Instant>,
         mut reply: Reply,
         ctx: &mut Context<Self>,
@@ -157,7 +157,7 @@ impl Topic {
         let now = self.clock.now();
         let from = match self.state.resolve(fetch.from, now) {
             Ok(Resolved::Offset(from, _)) => from,
-            Ok(Resolved::Time(time)) => return self.fetch_later(&fetch, time, reply, ctx),
+            Ok(Resolved::Time(time)) => return self.fetch_later(fetch, time, reply, ctx),
             Err(failure) => return reply.fail(failure),
         };
         let gaps = self.gap_before(fetch.from);
@@ -165,7 +165,7 @@ impl Topic {
         if from >= self.state.log.visible().offset && gaps.is_empty() {
             let fetch = Fetch {
                 from: Position::Offset(from),
-                ..fetch
+                ..fetch.clone()
             };
             let until = until.or_else(|| deadline(fetch.max_wait_ms));
             return self.wait(until, reply, ctx, |at, reply| {
@@ -181,14 +181,14 @@ impl Topic {
                 // The reader is slow: come back when it has room.
                 let fetch = Fetch {
                     from: Position::Offset(from),
-                    ..fetch
+                    ..fetch.clone()
                 };
                 let len = slice.stored_bytes();
                 self.reserve_then(ctx, reply, len, move |topic, reply, ctx| {
-                    topic.fetch(fetch, until, reply, ctx);
+                    topic.fetch(&fetch, until, reply, ctx);
                 });
             }
-            None => self.fetch_cold(&fetch, from, gaps, reply),
+            None => self.fetch_cold(fetch, from, gaps, reply),
         }
     }
 
@@ -201,7 +201,7 @@ impl Topic {
                     from: Position::Offset(point.offset),
                     ..fetch
                 };
-                topic.fetch(fetch, None, reply, ctx);
+                topic.fetch(&fetch, None, reply, ctx);
             }
             Err(failure) => reply.fail(failure),
         });
@@ -324,7 +324,7 @@ impl Topic {
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
         for waiter in self.waiting.take_all() {
             match waiter {
-                Waiter::Fetch(fetch, until, reply) => self.fetch(fetch, Some(until), reply, ctx),
+                Waiter::Fetch(fetch, until, reply) => self.fetch(&fetch, Some(until), reply, ctx),
                 Waiter::Consume(consume, until, reply) => {
                     let id = consume.consumer;
                     self.line_up(id, InLine::Consume(consume, Some(until), reply), ctx);

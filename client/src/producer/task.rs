@@ -360,7 +360,9 @@ impl Task {
         for it in given_up {
             let error = if it.unknown {
                 let what = "records may have been stored or not, and are not sent again";
-                Error::new(ErrorKind::OutcomeUnknown, error.message()).after(what)
+                Error::new(ErrorKind::OutcomeUnknown, error.message())
+                    .after(what)
+                    .with_hint(error.hint())
             } else {
                 error.clone()
             };
