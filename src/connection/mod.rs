@@ -15,6 +15,7 @@ mod text;
 mod writer;
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,19 +23,21 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner,
     Handler, Message, StreamHandler, WrapFuture,
 };
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use logdrive_protocol::frame::{CRITICAL_FLAGS, Frame, FrameDecoder, FrameError, NOTICE};
 use logdrive_protocol::operations::{Answer, Request};
 use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
+use tokio::io::{AsyncReadExt, Chain};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::FramedRead;
 
 use self::handshake::Opening;
 use crate::broker::{About, Ask, Broker, Locate};
 use crate::counters::Counters;
-use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
+use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES, READ_BUFFER_BYTES};
 use crate::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::topic::{Call, Gone, Topic};
@@ -123,6 +126,9 @@ pub struct Connection {
     _ended: oneshot::Sender<()>,
 }
 
+/// What was read with the preface, then the socket.
+type Input = Chain<Cursor<BytesMut>, OwnedReadHalf>;
+
 /// What arrives on a binary connection.
 #[derive(Debug)]
 enum Arrival {
@@ -181,9 +187,10 @@ impl Connection {
                 window.close();
                 actor.do_send(Ended);
             });
+            // Requests may have come together with the preface: they are read first, as if again.
+            let input = Cursor::new(buffer).chain(read);
             let decoder = FrameDecoder::new(FRAME_BYTES);
-            let mut frames = FramedRead::with_capacity(read, decoder, 0);
-            *frames.read_buffer_mut() = buffer;
+            let frames = FramedRead::with_capacity(input, decoder, READ_BUFFER_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -303,7 +310,7 @@ impl Connection {
 /// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
 /// that TCP pushes back.
 fn arrivals(
-    frames: FramedRead<OwnedReadHalf, FrameDecoder>,
+    frames: FramedRead<Input, FrameDecoder>,
     window: Window,
 ) -> impl futures_util::Stream<Item = Arrival> {
     unfold(Some((frames, window)), |state| async {

@@ -211,8 +211,8 @@ impl Topic {
     fn fetch_cold(&mut self, fetch: &Fetch, from: u64, gaps: Vec<Gap>, mut reply: Reply) {
         self.counts.cold_reads += 1;
         let (max_bytes, max_records) = (byte_limit(fetch.max_bytes), fetch.max_records);
-        let read = self.read_cold(from, max_bytes);
         let end = self.state.log.visible().offset;
+        let read = self.read_cold(from, end, max_bytes);
         let empty = self.delivered(Slice::default(), gaps);
         actix::spawn(async move {
             if !reply.reserve(max_bytes).await {
@@ -228,13 +228,15 @@ impl Topic {
         });
     }
 
+    /// Reads `from..end` from the disk, at most `max_bytes` of it but always one batch.
     fn read_cold(
         &self,
         from: u64,
+        end: u64,
         max_bytes: usize,
     ) -> impl Future<Output = Result<Vec<Bytes>, Failure>> + use<> {
         let (reader, pool) = (self.around.storage.reader(), self.around.pool.clone());
-        let (topic, end) = (self.state.id, self.state.log.visible().offset);
+        let topic = self.state.id;
         async move {
             let read = pool
                 .run(move || reader.read(topic, from, end, max_bytes))
@@ -459,8 +461,12 @@ impl Topic {
         }
         self.counts.cold_reads += 1;
         self.set_busy(id, true);
-        let end = self.state.log.visible().offset;
-        let read = self.read_cold(from, max_bytes);
+        let end = match turn {
+            Turn::Next { .. } => self.state.log.visible().offset,
+            // Its bytes were bounded when it was given first, so its end alone bounds it now.
+            Turn::Again { to, .. } => to,
+        };
+        let read = self.read_cold(from, end, max_bytes);
         self.spawn_then(ctx, read, move |topic, read, ctx| {
             topic.set_busy(id, false);
             match read {
