@@ -12,18 +12,29 @@ fn topics_are_created_once_listed_described_and_deleted_with_yes_alone() {
     broker.check(&["topic", "create", "app"], b"", 7, "");
     broker.check(&["topic", "create", ".bad"], b"", 2, "");
     broker.check(&["produce", "app"], b"one\ntwo\n", 0, "");
-    broker.check(&["consume", "app", "--consumer", "c1", "-n", "1"], b"", 0, "one\n");
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "-n", "1"],
+        b"",
+        0,
+        "one\n",
+    );
     broker.check(&["topic", "list", "-o", "raw"], b"", 0, "app\n");
     let out = broker.run(&["topic", "describe", "app", "-o", "json"], b"");
     let topic: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&topic["records"], &topic["bytes"]), (&2.into(), &6.into()));
     let consumer = &topic["consumers"][0];
-    assert_eq!((&consumer["name"], &consumer["records"]), (&"c1".into(), &1.into()));
+    assert_eq!(
+        (&consumer["name"], &consumer["records"]),
+        (&"c1".into(), &1.into())
+    );
 
     let out = broker.run(&["topic", "delete", "app"], b"");
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(2));
-    assert!(said.contains("2 records (6 bytes), 1 consumers (c1)"), "{said}");
+    assert!(
+        said.contains("2 records (6 bytes), 1 consumers (c1)"),
+        "{said}"
+    );
     assert!(said.contains("logdrive topic delete app --yes"), "{said}");
     broker.check(&["fetch", "app"], b"", 0, "one\ntwo\n");
     broker.check(&["topic", "delete", "app", "--yes"], b"", 0, "");
@@ -38,13 +49,30 @@ fn a_name_that_does_not_exist_gets_the_one_that_was_meant() {
     for (arguments, meant) in [
         (&["fetch", "apq"][..], "did you mean \"app\"?"),
         (&["topic", "describe", "App"], "did you mean \"app\"?"),
-        (&["topic", "delete", "appp", "--yes"], "did you mean \"app\"?"),
-        (&["consume", "ap", "--consumer", "x"], "did you mean \"app\"?"),
-        (&["size", "app", "--consumer", "biling"], "did you mean \"billing\"?"),
+        (
+            &["topic", "delete", "appp", "--yes"],
+            "did you mean \"app\"?",
+        ),
+        (
+            &["consume", "ap", "--consumer", "x"],
+            "did you mean \"app\"?",
+        ),
+        (
+            &["size", "app", "--consumer", "biling"],
+            "did you mean \"billing\"?",
+        ),
     ] {
         let out = broker.run(arguments, b"");
-        assert_eq!((out.status.code(), text(&out.stdout)), (Some(3), ""), "{arguments:?}");
-        assert!(text(&out.stderr).contains(meant), "{arguments:?} {}", text(&out.stderr));
+        assert_eq!(
+            (out.status.code(), text(&out.stdout)),
+            (Some(3), ""),
+            "{arguments:?}"
+        );
+        assert!(
+            text(&out.stderr).contains(meant),
+            "{arguments:?} {}",
+            text(&out.stderr)
+        );
     }
 }
 
@@ -56,23 +84,40 @@ fn ping_says_state_version_latency_and_counters() {
     let version = env!("CARGO_PKG_VERSION").into();
     assert_eq!((&ping["state"], &ping["version"]), (&"ok".into(), &version));
     assert!(ping["latency_us"].is_u64());
-    assert!(ping["counters"].as_object().is_some_and(|counters| !counters.is_empty()), "{ping}");
+    assert!(
+        ping["counters"]
+            .as_object()
+            .is_some_and(|counters| !counters.is_empty()),
+        "{ping}"
+    );
 }
 
 #[test]
 fn a_broker_that_is_not_there_has_its_own_exit_code() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let out = program(&["ping", "--server", &nobody.to_string()]).output().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let out = program(&["ping", "--server", &nobody.to_string()])
+        .output()
+        .unwrap();
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(4), "{said}");
-    assert!(said.contains(&nobody.to_string()) && said.contains("logdrive serve"), "{said}");
+    assert!(
+        said.contains(&nobody.to_string()) && said.contains("logdrive serve"),
+        "{said}"
+    );
 }
 
 #[test]
 fn usage_errors_and_help_have_their_exit_codes() {
-    for (arguments, exit) in
-        [(&["fetch"][..], 2), (&["nonsense"], 2), (&["help"], 0), (&["--version"], 0), (&[], 2)]
-    {
+    for (arguments, exit) in [
+        (&["fetch"][..], 2),
+        (&["nonsense"], 2),
+        (&["help"], 0),
+        (&["--version"], 0),
+        (&[], 2),
+    ] {
         let out = program(arguments).output().unwrap();
         assert_eq!(out.status.code(), Some(exit), "{arguments:?}");
     }

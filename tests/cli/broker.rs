@@ -17,7 +17,10 @@ pub struct Broker {
 /// The program with arguments, and no server of the caller's environment.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logdrive"));
-    command.args(arguments).env_remove("LOGDRIVE_SERVER").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env_remove("LOGDRIVE_SERVER")
+        .stdin(Stdio::null());
     command
 }
 
@@ -81,7 +84,9 @@ impl Broker {
     /// A command against it, to be started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(arguments);
-        command.env("LOGDRIVE_SERVER", &self.address).stdin(Stdio::piped());
+        command
+            .env("LOGDRIVE_SERVER", &self.address)
+            .stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -105,7 +110,10 @@ impl Broker {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(exit), "{arguments:?} {said}");
         let got = text(&output.stdout);
-        assert!(got == stdout, "{arguments:?} printed {got:.1000}, not {stdout:.1000}; {said}");
+        assert!(
+            got == stdout,
+            "{arguments:?} printed {got:.1000}, not {stdout:.1000}; {said}"
+        );
     }
 }
 
@@ -122,15 +130,24 @@ fn path(directory: &TempDir, name: &str) -> String {
 }
 
 fn spawn(directory: &TempDir, listen: &str) -> (Child, String) {
-    let mut child = program(&["serve", "--listen", listen, "--data", &path(directory, "data")])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = program(&[
+        "serve",
+        "--listen",
+        listen,
+        "--data",
+        &path(directory, "data"),
+    ])
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines
         .by_ref()
         .map_while(Result::ok)
-        .find_map(|line| line.strip_prefix("logdrive listening on ").map(str::to_owned))
+        .find_map(|line| {
+            line.strip_prefix("logdrive listening on ")
+                .map(str::to_owned)
+        })
         .expect("the broker ended before it was ready");
     // Its pipe must not fill up.
     std::thread::spawn(move || lines.for_each(drop));

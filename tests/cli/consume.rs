@@ -13,26 +13,70 @@ fn consume_moves_a_cursor_and_every_consumer_sees_every_record() {
     broker.check(&["produce", "app"], b"0\n1\n2\n3\n4\n", 0, "");
     let out = broker.run(&["consume", "app", "--consumer", "c1", "-n", "2"], b"");
     assert_eq!(text(&out.stdout), "0\n1\n");
-    assert_eq!(text(&out.stderr), "created consumer c1 of topic app at offset 0\n");
-    broker.check(&["consume", "app", "--consumer", "c1", "-n", "0"], b"", 0, "");
-    broker.check(&["consume", "app", "--consumer", "c1", "-n", "1"], b"", 0, "2\n");
+    assert_eq!(
+        text(&out.stderr),
+        "created consumer c1 of topic app at offset 0\n"
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "-n", "0"],
+        b"",
+        0,
+        "",
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "-n", "1"],
+        b"",
+        0,
+        "2\n",
+    );
     let out = broker.run(&["size", "app", "--consumer", "c1", "-o", "raw"], b"");
-    assert!(text(&out.stdout).starts_with("records=2\nbytes=2\n"), "{}", text(&out.stdout));
+    assert!(
+        text(&out.stdout).starts_with("records=2\nbytes=2\n"),
+        "{}",
+        text(&out.stdout)
+    );
     broker.check(&["consume", "app", "--consumer", "c1"], b"", 0, "3\n4\n");
     broker.check(&["consume", "app", "--consumer", "c1"], b"", 0, "");
-    broker.check(&["consume", "app", "--consumer", "c2", "--from", "-1"], b"", 0, "4\n");
-    broker.check(&["consumer", "seek", "app", "c1", "-2", "-o", "raw"], b"", 0, "cursor=3\n");
-    broker.check(&["consume", "app", "--consumer", "c1", "--from", "0"], b"", 0, "3\n4\n");
+    broker.check(
+        &["consume", "app", "--consumer", "c2", "--from", "-1"],
+        b"",
+        0,
+        "4\n",
+    );
+    broker.check(
+        &["consumer", "seek", "app", "c1", "-2", "-o", "raw"],
+        b"",
+        0,
+        "cursor=3\n",
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "--from", "0"],
+        b"",
+        0,
+        "3\n4\n",
+    );
 }
 
 #[test]
 fn many_records_are_consumed_to_the_number_asked_for() {
     let broker = Broker::start();
-    let lines: Vec<String> = (0..30_000).map(|n| format!("line {n:06} {:90}\n", "")).collect();
+    let lines: Vec<String> = (0..30_000)
+        .map(|n| format!("line {n:06} {:90}\n", ""))
+        .collect();
     broker.check(&["produce", "app"], lines.concat().as_bytes(), 0, "");
     let (first, rest) = lines.split_at(25_000);
-    broker.check(&["consume", "app", "--consumer", "c", "-n", "25000"], b"", 0, &first.concat());
-    broker.check(&["consume", "app", "--consumer", "c"], b"", 0, &rest.concat());
+    broker.check(
+        &["consume", "app", "--consumer", "c", "-n", "25000"],
+        b"",
+        0,
+        &first.concat(),
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c"],
+        b"",
+        0,
+        &rest.concat(),
+    );
 }
 
 #[test]
@@ -55,15 +99,29 @@ fn follow_consumes_what_comes_later_until_it_is_interrupted() {
 #[test]
 fn a_consumer_whose_reader_goes_away_can_take_the_records_again() {
     let broker = Broker::start();
-    let log: String = (0..100_000).map(|n| format!("line {n:06} {:40}\n", "")).collect();
+    let log: String = (0..100_000)
+        .map(|n| format!("line {n:06} {:40}\n", ""))
+        .collect();
     broker.check(&["produce", "app"], log.as_bytes(), 0, "");
-    let mut consume = broker.command(&["consume", "app", "--consumer", "c"]).spawn().unwrap();
+    let mut consume = broker
+        .command(&["consume", "app", "--consumer", "c"])
+        .spawn()
+        .unwrap();
     let mut some = [0; 100];
-    consume.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    consume
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut some)
+        .unwrap();
     let out = consume.wait_with_output().unwrap();
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(0), "{said}");
-    let command = said.split_once("take them again with: logdrive ").unwrap().1.trim();
+    let command = said
+        .split_once("take them again with: logdrive ")
+        .unwrap()
+        .1
+        .trim();
     let again: Vec<&str> = command.split(' ').collect();
     let from: usize = again.last().unwrap().parse().unwrap();
     broker.run(&again, b"");
@@ -82,7 +140,12 @@ fn looking_at_a_consumer_never_creates_one() {
         &["consumer", "unregister", "app", "c1", "--yes"],
     ] {
         let out = broker.run(arguments, b"");
-        assert_eq!(out.status.code(), Some(3), "{arguments:?} {}", text(&out.stderr));
+        assert_eq!(
+            out.status.code(),
+            Some(3),
+            "{arguments:?} {}",
+            text(&out.stderr)
+        );
     }
     let out = broker.run(&["topic", "describe", "app", "-o", "json"], b"");
     let topic: Value = serde_json::from_slice(&out.stdout).unwrap();
@@ -93,11 +156,35 @@ fn looking_at_a_consumer_never_creates_one() {
 fn a_consumer_is_unregistered_with_yes_alone() {
     let broker = Broker::start();
     broker.check(&["produce", "app"], b"one\ntwo\n", 0, "");
-    broker.check(&["consume", "app", "--consumer", "c1", "-n", "1"], b"", 0, "one\n");
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "-n", "1"],
+        b"",
+        0,
+        "one\n",
+    );
     let out = broker.run(&["consumer", "unregister", "app", "c1"], b"");
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("1 records (3 bytes) left"), "{}", text(&out.stderr));
-    broker.check(&["consume", "app", "--consumer", "c1", "-n", "1"], b"", 0, "two\n");
-    broker.check(&["consumer", "unregister", "app", "c1", "--yes"], b"", 0, "");
-    broker.check(&["consume", "app", "--consumer", "c1"], b"", 0, "one\ntwo\n");
+    assert!(
+        text(&out.stderr).contains("1 records (3 bytes) left"),
+        "{}",
+        text(&out.stderr)
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c1", "-n", "1"],
+        b"",
+        0,
+        "two\n",
+    );
+    broker.check(
+        &["consumer", "unregister", "app", "c1", "--yes"],
+        b"",
+        0,
+        "",
+    );
+    broker.check(
+        &["consume", "app", "--consumer", "c1"],
+        b"",
+        0,
+        "one\ntwo\n",
+    );
 }

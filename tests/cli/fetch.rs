@@ -33,25 +33,53 @@ fn fetch_takes_the_whole_grammar_of_positions() {
 #[test]
 fn records_have_four_forms() {
     let broker = Broker::start();
-    let produce = ["produce", "app", "--key", "k", "--header", "host=web-1", "--severity", "warn"];
+    let produce = [
+        "produce",
+        "app",
+        "--key",
+        "k",
+        "--header",
+        "host=web-1",
+        "--severity",
+        "warn",
+    ];
     broker.check(&produce, b"text\n\xff\n", 0, "");
 
     let array = broker.run(&["fetch", "app", "-o", "json"], b"").stdout;
     let array: Vec<Value> = serde_json::from_slice(&array).unwrap();
     let lines = broker.run(&["fetch", "app", "-o", "ndjson"], b"").stdout;
-    let lines: Vec<Value> =
-        text(&lines).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = text(&lines)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(array, lines);
     assert_eq!(array.len(), 2);
-    assert_eq!((&array[0]["value"], &array[0]["offset"]), (&"text".into(), &0.into()));
-    assert_eq!((&array[0]["key"], &array[0]["severity"]), (&"k".into(), &13.into()));
-    assert_eq!(array[0]["headers"], serde_json::json!([{"name": "host", "value": "web-1"}]));
-    assert_eq!((&array[1]["value_hex"], &array[1]["value"]), (&"ff".into(), &Value::Null));
+    assert_eq!(
+        (&array[0]["value"], &array[0]["offset"]),
+        (&"text".into(), &0.into())
+    );
+    assert_eq!(
+        (&array[0]["key"], &array[0]["severity"]),
+        (&"k".into(), &13.into())
+    );
+    assert_eq!(
+        array[0]["headers"],
+        serde_json::json!([{"name": "host", "value": "web-1"}])
+    );
+    assert_eq!(
+        (&array[1]["value_hex"], &array[1]["value"]),
+        (&"ff".into(), &Value::Null)
+    );
 
-    let table = broker.run(&["fetch", "app", "-o", "table", "-n", "1"], b"").stdout;
+    let table = broker
+        .run(&["fetch", "app", "-o", "table", "-n", "1"], b"")
+        .stdout;
     let table: Vec<&str> = text(&table).lines().collect();
     assert!(table[0].starts_with("TIME"), "{table:?}");
-    assert!(table[1].ends_with("  warn      k             text"), "{table:?}");
+    assert!(
+        table[1].ends_with("  warn      k             text"),
+        "{table:?}"
+    );
 }
 
 #[test]
@@ -59,7 +87,10 @@ fn fetch_stops_at_the_end_as_it_was_and_follow_goes_on_until_it_is_interrupted()
     let broker = Broker::start();
     broker.check(&["produce", "app"], b"before\n", 0, "");
     broker.check(&["fetch", "app"], b"", 0, "before\n");
-    let mut follow = broker.command(&["fetch", "app", "--follow"]).spawn().unwrap();
+    let mut follow = broker
+        .command(&["fetch", "app", "--follow"])
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "before");
     broker.check(&["produce", "app"], b"after\n", 0, "");
@@ -75,10 +106,17 @@ fn a_reader_that_goes_away_is_met_with_silence() {
     let log = "a line of a log that is read in part\n".repeat(100_000);
     broker.check(&["produce", "app"], log.as_bytes(), 0, "");
     for format in ["raw", "table", "json", "ndjson"] {
-        let mut fetch = broker.command(&["fetch", "app", "-o", format]).spawn().unwrap();
+        let mut fetch = broker
+            .command(&["fetch", "app", "-o", format])
+            .spawn()
+            .unwrap();
         let mut some = [0; 100];
         fetch.stdout.take().unwrap().read_exact(&mut some).unwrap();
         let out = fetch.wait_with_output().unwrap();
-        assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), ""), "{format}");
+        assert_eq!(
+            (out.status.code(), text(&out.stderr)),
+            (Some(0), ""),
+            "{format}"
+        );
     }
 }

@@ -24,7 +24,11 @@ fn files_and_stdin_come_back_byte_for_byte() {
     broker.check(&["produce", "app", &one, "-", &two], b"from stdin\n", 0, "");
     let back = broker.run(&["fetch", "app"], b"");
     let expected = [&awkward_log()[..], b"\nfrom stdin\ntwo\n"].concat();
-    assert!(back.stdout == expected, "{} bytes came back", back.stdout.len());
+    assert!(
+        back.stdout == expected,
+        "{} bytes came back",
+        back.stdout.len()
+    );
     assert_eq!((back.status.code(), text(&back.stderr)), (Some(0), ""));
 }
 
@@ -37,9 +41,15 @@ fn produce_says_what_was_created_and_acknowledged() {
     assert!(said.starts_with(expected), "{said}");
     assert_eq!(text(&out.stdout), "");
 
-    let out = broker.run(&["produce", "app", "--ack", "accepted", "-o", "json"], b"c\n");
+    let out = broker.run(
+        &["produce", "app", "--ack", "accepted", "-o", "json"],
+        b"c\n",
+    );
     let told: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((&told["topic"], &told["acknowledged"]), (&"app".into(), &1.into()));
+    assert_eq!(
+        (&told["topic"], &told["acknowledged"]),
+        (&"app".into(), &1.into())
+    );
     assert_eq!(told["durability"], "accepted");
     assert!(!text(&out.stderr).contains("created"));
     broker.check(&["fetch", "app"], b"", 0, "a\nb\nc\n");
@@ -74,7 +84,11 @@ fn a_missing_file_is_named_before_anything_is_produced() {
     let file = broker.file("a.log", b"a\n");
     let out = broker.run(&["produce", "app", &file, "/nowhere/b.log"], b"");
     assert_eq!(out.status.code(), Some(3));
-    assert!(text(&out.stderr).contains("cannot read /nowhere/b.log"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("cannot read /nowhere/b.log"),
+        "{}",
+        text(&out.stderr)
+    );
     broker.check(&["topic", "list", "-o", "raw"], b"", 0, "");
 }
 
@@ -88,11 +102,19 @@ fn an_interrupted_produce_says_what_was_acknowledged() {
     let mut stderr = BufReader::new(produce.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    broker.check(&["fetch", "app", "--follow", "-n", "2"], b"", 0, "one\ntwo\n");
+    broker.check(
+        &["fetch", "app", "--follow", "-n", "2"],
+        b"",
+        0,
+        "one\ntwo\n",
+    );
     signal(&produce, Signal::INT);
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(produce.wait().unwrap().code(), Some(130), "{said}");
-    assert!(said.contains("2 of 2 records acknowledged as synced"), "{said}");
+    assert!(
+        said.contains("2 of 2 records acknowledged as synced"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -110,5 +132,10 @@ fn a_restart_of_the_broker_is_a_pause_to_a_producer() {
     stdin.write_all(b"after\n").unwrap();
     drop(stdin);
     assert_eq!(produce.wait().unwrap().code(), Some(0));
-    broker.check(&["fetch", "app"], b"", 0, "before\nwhile it is away\nafter\n");
+    broker.check(
+        &["fetch", "app"],
+        b"",
+        0,
+        "before\nwhile it is away\nafter\n",
+    );
 }

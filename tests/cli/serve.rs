@@ -6,7 +6,9 @@ use crate::broker::{Broker, program, text};
 fn a_second_broker_on_the_same_data_is_refused_by_the_name_of_the_first() {
     let broker = Broker::start();
     let data = broker.data();
-    let out = program(&["serve", "--listen", "127.0.0.1:0", "--data", &data]).output().unwrap();
+    let out = program(&["serve", "--listen", "127.0.0.1:0", "--data", &data])
+        .output()
+        .unwrap();
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(said.contains(&broker.id().to_string()), "{said}");
