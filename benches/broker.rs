@@ -4,7 +4,10 @@
 //! so that it lies on the disk that counts) and prints: one durable 100-byte record at a time
 //! against 4 KiB append + fdatasync, in alternating rounds; the pipelined rate of 1 KiB records
 //! against appending 1 MiB + fdatasync; the broker's resident memory.
-#![allow(clippy::unwrap_used, reason = "a bench that cannot measure should stop")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a bench that cannot measure should stop"
+)]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -98,7 +101,10 @@ async fn one_at_a_time(producer: &mut Producer, directory: &Path) {
     }
     disk.sort();
     broker.sort();
-    println!("one durable 100-byte record at a time, {} of them", broker.len());
+    println!(
+        "one durable 100-byte record at a time, {} of them",
+        broker.len()
+    );
     for share in [0.5, 0.99] {
         let (raw, ours) = (percentile(&disk, share), percentile(&broker, share));
         println!(
@@ -120,7 +126,10 @@ async fn pipelined(producer: &mut Producer, directory: &Path) {
     drop(file);
     std::fs::remove_file(directory.join("append")).unwrap();
     let value = vec![b'x'; 1024];
-    let record = NewRecord { value: &value, ..NewRecord::default() };
+    let record = NewRecord {
+        value: &value,
+        ..NewRecord::default()
+    };
     let count = u32::try_from(PIPELINED_BYTES / value.len()).unwrap();
     let begun = Instant::now();
     for _ in 0..count {
@@ -146,7 +155,10 @@ async fn main() {
     println!("resident at start: {}", broker.resident_kib());
     let client = Client::connect(broker.address.as_str()).await.unwrap();
     let topics = ["latency", "pipelined"];
-    let mut producer = client.producer(&topics, ProducerOptions::default()).await.unwrap();
+    let mut producer = client
+        .producer(&topics, ProducerOptions::default())
+        .await
+        .unwrap();
     one_at_a_time(&mut producer, directory.path()).await;
     pipelined(&mut producer, directory.path()).await;
     producer.close().await.unwrap();

@@ -25,7 +25,7 @@ use super::disk::Disk;
 use super::health::Health;
 use super::layout;
 use super::options::Options;
-use super::segment::{Identity, Segment, SegmentError};
+use super::segment::{Identity, Segment, SegmentError, guarded};
 
 /// The handles of sealed segments that are open, by number.
 pub(super) type Shelf = Arc<BTreeMap<u64, Arc<Segment>>>;
@@ -157,7 +157,7 @@ impl Keeper {
     }
 
     fn close(&mut self, number: u64, db: Database) {
-        if let Err(error) = db.close() {
+        if let Err(error) = guarded(|| Ok(db.close()?)) {
             // The next open repairs a view of it.
             tracing::warn!(segment = number, %error, "a segment was not closed cleanly");
         }

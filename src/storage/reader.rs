@@ -317,7 +317,8 @@ impl Reader {
         }
     }
 
-    fn discard(&self, number: u64) {
+    /// Has the next read of a sealed segment open it anew.
+    pub(super) fn discard(&self, number: u64) {
         if let Sealed::Kept { keeper, .. } = &self.sealed {
             // A closed storage has no handles.
             let _ = keeper.send(Chore::Discard(number));

@@ -359,15 +359,21 @@ fn existing(disk: &dyn Disk, number: u64) -> Result<Arc<dyn DiskFile>, SegmentEr
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let (Some(handle), Some(closer)) = (self.db.take(), &self.closer) else {
-            return;
-        };
-        if let Handle::Writable(db) = handle {
-            // Without a keeper the handle comes back in the error, and is closed here.
-            let _ = closer.send(Chore::Close {
-                number: self.number,
-                db,
-            });
+        let number = self.number;
+        let handle = self.db.take();
+        // After a panic redb's own drop may panic as well.
+        let dropped = guarded(|| {
+            match (handle, &self.closer) {
+                // Without a keeper the handle comes back in the error, and is closed here.
+                (Some(Handle::Writable(db)), Some(closer)) => {
+                    drop(closer.send(Chore::Close { number, db }));
+                }
+                (handle, _) => drop(handle),
+            }
+            Ok(())
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(segment = number, %error, "a segment was not closed");
         }
     }
 }

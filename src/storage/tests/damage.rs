@@ -92,6 +92,33 @@ fn a_flipped_bit_in_a_sealed_segment_is_never_read_as_a_record() {
 }
 
 #[test]
+fn the_keeper_survives_what_damage_makes_of_redb() {
+    let mut world = World::new(8);
+    let disk = SimDisk::new(8);
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..25 {
+        world.flush(&mut writer).unwrap();
+    }
+    writer.close();
+    let (storage, _) = Storage::open(Arc::new(disk.clone()), tiny()).unwrap();
+    let reader = storage.reader();
+    let file = segments(&disk).remove(1);
+    let layout::FileKind::Segment(number) = layout::file_kind(&file) else {
+        panic!("{file} is a segment");
+    };
+    let bits = disk.open(&file).unwrap().len().unwrap() * 8;
+    for bit in (0..bits).step_by(5_003) {
+        flip(&disk, &file, bit);
+        reader.discard(number);
+        read_around_damage(&world, &reader);
+        flip(&disk, &file, bit);
+    }
+    reader.discard(number);
+    world.check_records(&reader);
+    storage.close();
+}
+
+#[test]
 fn a_flipped_bit_in_the_active_segment_is_named_as_damage() {
     let mut world = World::new(2);
     let disk = SimDisk::new(2);
