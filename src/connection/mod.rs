@@ -6,7 +6,7 @@
 //! socket <- writer <- Reply <------------------------------- whoever finished the work
 //! ```
 //!
-//! The actor owns the window and the addresses of topics; the [`writer`] owns the socket's write
+//! The actor owns the window and the addresses of topics; the `writer` owns the socket's write
 //! half. It waits for nobody: an answer comes back as a [`Reply`]. Requests to one topic are handed
 //! over in the order in which they arrived. Text parses into the same requests and passes here too.
 
@@ -97,7 +97,7 @@ pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
             drop(ended);
         }
     }
-    // The sender is dropped with the actor.
+    // The sender is dropped when the last answer is written, or the peer is gone.
     let _ = end.await;
     counters.connections.fetch_sub(1, Ordering::Relaxed);
 }
@@ -123,7 +123,8 @@ pub struct Connection {
     /// Where answers go; none in text mode, whose session waits for each answer itself.
     answers: Option<mpsc::UnboundedSender<Outgoing>>,
     topics: HashMap<TopicId, Addr<Topic>>,
-    _ended: oneshot::Sender<()>,
+    /// The peer of a text session has closed its side.
+    half_closed: bool,
 }
 
 /// What was read with the preface, then the socket.
@@ -147,13 +148,18 @@ struct Typed {
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
+/// The peer of a text session has closed its side: it is answered, but not waited for.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct HalfClosed;
+
 /// The connection has nothing more to do.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Ended;
 
 impl Connection {
-    fn new(id: ConnectionId, around: Surroundings, ended: oneshot::Sender<()>) -> Self {
+    fn new(id: ConnectionId, around: Surroundings) -> Self {
         let window = Window::new(around.budget.clone());
         Self {
             id,
@@ -161,7 +167,7 @@ impl Connection {
             window,
             answers: None,
             topics: HashMap::new(),
-            _ended: ended,
+            half_closed: false,
         }
     }
 
@@ -174,7 +180,7 @@ impl Connection {
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let mut connection = Self::new(id, around, ended);
+            let mut connection = Self::new(id, around);
             let (answers, outgoing) = mpsc::unbounded_channel();
             connection.answers = Some(answers);
             let (news, counters) = (
@@ -186,6 +192,7 @@ impl Connection {
                 writer::write(write, outgoing, news, counters).await;
                 window.close();
                 actor.do_send(Ended);
+                drop(ended);
             });
             // Requests may have come together with the preface: they are read first, as if again.
             let input = Cursor::new(buffer).chain(read);
@@ -205,7 +212,7 @@ impl Connection {
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let connection = Self::new(id, around, ended);
+            let connection = Self::new(id, around);
             let typing = text::Typing::new(ctx.address(), connection.window.clone());
             let counters = connection.around.counters.clone();
             let actor = ctx.address();
@@ -215,6 +222,7 @@ impl Connection {
                     tracing::debug!(%error, "a text session ended early");
                 }
                 actor.do_send(Ended);
+                drop(ended);
             });
             connection
         });
@@ -273,6 +281,13 @@ impl Connection {
         match topic_of(&request) {
             Some(id) => self.route(id, request, reply, ctx),
             None => self.around.broker.do_send(Ask(request, reply)),
+        }
+    }
+
+    /// What waits for records is not served; what was begun is answered while the socket lives.
+    fn withdraw(&self) {
+        for topic in self.topics.values() {
+            topic.do_send(Gone(self.id));
         }
     }
 
@@ -362,10 +377,7 @@ impl Actor for Connection {
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
-        // What waits for records is not served; what was begun is answered while the socket lives.
-        for topic in self.topics.values() {
-            topic.do_send(Gone(self.id));
-        }
+        self.withdraw();
     }
 }
 
@@ -402,13 +414,27 @@ impl Handler<Typed> for Connection {
     fn handle(&mut self, typed: Typed, ctx: &mut Context<Self>) {
         Counters::add(&self.around.counters.requests, 1);
         let Typed {
-            request,
+            mut request,
             permit,
             answer,
         } = typed;
+        match &mut request {
+            Request::Fetch(fetch) if self.half_closed => fetch.max_wait_ms = 0,
+            Request::Consume(consume) if self.half_closed => consume.max_wait_ms = 0,
+            _ => {}
+        }
         let (sink, window) = (Sink::Text(answer), self.window.clone());
         let reply = Reply::new(sink, self.id, request.opcode(), 1, window, permit);
         self.dispatch(request, reply, ctx);
+    }
+}
+
+impl Handler<HalfClosed> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: HalfClosed, _ctx: &mut Context<Self>) {
+        self.half_closed = true;
+        self.withdraw();
     }
 }
 

@@ -10,6 +10,7 @@ mod print;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::sync::Arc;
 
 use actix::Addr;
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 
 use self::command::{Command, Rest};
 pub(super) use self::lines::Lines;
-use super::{Connection, Typed};
+use super::{Connection, HalfClosed, Typed};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
@@ -61,7 +62,16 @@ pub(super) async fn converse(
                 if command::is_http(&line) {
                     (print::misdirected(), false)
                 } else {
-                    typing.execute(&line).await
+                    let connection = typing.connection.clone();
+                    let mut executed = pin!(typing.execute(&line));
+                    tokio::select! {
+                        executed = &mut executed => executed,
+                        () = lines.closed() => {
+                            // Records that nobody is there to read must not be taken.
+                            connection.do_send(HalfClosed);
+                            executed.await
+                        }
+                    }
                 }
             }
             Ok(None) => return Ok(()),

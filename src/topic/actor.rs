@@ -3,7 +3,7 @@
 //! Owns the order of requests and who waits for which ticket. It decides nothing about records:
 //! that is [`State`]'s. Nothing is answered as durable before `Committed` names its ticket, and
 //! nothing is staged behind a delete. Its neighbours: connections and the broker send [`Call`]s,
-//! the storage thread sends notices; requests are carried out in [`requests`](super::requests),
+//! the storage thread sends notices; requests are carried out in `requests`,
 //! records are given in [`serving`](super::serving).
 
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,8 @@ use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
-use super::serving::{Line, Waiter};
+use super::consuming::Line;
+use super::serving::{Waiter, cancelled};
 use super::state::{Change, State};
 use super::waiting::Waiting;
 use crate::clock::Clock;
@@ -179,7 +180,13 @@ impl Topic {
     }
 
     /// Refuses what would commit while nothing can be written.
+    ///
+    /// Nothing may be staged behind a delete either: what was read meanwhile is not taken.
     pub(super) fn check_writable(&self) -> Result<(), Failure> {
+        if self.dying.is_some() {
+            let failure = Failure::new(ErrorCode::Unavailable, "the topic is being deleted");
+            return Err(failure.hint("retry: it is gone, or it stays"));
+        }
         if self.failed || self.around.storage.health().condition() == Condition::Failed {
             return Err(storage_failed());
         }
@@ -249,7 +256,8 @@ impl Topic {
             return;
         }
         self.limit_tail(self.around.budget.tail_limit());
-        if more {
+        // What waits when the topic is being deleted is told so when that is durable.
+        if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
         }
@@ -282,7 +290,11 @@ impl Topic {
         self.generation = generation;
         self.failed = true;
         self.dying = None;
+        let before = self.state.log.tail_bytes();
         self.state.log.drop_staged();
+        self.around
+            .budget
+            .count_tail(before, self.state.log.tail_bytes());
         // Dropping a reply that was staged answers OUTCOME_UNKNOWN.
         self.parked.clear();
         for call in self.behind.drain(..) {
@@ -447,10 +459,14 @@ impl Handler<Gone> for Topic {
     type Result = ();
 
     fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
-        drop(
-            self.waiting
-                .take_if(|waiter| waiter.connection() == connection),
-        );
+        for waiter in self
+            .waiting
+            .take_if(|waiter| waiter.connection() == connection)
+        {
+            waiter
+                .into_reply()
+                .fail(cancelled("its connection was closed"));
+        }
         self.watch_deadlines(ctx);
     }
 }

@@ -14,8 +14,9 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
 use super::actor::{Call, Parked, Told, Topic};
+use super::consuming::InLine;
 use super::log::Mark;
-use super::serving::{InLine, read_failure};
+use super::serving::read_failure;
 use super::settings;
 use super::state::{Append, Receipt, Resolved};
 use crate::limits::COPY_BATCH_BYTES;
@@ -258,9 +259,6 @@ impl Topic {
                 reply.fail(failure);
             }
             Ok(None) => {
-                if let Err(failure) = self.check_room() {
-                    return reply.fail(failure);
-                }
                 let now = self.clock.now();
                 match self.state.resolve(request.from, now) {
                     Ok(Resolved::Offset(_, Some(mark))) => {
@@ -296,6 +294,9 @@ impl Topic {
         cursor: Mark,
         reply: Reply,
     ) {
+        if let Err(failure) = self.check_room() {
+            return reply.fail(failure);
+        }
         let topic = self.state.id;
         // Checked when the request came in; here only put in order.
         let settings = settings::of_consumer(&request.settings).unwrap_or_default();
