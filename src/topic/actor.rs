@@ -88,6 +88,14 @@ pub enum Told {
 #[rtype(result = "()")]
 struct Noted(Notice);
 
+/// Goes on in the topic with what was done beside it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Proceed(pub(super) Then);
+
+/// The rest of a piece of work, which needs the topic.
+type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
+
 /// What is answered or given back when a ticket is durable.
 #[derive(Debug)]
 pub enum Parked {
@@ -452,6 +460,14 @@ impl Handler<Noted> for Topic {
                 self.reloaded(generation, rows.as_deref(), ctx);
             }
         }
+    }
+}
+
+impl Handler<Proceed> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, Proceed(then): Proceed, ctx: &mut Context<Self>) {
+        then(self, ctx);
     }
 }
 

@@ -121,7 +121,7 @@ impl Topic {
                     ..fetch.clone()
                 };
                 let len = slice.stored_bytes();
-                self.reserve_then(ctx, reply, len, move |topic, reply, ctx| {
+                Self::reserve_then(ctx, reply, len, move |topic, reply, ctx| {
                     topic.fetch(&fetch, until, reply, ctx);
                 });
             }
@@ -132,7 +132,7 @@ impl Topic {
     fn fetch_later(&self, fetch: &Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
         let located = self.locate(At::Time(time));
         let fetch = fetch.clone();
-        self.spawn_then(ctx, located, move |topic, point, ctx| match point {
+        Self::spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
                 let fetch = Fetch {
                     from: Position::Offset(point.offset),
@@ -290,14 +290,13 @@ impl Topic {
 
     /// Waits beside the actor for the answer's share of the window, then goes on in the actor.
     pub(super) fn reserve_then(
-        &self,
-        ctx: &mut Context<Self>,
+        ctx: &Context<Self>,
         mut reply: Reply,
         bytes: usize,
-        then: impl FnOnce(&mut Self, Reply, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, Reply, &mut Context<Self>) + Send + 'static,
     ) {
         let reserved = async move { reply.reserve(bytes).await.then_some(reply) };
-        self.spawn_then(ctx, reserved, move |topic, reply, ctx| {
+        Self::spawn_then(ctx, reserved, move |topic, reply, ctx| {
             if let Some(reply) = reply {
                 then(topic, reply, ctx);
             }
