@@ -242,6 +242,8 @@ impl Topic {
     pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
         let change = self.state.stage(Vec::new());
         self.dying = Some(change.ticket);
+        // The broker is told first: who was answered finds the name free.
+        self.park(change.ticket, Parked::Told(Told::Died(self.state.id)));
         self.park(change.ticket, Parked::Answer(reply, answer));
         self.submit(change, JobKind::Delete);
     }
@@ -290,7 +292,6 @@ impl Topic {
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
-        self.around.broker.do_send(Told::Died(self.state.id));
         ctx.stop();
     }
 
@@ -318,6 +319,7 @@ impl Topic {
     ) {
         self.generation = generation;
         let Some(rows) = rows else {
+            self.around.broker.do_send(Told::Died(self.state.id));
             return self.died(ctx);
         };
         match State::load(self.state.id, rows) {
