@@ -15,7 +15,7 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
-use super::serving::{Waiter, cancelled};
+use super::serving::Waiter;
 use super::state::{Change, State};
 use super::waiting::Waiting;
 use crate::clock::Clock;
@@ -477,13 +477,9 @@ impl Handler<Gone> for Topic {
     type Result = ();
 
     fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
-        for waiter in self
-            .waiting
-            .take_if(|waiter| waiter.connection() == connection)
-        {
-            waiter
-                .into_reply()
-                .fail(cancelled("its connection was closed"));
+        let gone = |waiter: &Waiter| waiter.connection() == connection;
+        for waiter in self.waiting.take_if(gone) {
+            waiter.withdraw();
         }
         self.watch_deadlines(ctx);
     }

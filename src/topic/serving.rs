@@ -42,6 +42,14 @@ impl Waiter {
         }
     }
 
+    /// Answers it because its connection is ending: records that come later are not for it.
+    pub(super) fn withdraw(self) {
+        let message = "this waited for records, and its connection is ending; nothing was done";
+        let failure = Failure::new(ErrorCode::Unavailable, message);
+        self.into_reply()
+            .fail(failure.hint("keep the connection open for sending while a request waits"));
+    }
+
     pub(super) fn reply(&self) -> &Reply {
         match self {
             Self::Fetch(_, _, reply) | Self::Consume(_, _, reply) => reply,
@@ -221,16 +229,16 @@ impl Topic {
     ) {
         reply.release_share();
         let now = Instant::now();
-        let at = until.unwrap_or(now);
+        // Records that come later are not for a peer that may have left by then.
+        let at = until.filter(|_| reply.may_wait()).unwrap_or(now);
+        if at <= now {
+            return self.answer_empty(waiter(at, reply));
+        }
         if self.waiting.count() >= MAX_WAITING {
             let message = format!("{MAX_WAITING} requests wait for records of this topic");
             return reply.fail(Failure::new(ErrorCode::LimitReached, message));
         }
-        let waiter = waiter(at, reply);
-        if at <= now {
-            return self.answer_empty(waiter);
-        }
-        self.waiting.insert(at, waiter);
+        self.waiting.insert(at, waiter(at, reply));
         self.watch_deadlines(ctx);
     }
 
