@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use logdrive_protocol::Position;
 use logdrive_protocol::batch::Origin;
-use logdrive_protocol::operations::{Fetch, Produce};
+use logdrive_protocol::operations::{Fetch, Produce, Seek};
 use tempfile::TempDir;
 
 use crate::support::asking::{Worker, fetch, produce};
@@ -115,7 +116,6 @@ fn an_unreadable_active_segment_refuses_the_start_and_says_what_to_do() {
 #[test]
 fn a_sealed_segment_that_is_gone_is_damage_in_its_ranges_and_the_rest_is_served() {
     let broker = Broker::start();
-    let mut bystander = Bystander::of(&broker);
     let mut peer = broker.connect();
     let topic = peer.create("big");
     let worker = Worker::of(&peer.consumer("big", "c"), 1);
@@ -129,6 +129,7 @@ fn a_sealed_segment_that_is_gone_is_damage_in_its_ranges_and_the_rest_is_served(
     let data = broker.kill();
     let sealed = segments(data.path());
     let broker = Broker::start_on(data);
+    let mut bystander = Bystander::of(&broker);
     let mut peer = broker.connect();
     assert_eq!(peer.produce(topic, &["after the start"]), 25);
     peer.check(
@@ -159,6 +160,17 @@ fn a_sealed_segment_that_is_gone_is_damage_in_its_ranges_and_the_rest_is_served(
     }));
     assert_eq!(rest, "25:after the start next=26");
     assert_eq!(peer.produce(topic, &["and on"]), 26);
+    // The consumer goes on behind the damage, as the error says.
+    let to = Position::Offset(to);
+    let (topic, consumer) = (worker.topic, worker.consumer);
+    peer.ask(Seek {
+        topic,
+        consumer,
+        to,
+    })
+    .unwrap();
+    let taken = peer.ask(worker.take(1, 0)).unwrap();
+    assert_eq!(taken.next, 27);
     bystander.peer = peer;
     bystander.goes_on();
 }
