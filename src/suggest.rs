@@ -30,5 +30,7 @@ mod tests {
         assert_eq!(closest("acess", known()), Some("access"));
         assert_eq!(closest("adiut", known()), Some("audit"));
         assert_eq!(closest("payments", known()), None);
+        let long = "x".repeat(MAX_GIVEN_BYTES + 1);
+        assert_eq!(closest(&long, [long.as_str()].into_iter()), None);
     }
 }
