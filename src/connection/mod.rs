@@ -123,8 +123,6 @@ pub struct Connection {
     /// Where answers go; none in text mode, whose session waits for each answer itself.
     answers: Option<mpsc::UnboundedSender<Outgoing>>,
     topics: HashMap<TopicId, Addr<Topic>>,
-    /// The peer of a text session has closed its side.
-    half_closed: bool,
 }
 
 /// What was read with the preface, then the socket.
@@ -167,7 +165,6 @@ impl Connection {
             window,
             answers: None,
             topics: HashMap::new(),
-            half_closed: false,
         }
     }
 
@@ -214,11 +211,11 @@ impl Connection {
         Self::create(|ctx| {
             let connection = Self::new(id, around);
             let typing = text::Typing::new(ctx.address(), connection.window.clone());
-            let counters = connection.around.counters.clone();
+            let around = connection.around.clone();
             let actor = ctx.address();
             actix::spawn(async move {
                 let lines = text::Lines::new(read, buffer, telnet);
-                if let Err(error) = text::converse(lines, write, typing, counters).await {
+                if let Err(error) = text::converse(lines, write, typing, around).await {
                     tracing::debug!(%error, "a text session ended early");
                 }
                 actor.do_send(Ended);
@@ -286,6 +283,7 @@ impl Connection {
 
     /// What waits for records is not served; what was begun is answered while the socket lives.
     fn withdraw(&self) {
+        self.window.finish();
         for topic in self.topics.values() {
             topic.do_send(Gone(self.id));
         }
@@ -320,6 +318,12 @@ impl Connection {
             })
             .wait(ctx);
     }
+}
+
+/// Waits until the broker stops.
+async fn going_away(news: &mut watch::Receiver<News>) {
+    // An error means that the server is gone, which is going away too.
+    let _ = news.wait_for(|news| news.going_away).await;
 }
 
 /// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
@@ -369,11 +373,8 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let mut news = self.around.news.clone();
-        let going_away = async move {
-            // An error means that the server is gone, which is going away too.
-            let _ = news.wait_for(|news| news.going_away).await;
-        };
-        ctx.spawn(going_away.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        let stopping = async move { going_away(&mut news).await };
+        ctx.spawn(stopping.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
@@ -414,15 +415,10 @@ impl Handler<Typed> for Connection {
     fn handle(&mut self, typed: Typed, ctx: &mut Context<Self>) {
         Counters::add(&self.around.counters.requests, 1);
         let Typed {
-            mut request,
+            request,
             permit,
             answer,
         } = typed;
-        match &mut request {
-            Request::Fetch(fetch) if self.half_closed => fetch.max_wait_ms = 0,
-            Request::Consume(consume) if self.half_closed => consume.max_wait_ms = 0,
-            _ => {}
-        }
         let (sink, window) = (Sink::Text(answer), self.window.clone());
         let reply = Reply::new(sink, self.id, request.opcode(), 1, window, permit);
         self.dispatch(request, reply, ctx);
@@ -433,7 +429,6 @@ impl Handler<HalfClosed> for Connection {
     type Result = ();
 
     fn handle(&mut self, _: HalfClosed, _ctx: &mut Context<Self>) {
-        self.half_closed = true;
         self.withdraw();
     }
 }

@@ -11,7 +11,6 @@ mod print;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::pin::pin;
-use std::sync::Arc;
 
 use actix::Addr;
 use bytes::Bytes;
@@ -27,7 +26,7 @@ use tokio::time::timeout;
 
 use self::command::{Command, Rest};
 pub(super) use self::lines::Lines;
-use super::{Connection, HalfClosed, Typed};
+use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
@@ -53,10 +52,18 @@ pub(super) async fn converse(
     mut lines: Lines,
     mut write: OwnedWriteHalf,
     mut typing: Typing,
-    counters: Arc<Counters>,
+    around: Surroundings,
 ) -> anyhow::Result<()> {
+    let Surroundings {
+        counters, mut news, ..
+    } = around;
     loop {
-        let (mut out, go_on) = match lines.next().await {
+        let line = tokio::select! {
+            biased;
+            () = going_away(&mut news) => return Ok(()),
+            line = lines.next() => line,
+        };
+        let (mut out, go_on) = match line {
             Ok(Some(line)) => {
                 Counters::add(&counters.received_bytes, line.len());
                 if command::is_http(&line) {

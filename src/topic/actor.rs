@@ -15,7 +15,7 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
-use super::serving::{Waiter, cancelled};
+use super::serving::Waiter;
 use super::state::{Change, State};
 use super::waiting::Waiting;
 use crate::clock::Clock;
@@ -87,6 +87,14 @@ pub enum Told {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Noted(Notice);
+
+/// Goes on in the topic with what was done beside it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Proceed(pub(super) Then);
+
+/// The rest of a piece of work, which needs the topic.
+type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
 
 /// What is answered or given back when a ticket is durable.
 #[derive(Debug)]
@@ -234,6 +242,8 @@ impl Topic {
     pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
         let change = self.state.stage(Vec::new());
         self.dying = Some(change.ticket);
+        // The broker is told first: who was answered finds the name free.
+        self.park(change.ticket, Parked::Told(Told::Died(self.state.id)));
         self.park(change.ticket, Parked::Answer(reply, answer));
         self.submit(change, JobKind::Delete);
     }
@@ -282,7 +292,6 @@ impl Topic {
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
-        self.around.broker.do_send(Told::Died(self.state.id));
         ctx.stop();
     }
 
@@ -310,6 +319,7 @@ impl Topic {
     ) {
         self.generation = generation;
         let Some(rows) = rows else {
+            self.around.broker.do_send(Told::Died(self.state.id));
             return self.died(ctx);
         };
         match State::load(self.state.id, rows) {
@@ -455,17 +465,21 @@ impl Handler<Noted> for Topic {
     }
 }
 
+impl Handler<Proceed> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, Proceed(then): Proceed, ctx: &mut Context<Self>) {
+        then(self, ctx);
+    }
+}
+
 impl Handler<Gone> for Topic {
     type Result = ();
 
     fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
-        for waiter in self
-            .waiting
-            .take_if(|waiter| waiter.connection() == connection)
-        {
-            waiter
-                .into_reply()
-                .fail(cancelled("its connection was closed"));
+        let gone = |waiter: &Waiter| waiter.connection() == connection;
+        for waiter in self.waiting.take_if(gone) {
+            waiter.withdraw();
         }
         self.watch_deadlines(ctx);
     }

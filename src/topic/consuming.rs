@@ -174,7 +174,7 @@ impl Topic {
         );
         if !reply.try_reserve(share) {
             // Passed over: it lines up again when its connection has read what it was sent.
-            return self.reserve_then(ctx, reply, share, move |topic, reply, ctx| {
+            return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
                 let id = consume.consumer;
                 topic.line_up(id, InLine::Consume(consume, until, reply), ctx);
             });
@@ -198,7 +198,7 @@ impl Topic {
             Turn::Again { to, .. } => to,
         };
         let read = self.read_cold(from, end, max_bytes);
-        self.spawn_then(ctx, read, move |topic, read, ctx| {
+        Self::spawn_then(ctx, read, move |topic, read, ctx| {
             topic.set_busy(id, false);
             match read {
                 Ok(batches) => {
@@ -281,7 +281,7 @@ impl Topic {
         };
         self.set_busy(id, true);
         let (located, generation) = (self.locate(at), self.generation());
-        self.spawn_then(ctx, located, move |topic, point, ctx| {
+        Self::spawn_then(ctx, located, move |topic, point, ctx| {
             topic.set_busy(id, false);
             match point {
                 Ok(_) if generation != topic.generation() => {

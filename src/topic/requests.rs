@@ -13,7 +13,7 @@ use logdrive_protocol::operations::{
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
-use super::actor::{Call, Parked, Told, Topic};
+use super::actor::{Call, Parked, Proceed, Told, Topic};
 use super::consuming::InLine;
 use super::log::Mark;
 use super::serving::read_failure;
@@ -334,7 +334,7 @@ impl Topic {
         ctx: &mut Context<Self>,
     ) {
         let located = self.locate(at);
-        self.spawn_then(ctx, located, move |topic, point, ctx| match point {
+        Self::spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
                 let known = topic.state.consumers.find(&request.name, &[]);
                 if matches!(known, Ok(None)) {
@@ -379,7 +379,7 @@ impl Topic {
             return reply.answer(sized(measured, append_time));
         }
         let located = self.locate(At::Offset(offset));
-        self.spawn_then(ctx, located, move |_, point, _| match point {
+        Self::spawn_then(ctx, located, move |_, point, _| match point {
             Ok(point) => reply.answer(sized(measured, point.append_time.unwrap_or(now))),
             // What is left is known all the same; only its age is not.
             Err(failure) if failure.code == ErrorCode::DataDamaged => {
@@ -408,18 +408,23 @@ impl Topic {
         }
     }
 
-    /// Runs a future beside the actor and goes on with its result in the actor.
-    pub(super) fn spawn_then<T: 'static>(
-        &self,
-        ctx: &mut Context<Self>,
+    /// Runs a future beside the actor and goes on with its result in the actor, unless that has
+    /// stopped.
+    ///
+    /// Not among the actor's own futures: all of those are polled with each of its messages, and
+    /// one peer that does not read may have tens of thousands of requests waiting here.
+    pub(super) fn spawn_then<T: Send + 'static>(
+        ctx: &Context<Self>,
         work: impl Future<Output = T> + 'static,
-        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + Send + 'static,
     ) {
-        use actix::{ActorFutureExt, WrapFuture};
-        ctx.spawn(
-            work.into_actor(self)
-                .map(move |result, topic, ctx| then(topic, result, ctx)),
-        );
+        let topic = ctx.address();
+        actix::spawn(async move {
+            let result = work.await;
+            topic.do_send(Proceed(Box::new(move |topic, ctx| {
+                then(topic, result, ctx);
+            })));
+        });
     }
 }
 

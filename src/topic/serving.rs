@@ -42,6 +42,14 @@ impl Waiter {
         }
     }
 
+    /// Answers it because its connection is ending: records that come later are not for it.
+    pub(super) fn withdraw(self) {
+        let message = "this waited for records, and its connection is ending; nothing was done";
+        let failure = Failure::new(ErrorCode::Unavailable, message);
+        self.into_reply()
+            .fail(failure.hint("keep the connection open for sending while a request waits"));
+    }
+
     pub(super) fn reply(&self) -> &Reply {
         match self {
             Self::Fetch(_, _, reply) | Self::Consume(_, _, reply) => reply,
@@ -121,7 +129,7 @@ impl Topic {
                     ..fetch.clone()
                 };
                 let len = slice.stored_bytes();
-                self.reserve_then(ctx, reply, len, move |topic, reply, ctx| {
+                Self::reserve_then(ctx, reply, len, move |topic, reply, ctx| {
                     topic.fetch(&fetch, until, reply, ctx);
                 });
             }
@@ -132,7 +140,7 @@ impl Topic {
     fn fetch_later(&self, fetch: &Fetch, time: u64, reply: Reply, ctx: &mut Context<Self>) {
         let located = self.locate(At::Time(time));
         let fetch = fetch.clone();
-        self.spawn_then(ctx, located, move |topic, point, ctx| match point {
+        Self::spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
                 let fetch = Fetch {
                     from: Position::Offset(point.offset),
@@ -221,16 +229,16 @@ impl Topic {
     ) {
         reply.release_share();
         let now = Instant::now();
-        let at = until.unwrap_or(now);
+        // Records that come later are not for a peer that may have left by then.
+        let at = until.filter(|_| reply.may_wait()).unwrap_or(now);
+        if at <= now {
+            return self.answer_empty(waiter(at, reply));
+        }
         if self.waiting.count() >= MAX_WAITING {
             let message = format!("{MAX_WAITING} requests wait for records of this topic");
             return reply.fail(Failure::new(ErrorCode::LimitReached, message));
         }
-        let waiter = waiter(at, reply);
-        if at <= now {
-            return self.answer_empty(waiter);
-        }
-        self.waiting.insert(at, waiter);
+        self.waiting.insert(at, waiter(at, reply));
         self.watch_deadlines(ctx);
     }
 
@@ -290,14 +298,13 @@ impl Topic {
 
     /// Waits beside the actor for the answer's share of the window, then goes on in the actor.
     pub(super) fn reserve_then(
-        &self,
-        ctx: &mut Context<Self>,
+        ctx: &Context<Self>,
         mut reply: Reply,
         bytes: usize,
-        then: impl FnOnce(&mut Self, Reply, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, Reply, &mut Context<Self>) + Send + 'static,
     ) {
         let reserved = async move { reply.reserve(bytes).await.then_some(reply) };
-        self.spawn_then(ctx, reserved, move |topic, reply, ctx| {
+        Self::spawn_then(ctx, reserved, move |topic, reply, ctx| {
             if let Some(reply) = reply {
                 then(topic, reply, ctx);
             }
