@@ -148,8 +148,8 @@ fn a_sealed_segment_that_is_gone_is_damage_in_its_ranges_and_the_rest_is_served(
     names(&failure, "DATA_DAMAGED", "cannot be read");
     let (from, to) = (failure.first, failure.second);
     assert!(from <= 3 && to > 3 && to <= 25, "{from} to {to}");
-    let consumed = peer.ask(worker.take(1, 1)).unwrap_err();
-    names(&consumed, "DATA_DAMAGED", "cannot be read");
+    let refused = peer.ask(worker.take(1, 1)).unwrap_err();
+    names(&refused, "DATA_DAMAGED", "cannot be read");
     peer.check(
         worker.size(),
         &format!("records=26 bytes={}", (24 << 20) + 34),

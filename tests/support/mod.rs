@@ -32,7 +32,7 @@ pub(crate) use said::said;
 pub(crate) use text::Text;
 
 /// How long nothing may be heard before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is yes; what is asked must take a round trip to the broker.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
