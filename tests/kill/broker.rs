@@ -130,10 +130,10 @@ fn keep(stderr: ChildStderr, log: &Path, ready: &mpsc::Sender<()>) {
         .open(log)
         .unwrap();
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        writeln!(log, "{line}").unwrap();
         if line.starts_with(READY) {
             // One that is killed before it is ready is not waited for.
             let _ = ready.send(());
         }
+        writeln!(log, "{line}").unwrap();
     }
 }

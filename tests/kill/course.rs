@@ -16,6 +16,8 @@ use crate::PATIENCE;
 pub(crate) struct Stage {
     /// Kills so far; counted before the signal is sent.
     pub(crate) kills: u64,
+    /// Kills that have ended a broker; counted before it is started again.
+    pub(crate) deaths: u64,
     /// Kills that the broker has come back from; counted when it is ready.
     pub(crate) survived: u64,
     /// Producers come to an end.
@@ -83,8 +85,10 @@ impl Course {
 pub(crate) struct Crossing {
     /// Kills before it was handed over.
     pub(crate) kills: u64,
-    /// Kills before it was acknowledged.
-    pub(crate) survived: u64,
+    /// Deaths before it was acknowledged.
+    pub(crate) deaths: u64,
+    /// Whether the broker was ready again after the last of these.
+    pub(crate) is_restarted: bool,
     /// When the broker says that it took it, in microseconds since 1970 UTC.
     pub(crate) append_time: u64,
 }

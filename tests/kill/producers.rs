@@ -170,11 +170,12 @@ impl Ready {
         match outcome {
             Ok(receipt) if receipt.durability == Durability::Synced => {
                 notes.recorder.acknowledged(origin, receipt.offset);
-                let survived = self.course.now().survived;
-                if survived > sent.kills {
+                let now = self.course.now();
+                if now.deaths > sent.kills {
                     notes.crossings.push(Crossing {
                         kills: sent.kills,
-                        survived,
+                        deaths: now.deaths,
+                        is_restarted: now.survived == now.deaths,
                         append_time: receipt.append_time,
                     });
                 }
