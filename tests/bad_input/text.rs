@@ -3,6 +3,22 @@
 use crate::Bystander;
 use crate::support::Broker;
 
+/// A connection that breaks in the middle of a PRODUCE once left the beginning of the value in the
+/// topic, as if it had been meant.
+#[test]
+fn a_line_that_was_cut_off_is_not_carried_out() {
+    let broker = Broker::start();
+    let mut bystander = Bystander::of(&broker);
+    let mut peer = broker.text();
+    peer.write(b"PRODUCE undisturbed a value that was cu");
+    peer.finish();
+    assert_eq!(
+        peer.rest(),
+        "- SYNTAX the last line has no end: nothing was done; try: end each command with LF\n"
+    );
+    bystander.goes_on();
+}
+
 #[test]
 fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
     let broker = Broker::start();

@@ -1,7 +1,7 @@
 //! A connection that types: lines out, lines in.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::binary;
@@ -22,6 +22,11 @@ impl Text {
     /// Sends bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.reader.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Closes the sending side.
+    pub(crate) fn finish(&mut self) {
+        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Gives up sending when nothing was taken for so long.

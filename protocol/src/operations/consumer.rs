@@ -96,7 +96,8 @@ bodies! {
         pub records: u64,
         /// Their keys, headers and values, in bytes.
         pub bytes: u64,
-        /// Microseconds since the oldest of them was appended; 0 if there is none.
+        /// Microseconds since the oldest of them was appended; 0 if there is none or it cannot be
+        /// read.
         pub oldest_age: u64,
         /// Records that are leased; they are counted in `records` too.
         pub leased: u64,

@@ -35,11 +35,11 @@ impl Lines {
         }
     }
 
-    /// The next line without its end; `None` when the peer has left. A last line without an end
-    /// counts.
+    /// The next line without its end; `None` when the peer has left.
     ///
     /// # Errors
-    /// `LINE_TOO_LONG`, and `UNAVAILABLE` after a long silence: the session ends.
+    /// `LINE_TOO_LONG`, `SYNTAX` for a last line without an end, and `UNAVAILABLE` after a long
+    /// silence: the session ends.
     pub(super) async fn next(&mut self) -> Result<Option<BytesMut>, Failure> {
         loop {
             if let Some(line) = self.take() {
@@ -52,10 +52,13 @@ impl Lines {
             }
             let read = timeout(TEXT_IDLE, self.read.read_buf(&mut self.buffer)).await;
             match read {
+                Ok(Ok(0)) if self.buffer.is_empty() => return Ok(None),
+                // A value that was cut off with its connection must not be stored as a whole one.
                 Ok(Ok(0)) => {
-                    let rest = self.cleaned(self.buffer.clone());
                     self.buffer.clear();
-                    return Ok((!rest.is_empty()).then_some(rest));
+                    let message = "the last line has no end: nothing was done";
+                    return Err(Failure::new(ErrorCode::Syntax, message)
+                        .hint("try: end each command with LF"));
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Ok(None),
