@@ -1,7 +1,7 @@
 //! The directory that holds the segments, real or simulated.
 //!
 //! Owns the names of files and the order in which their changes become durable. It never knows
-//! what is inside a file. Its neighbours: [`segment`](super::segment) hands redb a back end made of
+//! what is inside a file. Its neighbours: `segment` hands redb a back end made of
 //! a [`DiskFile`], and the writer creates, renames and unlinks through [`Disk`].
 
 mod real;
