@@ -91,6 +91,11 @@ impl Reply {
         }
     }
 
+    /// Whether the request may wait for records: its peer has not sent its last byte.
+    pub fn may_wait(&self) -> bool {
+        !self.window.is_finished()
+    }
+
     /// From here on the request may have been done: dropping says so.
     pub fn staged(&mut self) {
         self.staged = true;

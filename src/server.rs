@@ -87,12 +87,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
         news,
         about,
     };
+    // From here on a signal is a graceful stop, so it may come as soon as the address is known.
+    let stop = stop_signal()?;
     eprintln!("logdrive listening on {address}");
     let watching = actix::spawn(watch_condition(storage.health(), tell.clone()));
     let mut connections = JoinSet::new();
     tokio::select! {
         () = accept(&listener, &around, &mut connections) => {}
-        signal = stop_signal() => signal?,
+        () = stop => {}
     }
     drop(listener);
     watching.abort();
@@ -155,19 +157,26 @@ async fn watch_condition(health: Health, tell: watch::Sender<News>) {
     }
 }
 
+/// Takes the signals over; what is returned waits for the first of them.
 #[cfg(unix)]
-async fn stop_signal() -> anyhow::Result<()> {
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 #[cfg(not(unix))]
-async fn stop_signal() -> anyhow::Result<()> {
-    Ok(tokio::signal::ctrl_c().await?)
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without the signal only a kill is left, which loses nothing either.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
 }

@@ -6,7 +6,7 @@
 //! records can never take the room that their answers need.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -61,6 +61,8 @@ pub struct Window {
     budget: Arc<Budget>,
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    /// The peer has sent its last byte.
+    finished: Arc<AtomicBool>,
 }
 
 /// A share of a window and of the budget; dropping it gives it back.
@@ -77,7 +79,19 @@ impl Window {
             budget,
             requests: Arc::new(Semaphore::new(WINDOW_REQUEST_BYTES as usize)),
             answers: Arc::new(Semaphore::new(WINDOW_ANSWER_BYTES as usize)),
+            finished: Arc::default(),
         }
+    }
+
+    /// The peer has sent its last byte: what it has begun is answered, but nothing of it waits for
+    /// records any more, for it may have left.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// Whether the peer has sent its last byte.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
     }
 
     /// Waits until a request of so many bytes may begin; `None` once the window is closed.

@@ -286,6 +286,11 @@ impl Consumer {
         self.runtime.block_on(self.consumer.get_batch(wait))
     }
 
+    /// See [`crate::Consumer::set_max_records`].
+    pub fn set_max_records(&mut self, max_records: u32) {
+        self.consumer.set_max_records(max_records);
+    }
+
     /// See [`crate::Consumer::buffered`].
     pub fn buffered(&self) -> u64 {
         self.consumer.buffered()

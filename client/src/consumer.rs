@@ -129,7 +129,7 @@ impl Consumer {
         Ok(ready.and_then(|index| self.topics[index].take_portion()))
     }
 
-    /// At most so many records are taken at a time from the next request on; 0 for no limit.
+    /// Changes how many records are taken at a time, from the next request on; 0 is no limit.
     pub fn set_max_records(&mut self, max_records: u32) {
         self.options.max_records = max_records;
     }

@@ -31,6 +31,7 @@
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
 //! | `fetch` | reading a topic without changing anything |
+//! | `reading` | what both share: asking until answered, and distrusting the answer |
 //! | [`blocking`] | all of it for programs without a runtime |
 //!
 //! All state has one owner: a connection, and each topic of a producer, is a task that others send

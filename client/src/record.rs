@@ -161,3 +161,64 @@ impl Portion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logdrive_protocol::operations::Range;
+
+    /// A portion with gap 2..4 and these ranges, changed; what is left of it as text.
+    fn check(ranges: &[(u64, u64)], change: impl FnOnce(&mut Portion), expected: &str) {
+        let range = |&(from, to)| Range {
+            from,
+            to,
+            ..Range::default()
+        };
+        let gap = Gap {
+            from: 2,
+            to: 4,
+            ..Gap::default()
+        };
+        let mut portion = Portion::new(
+            "app".into(),
+            Delivered {
+                next: 20,
+                gaps: vec![gap],
+                ranges: ranges.iter().map(range).collect(),
+                ..Delivered::default()
+            },
+        );
+        change(&mut portion);
+        let mut left: Vec<String> = portion
+            .gaps()
+            .iter()
+            .map(|it| format!("gap {}", it.from))
+            .collect();
+        left.extend(
+            portion
+                .delivered
+                .ranges
+                .iter()
+                .map(|it| format!("{}..{}", it.from, it.to)),
+        );
+        left.push(format!("next {}", portion.next_offset()));
+        assert_eq!(left.join(" "), expected);
+    }
+
+    #[test]
+    fn a_portion_ends_before_an_offset() {
+        let ranges = [(4, 8), (10, 20)];
+        check(&ranges, |it| it.end_before(30), "gap 2 4..8 10..20 next 20");
+        check(&ranges, |it| it.end_before(12), "gap 2 4..8 10..12 next 12");
+        check(&ranges, |it| it.end_before(9), "gap 2 4..8 next 9");
+        check(&ranges, |it| it.end_before(2), "next 2");
+    }
+
+    #[test]
+    fn a_portion_is_limited_to_its_first_records() {
+        let ranges = [(4, 8), (10, 20)];
+        check(&ranges, |it| it.limit(100), "gap 2 4..8 10..20 next 20");
+        check(&ranges, |it| it.limit(6), "gap 2 4..8 10..12 next 12");
+        check(&ranges, |it| it.limit(4), "gap 2 4..8 next 8");
+    }
+}

@@ -1,7 +1,7 @@
 //! Every operation: the request, its answer, and the number that stands for both in a frame.
 //!
 //! A request and its answer have the same opcode; an answer that is an error has
-//! [`FLAG_ERROR`](crate::frame::FLAG_ERROR) and a [`Failure`](crate::Failure) as its body.
+//! [`FLAG_ERROR`](crate::frame::FLAG_ERROR) and a [`Failure`] as its body.
 
 mod broker;
 mod consumer;

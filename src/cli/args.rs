@@ -179,7 +179,7 @@ pub(crate) struct Fetch {
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<u64>,
     /// Waits for more records instead of stopping at the end.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "to")]
     pub(crate) follow: bool,
 }
 
@@ -298,7 +298,7 @@ mod tests {
             "ack: Accepted",
         );
         check(
-            "fetch app --from 1h30m --to latest -n 5 --follow",
+            "fetch app --from 1h30m --to latest -n 5",
             "from: Ago(5400000000), to: Some(Latest)",
         );
         check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
@@ -342,5 +342,6 @@ mod tests {
         check("demo --records 0", "ValueValidation");
         check("fech app", "InvalidSubcommand");
         check("ping -o yaml", "InvalidValue");
+        check("fetch app --to 5 --follow", "ArgumentConflict");
     }
 }

@@ -3,10 +3,11 @@
 //! Owns the bar. What it counts is handed in; for records on their way to the broker that is the
 //! number *acknowledged*, never the number read or sent.
 
+use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often the bar is drawn while nothing moves.
 const TICK: Duration = Duration::from_millis(120);
@@ -34,12 +35,17 @@ impl Progress {
     fn on(target: ProgressDrawTarget, total: Option<u64>, what: &str) -> Self {
         let bar = ProgressBar::with_draw_target(total, target).with_message(what.to_owned());
         let template = match total {
-            Some(_) => "{wide_bar} {human_pos}/{human_len} {msg} {per_sec}",
-            None => "{spinner} {human_pos} {msg} {per_sec} {elapsed}",
+            Some(_) => "{wide_bar} {human_pos}/{human_len} {msg} {rate}",
+            None => "{spinner} {human_pos} {msg} {rate} {elapsed}",
         };
         // A template that does not parse would leave the default style, which serves as well.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(
+                style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+                    // A rate that cannot be shown is not missed.
+                    let _ = write!(out, "{:.0}/s", state.per_sec());
+                }),
+            );
         }
         if !bar.is_hidden() {
             bar.enable_steady_tick(TICK);

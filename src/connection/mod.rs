@@ -6,7 +6,7 @@
 //! socket <- writer <- Reply <------------------------------- whoever finished the work
 //! ```
 //!
-//! The actor owns the window and the addresses of topics; the [`writer`] owns the socket's write
+//! The actor owns the window and the addresses of topics; the `writer` owns the socket's write
 //! half. It waits for nobody: an answer comes back as a [`Reply`]. Requests to one topic are handed
 //! over in the order in which they arrived. Text parses into the same requests and passes here too.
 
@@ -15,6 +15,7 @@ mod text;
 mod writer;
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,19 +23,21 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner,
     Handler, Message, StreamHandler, WrapFuture,
 };
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use logdrive_protocol::frame::{CRITICAL_FLAGS, Frame, FrameDecoder, FrameError, NOTICE};
 use logdrive_protocol::operations::{Answer, Request};
 use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
+use tokio::io::{AsyncReadExt, Chain};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::FramedRead;
 
 use self::handshake::Opening;
 use crate::broker::{About, Ask, Broker, Locate};
 use crate::counters::Counters;
-use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
+use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES, READ_BUFFER_BYTES};
 use crate::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::topic::{Call, Gone, Topic};
@@ -94,7 +97,7 @@ pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
             drop(ended);
         }
     }
-    // The sender is dropped with the actor.
+    // The sender is dropped when the last answer is written, or the peer is gone.
     let _ = end.await;
     counters.connections.fetch_sub(1, Ordering::Relaxed);
 }
@@ -120,8 +123,10 @@ pub struct Connection {
     /// Where answers go; none in text mode, whose session waits for each answer itself.
     answers: Option<mpsc::UnboundedSender<Outgoing>>,
     topics: HashMap<TopicId, Addr<Topic>>,
-    _ended: oneshot::Sender<()>,
 }
+
+/// What was read with the preface, then the socket.
+type Input = Chain<Cursor<BytesMut>, OwnedReadHalf>;
 
 /// What arrives on a binary connection.
 #[derive(Debug)]
@@ -141,13 +146,18 @@ struct Typed {
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
+/// The peer of a text session has closed its side: it is answered, but not waited for.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct HalfClosed;
+
 /// The connection has nothing more to do.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Ended;
 
 impl Connection {
-    fn new(id: ConnectionId, around: Surroundings, ended: oneshot::Sender<()>) -> Self {
+    fn new(id: ConnectionId, around: Surroundings) -> Self {
         let window = Window::new(around.budget.clone());
         Self {
             id,
@@ -155,7 +165,6 @@ impl Connection {
             window,
             answers: None,
             topics: HashMap::new(),
-            _ended: ended,
         }
     }
 
@@ -168,7 +177,7 @@ impl Connection {
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let mut connection = Self::new(id, around, ended);
+            let mut connection = Self::new(id, around);
             let (answers, outgoing) = mpsc::unbounded_channel();
             connection.answers = Some(answers);
             let (news, counters) = (
@@ -180,10 +189,12 @@ impl Connection {
                 writer::write(write, outgoing, news, counters).await;
                 window.close();
                 actor.do_send(Ended);
+                drop(ended);
             });
+            // Requests may have come together with the preface: they are read first, as if again.
+            let input = Cursor::new(buffer).chain(read);
             let decoder = FrameDecoder::new(FRAME_BYTES);
-            let mut frames = FramedRead::with_capacity(read, decoder, 0);
-            *frames.read_buffer_mut() = buffer;
+            let frames = FramedRead::with_capacity(input, decoder, READ_BUFFER_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -198,16 +209,17 @@ impl Connection {
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let connection = Self::new(id, around, ended);
+            let connection = Self::new(id, around);
             let typing = text::Typing::new(ctx.address(), connection.window.clone());
-            let counters = connection.around.counters.clone();
+            let around = connection.around.clone();
             let actor = ctx.address();
             actix::spawn(async move {
                 let lines = text::Lines::new(read, buffer, telnet);
-                if let Err(error) = text::converse(lines, write, typing, counters).await {
+                if let Err(error) = text::converse(lines, write, typing, around).await {
                     tracing::debug!(%error, "a text session ended early");
                 }
                 actor.do_send(Ended);
+                drop(ended);
             });
             connection
         });
@@ -269,6 +281,14 @@ impl Connection {
         }
     }
 
+    /// What waits for records is not served; what was begun is answered while the socket lives.
+    fn withdraw(&self) {
+        self.window.finish();
+        for topic in self.topics.values() {
+            topic.do_send(Gone(self.id));
+        }
+    }
+
     fn route(&mut self, id: TopicId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
         if let Some(topic) = self.topics.get(&id).filter(|topic| topic.connected()) {
             return topic.do_send(Call {
@@ -300,10 +320,16 @@ impl Connection {
     }
 }
 
+/// Waits until the broker stops.
+async fn going_away(news: &mut watch::Receiver<News>) {
+    // An error means that the server is gone, which is going away too.
+    let _ = news.wait_for(|news| news.going_away).await;
+}
+
 /// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
 /// that TCP pushes back.
 fn arrivals(
-    frames: FramedRead<OwnedReadHalf, FrameDecoder>,
+    frames: FramedRead<Input, FrameDecoder>,
     window: Window,
 ) -> impl futures_util::Stream<Item = Arrival> {
     unfold(Some((frames, window)), |state| async {
@@ -347,18 +373,12 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let mut news = self.around.news.clone();
-        let going_away = async move {
-            // An error means that the server is gone, which is going away too.
-            let _ = news.wait_for(|news| news.going_away).await;
-        };
-        ctx.spawn(going_away.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        let stopping = async move { going_away(&mut news).await };
+        ctx.spawn(stopping.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
-        // What waits for records is not served; what was begun is answered while the socket lives.
-        for topic in self.topics.values() {
-            topic.do_send(Gone(self.id));
-        }
+        self.withdraw();
     }
 }
 
@@ -402,6 +422,14 @@ impl Handler<Typed> for Connection {
         let (sink, window) = (Sink::Text(answer), self.window.clone());
         let reply = Reply::new(sink, self.id, request.opcode(), 1, window, permit);
         self.dispatch(request, reply, ctx);
+    }
+}
+
+impl Handler<HalfClosed> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: HalfClosed, _ctx: &mut Context<Self>) {
+        self.withdraw();
     }
 }
 

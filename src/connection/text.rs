@@ -10,7 +10,7 @@ mod print;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::pin::pin;
 
 use actix::Addr;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use self::command::{Command, Rest};
 pub(super) use self::lines::Lines;
-use super::{Connection, Typed};
+use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
@@ -52,16 +52,33 @@ pub(super) async fn converse(
     mut lines: Lines,
     mut write: OwnedWriteHalf,
     mut typing: Typing,
-    counters: Arc<Counters>,
+    around: Surroundings,
 ) -> anyhow::Result<()> {
+    let Surroundings {
+        counters, mut news, ..
+    } = around;
     loop {
-        let (mut out, go_on) = match lines.next().await {
+        let line = tokio::select! {
+            biased;
+            () = going_away(&mut news) => return Ok(()),
+            line = lines.next() => line,
+        };
+        let (mut out, go_on) = match line {
             Ok(Some(line)) => {
                 Counters::add(&counters.received_bytes, line.len());
                 if command::is_http(&line) {
                     (print::misdirected(), false)
                 } else {
-                    typing.execute(&line).await
+                    let connection = typing.connection.clone();
+                    let mut executed = pin!(typing.execute(&line));
+                    tokio::select! {
+                        executed = &mut executed => executed,
+                        () = lines.closed() => {
+                            // Records that nobody is there to read must not be taken.
+                            connection.do_send(HalfClosed);
+                            executed.await
+                        }
+                    }
                 }
             }
             Ok(None) => return Ok(()),

@@ -85,17 +85,18 @@ pub(super) async fn write(
         let mut pieces = Pieces::default();
         let mut permits = Vec::with_capacity(WRITE_BATCH);
         tokio::select! {
+            // News first: it is rare, and the last of it must not be lost to the end of answers.
             biased;
+            changed = news.changed(), if !news_end => match changed {
+                Ok(()) => pieces.extend(notice(*news.borrow_and_update())),
+                Err(_) => news_end = true,
+            },
             count = answers.recv_many(&mut batch, WRITE_BATCH) => {
                 if count == 0 {
                     break;
                 }
                 Counters::add(&counters.answers, count);
             }
-            changed = news.changed(), if !news_end => match changed {
-                Ok(()) => pieces.extend(notice(*news.borrow_and_update())),
-                Err(_) => news_end = true,
-            },
         }
         for outgoing in batch.drain(..) {
             if outgoing.result.is_err() {

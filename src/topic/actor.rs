@@ -3,7 +3,7 @@
 //! Owns the order of requests and who waits for which ticket. It decides nothing about records:
 //! that is [`State`]'s. Nothing is answered as durable before `Committed` names its ticket, and
 //! nothing is staged behind a delete. Its neighbours: connections and the broker send [`Call`]s,
-//! the storage thread sends notices; requests are carried out in [`requests`](super::requests),
+//! the storage thread sends notices; requests are carried out in `requests`,
 //! records are given in [`serving`](super::serving).
 
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,8 @@ use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
-use super::serving::{Line, Waiter};
+use super::consuming::Line;
+use super::serving::Waiter;
 use super::state::{Change, State};
 use super::waiting::Waiting;
 use crate::clock::Clock;
@@ -86,6 +87,14 @@ pub enum Told {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Noted(Notice);
+
+/// Goes on in the topic with what was done beside it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Proceed(pub(super) Then);
+
+/// The rest of a piece of work, which needs the topic.
+type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
 
 /// What is answered or given back when a ticket is durable.
 #[derive(Debug)]
@@ -179,7 +188,13 @@ impl Topic {
     }
 
     /// Refuses what would commit while nothing can be written.
+    ///
+    /// Nothing may be staged behind a delete either: what was read meanwhile is not taken.
     pub(super) fn check_writable(&self) -> Result<(), Failure> {
+        if self.dying.is_some() {
+            let failure = Failure::new(ErrorCode::Unavailable, "the topic is being deleted");
+            return Err(failure.hint("retry: it is gone, or it stays"));
+        }
         if self.failed || self.around.storage.health().condition() == Condition::Failed {
             return Err(storage_failed());
         }
@@ -227,6 +242,8 @@ impl Topic {
     pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
         let change = self.state.stage(Vec::new());
         self.dying = Some(change.ticket);
+        // The broker is told first: who was answered finds the name free.
+        self.park(change.ticket, Parked::Told(Told::Died(self.state.id)));
         self.park(change.ticket, Parked::Answer(reply, answer));
         self.submit(change, JobKind::Delete);
     }
@@ -249,7 +266,8 @@ impl Topic {
             return;
         }
         self.limit_tail(self.around.budget.tail_limit());
-        if more {
+        // What waits when the topic is being deleted is told so when that is durable.
+        if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
         }
@@ -274,7 +292,6 @@ impl Topic {
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
-        self.around.broker.do_send(Told::Died(self.state.id));
         ctx.stop();
     }
 
@@ -282,7 +299,11 @@ impl Topic {
         self.generation = generation;
         self.failed = true;
         self.dying = None;
+        let before = self.state.log.tail_bytes();
         self.state.log.drop_staged();
+        self.around
+            .budget
+            .count_tail(before, self.state.log.tail_bytes());
         // Dropping a reply that was staged answers OUTCOME_UNKNOWN.
         self.parked.clear();
         for call in self.behind.drain(..) {
@@ -298,6 +319,7 @@ impl Topic {
     ) {
         self.generation = generation;
         let Some(rows) = rows else {
+            self.around.broker.do_send(Told::Died(self.state.id));
             return self.died(ctx);
         };
         match State::load(self.state.id, rows) {
@@ -443,14 +465,22 @@ impl Handler<Noted> for Topic {
     }
 }
 
+impl Handler<Proceed> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, Proceed(then): Proceed, ctx: &mut Context<Self>) {
+        then(self, ctx);
+    }
+}
+
 impl Handler<Gone> for Topic {
     type Result = ();
 
     fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
-        drop(
-            self.waiting
-                .take_if(|waiter| waiter.connection() == connection),
-        );
+        let gone = |waiter: &Waiter| waiter.connection() == connection;
+        for waiter in self.waiting.take_if(gone) {
+            waiter.withdraw();
+        }
         self.watch_deadlines(ctx);
     }
 }

@@ -12,8 +12,8 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{self, Head, Place, Records};
+use logdrive_protocol::{TopicId, varint};
 
 use super::rows::ExtentRow;
 use crate::storage::{Appended, Totals};
@@ -70,7 +70,8 @@ impl Slice {
     }
 
     /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
-    /// most `max_records` records (0 = no limit), at most `max_bytes` but always one batch.
+    /// most `max_records` records (0 = no limit), at most `max_bytes` with the batches' length
+    /// fields, which many small ones have many of, but always one batch.
     pub fn of(
         from: u64,
         end: u64,
@@ -92,14 +93,14 @@ impl Slice {
             let Some(head) = Head::parse(&bytes) else {
                 break;
             };
-            let fits = slice.batches.is_empty() || len + bytes.len() <= max_bytes;
+            len += varint::len(bytes.len() as u64) + bytes.len();
+            let fits = slice.batches.is_empty() || len <= max_bytes;
             if slice.to >= last || !fits {
                 break;
             }
             let to = head.end_offset().min(last);
             slice.content += content_between(&bytes, &head, slice.to, to);
             slice.to = to;
-            len += bytes.len();
             slice.batches.push(bytes);
         }
         slice

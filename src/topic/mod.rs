@@ -7,10 +7,11 @@
 //! ```
 //!
 //! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], [`requests`] and [`serving`] are the shell around it.
+//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
 
 pub mod actor;
 pub mod consumers;
+pub mod consuming;
 pub mod log;
 pub mod producers;
 mod requests;

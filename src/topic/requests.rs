@@ -13,9 +13,10 @@ use logdrive_protocol::operations::{
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
-use super::actor::{Call, Parked, Told, Topic};
+use super::actor::{Call, Parked, Proceed, Told, Topic};
+use super::consuming::InLine;
 use super::log::Mark;
-use super::serving::{InLine, read_failure};
+use super::serving::read_failure;
 use super::settings;
 use super::state::{Append, Receipt, Resolved};
 use crate::limits::COPY_BATCH_BYTES;
@@ -31,7 +32,7 @@ impl Topic {
         } = call;
         match request {
             Request::Produce(produce) => self.produce(produce, reply),
-            Request::Fetch(fetch) => self.fetch(fetch, None, reply, ctx),
+            Request::Fetch(fetch) => self.fetch(&fetch, None, reply, ctx),
             Request::Consume(consume) => self.consume(consume, reply, ctx),
             Request::Seek(seek) => {
                 self.line_up(seek.consumer, InLine::Seek(seek.to, reply), ctx);
@@ -258,9 +259,6 @@ impl Topic {
                 reply.fail(failure);
             }
             Ok(None) => {
-                if let Err(failure) = self.check_room() {
-                    return reply.fail(failure);
-                }
                 let now = self.clock.now();
                 match self.state.resolve(request.from, now) {
                     Ok(Resolved::Offset(_, Some(mark))) => {
@@ -296,6 +294,9 @@ impl Topic {
         cursor: Mark,
         reply: Reply,
     ) {
+        if let Err(failure) = self.check_room() {
+            return reply.fail(failure);
+        }
         let topic = self.state.id;
         // Checked when the request came in; here only put in order.
         let settings = settings::of_consumer(&request.settings).unwrap_or_default();
@@ -333,7 +334,7 @@ impl Topic {
         ctx: &mut Context<Self>,
     ) {
         let located = self.locate(at);
-        self.spawn_then(ctx, located, move |topic, point, ctx| match point {
+        Self::spawn_then(ctx, located, move |topic, point, ctx| match point {
             Ok(point) => {
                 let known = topic.state.consumers.find(&request.name, &[]);
                 if matches!(known, Ok(None)) {
@@ -378,8 +379,12 @@ impl Topic {
             return reply.answer(sized(measured, append_time));
         }
         let located = self.locate(At::Offset(offset));
-        self.spawn_then(ctx, located, move |_, point, _| match point {
+        Self::spawn_then(ctx, located, move |_, point, _| match point {
             Ok(point) => reply.answer(sized(measured, point.append_time.unwrap_or(now))),
+            // What is left is known all the same; only its age is not.
+            Err(failure) if failure.code == ErrorCode::DataDamaged => {
+                reply.answer(Answer::Size(measured));
+            }
             Err(failure) => reply.fail(failure),
         });
     }
@@ -403,18 +408,23 @@ impl Topic {
         }
     }
 
-    /// Runs a future beside the actor and goes on with its result in the actor.
-    pub(super) fn spawn_then<T: 'static>(
-        &self,
-        ctx: &mut Context<Self>,
+    /// Runs a future beside the actor and goes on with its result in the actor, unless that has
+    /// stopped.
+    ///
+    /// Not among the actor's own futures: all of those are polled with each of its messages, and
+    /// one peer that does not read may have tens of thousands of requests waiting here.
+    pub(super) fn spawn_then<T: Send + 'static>(
+        ctx: &Context<Self>,
         work: impl Future<Output = T> + 'static,
-        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + Send + 'static,
     ) {
-        use actix::{ActorFutureExt, WrapFuture};
-        ctx.spawn(
-            work.into_actor(self)
-                .map(move |result, topic, ctx| then(topic, result, ctx)),
-        );
+        let topic = ctx.address();
+        actix::spawn(async move {
+            let result = work.await;
+            topic.do_send(Proceed(Box::new(move |topic, ctx| {
+                then(topic, result, ctx);
+            })));
+        });
     }
 }
 

@@ -7,15 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A running broker; ended by its handle when dropped.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
     /// Where it listens.
-    pub address: String,
+    pub(crate) address: String,
     directory: TempDir,
 }
 
 /// The program with arguments, and no server of the caller's environment.
-pub fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logdrive"));
     command
         .args(arguments)
@@ -25,18 +25,18 @@ pub fn program(arguments: &[&str]) -> Command {
 }
 
 /// What a program printed.
-pub fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
 /// Sends a signal to a program that a test has started.
-pub fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 impl Broker {
     /// Starts one on an empty directory.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (child, address) = spawn(&directory, "127.0.0.1:0");
         Self {
@@ -47,42 +47,42 @@ impl Broker {
     }
 
     /// Starts it again where it was.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let (child, address) = spawn(&self.directory, &self.address);
         (self.child, self.address) = (child, address);
     }
 
     /// Asks it to stop, and waits.
-    pub fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         signal(&self.child, Signal::TERM);
         self.child.wait().unwrap()
     }
 
     /// Kills it with SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Its data directory.
-    pub fn data(&self) -> String {
+    pub(crate) fn data(&self) -> String {
         path(&self.directory, "data")
     }
 
     /// Writes a file beside its data and gives the path.
-    pub fn file(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         let path = path(&self.directory, name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
     /// A command against it, to be started.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(arguments);
         command
             .env("LOGDRIVE_SERVER", &self.address)
@@ -92,7 +92,7 @@ impl Broker {
     }
 
     /// Runs the program against it to its end.
-    pub fn run(&self, arguments: &[&str], stdin: &[u8]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str], stdin: &[u8]) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         let stdin = stdin.to_vec();
@@ -105,7 +105,7 @@ impl Broker {
 
     /// Runs the program and compares exit code and stdout.
     #[track_caller]
-    pub fn check(&self, arguments: &[&str], stdin: &[u8], exit: i32, stdout: &str) {
+    pub(crate) fn check(&self, arguments: &[&str], stdin: &[u8], exit: i32, stdout: &str) {
         let output = self.run(arguments, stdin);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(exit), "{arguments:?} {said}");

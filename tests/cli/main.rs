@@ -3,6 +3,12 @@
 //! Every test starts its broker on a free port and a temporary directory, and judges what a script
 //! would see: stdout, stderr and the exit code.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that fails may panic anywhere"
+)]
+
 mod admin;
 mod broker;
 mod consume;

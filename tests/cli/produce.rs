@@ -9,7 +9,7 @@ use crate::broker::{Broker, signal, text};
 
 /// Bytes as logs have them: CR line ends, no text, empty lines, one of the largest size, no LF at
 /// the end.
-pub fn awkward_log() -> Vec<u8> {
+pub(crate) fn awkward_log() -> Vec<u8> {
     let mut log = b"plain\r\n\xff\xfe\x00binary\n\n\r\n".to_vec();
     log.extend(std::iter::repeat_n(b'x', 1 << 20));
     log.extend_from_slice("\n\u{fc}mlaut\nno end".as_bytes());

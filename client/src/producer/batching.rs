@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn no_record_is_lost_between_a_busy_producer_and_a_busy_task() {
         let slot = Slot::new();
-        let total = 200_000;
+        let total = 20_000;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..total {

@@ -198,15 +198,16 @@ impl Task {
         } else {
             Durability::Accepted
         };
+        // Counted first: whoever has a receipt finds its record among the acknowledged ones.
+        self.acknowledgements.add(count.into());
+        self.tally
+            .send_modify(|tally| tally.settled += u64::from(count));
         // Whoever does not wait for it reads the counts.
         let _ = tell.send(Ok(Placed {
             base_offset: produced.base_offset,
             append_time: produced.append_time,
             durability,
         }));
-        self.acknowledgements.add(count.into());
-        self.tally
-            .send_modify(|tally| tally.settled += u64::from(count));
     }
 
     /// One batch failed: notes what kind of trouble that is.
@@ -360,7 +361,9 @@ impl Task {
         for it in given_up {
             let error = if it.unknown {
                 let what = "records may have been stored or not, and are not sent again";
-                Error::new(ErrorKind::OutcomeUnknown, error.message()).after(what)
+                Error::new(ErrorKind::OutcomeUnknown, error.message())
+                    .after(what)
+                    .with_hint(error.hint())
             } else {
                 error.clone()
             };
@@ -379,9 +382,10 @@ impl Task {
     /// Gives everything up, and whatever still comes.
     async fn refuse(mut self, error: Error) {
         tracing::debug!(topic = %self.topic, %error, "producing has ended");
+        // Before anybody is told: whoever has learned of the end can hand nothing more over.
+        self.slot.die(error.clone());
         let all = self.unanswered.give_up_all();
         self.tell(all, &error);
-        self.slot.die(error.clone());
         loop {
             while let Some(open) = self.slot.take(true) {
                 let count = u32::try_from(open.builder.count()).unwrap_or(u32::MAX);

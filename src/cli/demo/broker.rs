@@ -21,7 +21,7 @@ use tokio::time::timeout;
 /// What the broker says first when it is ready.
 const READY: &str = "logdrive listening on ";
 /// How long it may take until then.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(45);
 /// How long a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Ports to choose from: below those that systems give to outgoing connections, so that nobody

@@ -43,7 +43,7 @@ use super::signals::Signals;
 use broker::{Broker, Place};
 use logs::Logs;
 use plan::{CONSUMERS, PRODUCERS, TOPICS};
-use players::Produced;
+use players::{ConsumerReady, Produced, ProducerReady};
 use verdict::Verdict;
 
 /// How often the broker is killed: at equal steps on the way to all records.
@@ -113,7 +113,7 @@ async fn trial(arguments: &Demo, directory: &Path) -> anyhow::Result<Verdict> {
         client.create_topic(topic, &[], true).await?;
     }
 
-    let course = Course::begin(place, lines);
+    let course = Course::begin(place, lines).await?;
     let (broker, mut verdict, mut notes) = course.run(broker, total).await?;
 
     for topic in TOPICS {
@@ -136,41 +136,46 @@ async fn trial(arguments: &Demo, directory: &Path) -> anyhow::Result<Verdict> {
 /// Producers and consumers under way.
 struct Course {
     place: Place,
-    producers: JoinSet<anyhow::Result<Produced>>,
+    producers: JoinSet<Produced>,
     consumers: JoinSet<anyhow::Result<Recorder>>,
     acknowledged: watch::Receiver<u64>,
     all_produced: watch::Sender<bool>,
 }
 
 impl Course {
-    /// Lets all players begin.
-    fn begin(place: Place, lines: Vec<Vec<Bytes>>) -> Self {
+    /// Registers all players, then lets them begin.
+    async fn begin(place: Place, lines: Vec<Vec<Bytes>>) -> anyhow::Result<Self> {
+        let address = place.address;
+        let mut consumers_ready = Vec::new();
+        for consumer in CONSUMERS {
+            consumers_ready.push((consumer.0, ConsumerReady::open(address, consumer).await?));
+        }
+        let mut producers_ready = Vec::new();
+        for producer in PRODUCERS {
+            producers_ready.push(ProducerReady::open(address, producer).await?);
+        }
+
         let (count, acknowledged) = watch::channel(0);
         let (all_produced, until) = watch::channel(false);
-        let address = place.address;
         let mut consumers = JoinSet::new();
-        for consumer in CONSUMERS {
+        for (name, ready) in consumers_ready {
             let until = until.clone();
             consumers.spawn(async move {
-                let noted = players::consume(address, consumer, until).await;
-                noted.with_context(|| format!("consumer {}", consumer.0))
+                let noted = ready.run(until).await;
+                noted.with_context(|| format!("consumer {name}"))
             });
         }
         let mut producers = JoinSet::new();
-        for (producer, lines) in PRODUCERS.into_iter().zip(lines) {
-            let count = count.clone();
-            producers.spawn(async move {
-                let noted = players::produce(address, producer, lines, count).await;
-                noted.with_context(|| format!("producer {}", producer.0))
-            });
+        for (ready, lines) in producers_ready.into_iter().zip(lines) {
+            producers.spawn(ready.run(lines, count.clone()));
         }
-        Self {
+        Ok(Self {
             place,
             producers,
             consumers,
             acknowledged,
             all_produced,
-        }
+        })
     }
 
     /// Kills and restarts at each step, then waits for all players; gives what they noted.
@@ -199,7 +204,7 @@ impl Course {
         progress.name("acknowledged, waiting for consumers");
         let mut notes = Vec::new();
         while let Some(produced) = self.producers.join_next().await {
-            let produced = produced.context("a producer panicked")??;
+            let produced = produced.context("a producer panicked")?;
             verdict.latencies.extend(produced.latencies);
             verdict.errors.extend(produced.error);
             notes.push(produced.notes);

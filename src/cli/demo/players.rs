@@ -1,7 +1,8 @@
 //! The producers and consumers of the demo, each with a connection and notes of its own.
 //!
 //! Own what a client does and notes down; they know nothing of the killing, which they live through
-//! by the client's means alone.
+//! by the client's means alone. All register before any begins: a client survives the loss of a
+//! broker, but the first connection needs one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use logdrive_client::{
-    Client, ConsumerOptions, Delivery, Error, ErrorKind, FetchOptions, NewRecord, Options, Outcome,
-    Position, ProducerOptions, Receipt,
+    Client, Consumer, ConsumerOptions, Delivery, Error, ErrorKind, FetchOptions, NewRecord,
+    Options, Outcome, Position, Producer, ProducerOptions, Receipt,
 };
 use logdrive_protocol::WorkerId;
 use tokio::sync::watch;
@@ -52,52 +53,75 @@ struct Sent {
     at: Instant,
 }
 
-/// Produces every line to every topic; counts acknowledgements in `acknowledged`.
-pub(super) async fn produce(
-    address: SocketAddr,
-    (name, topics): (&'static str, &'static [&'static str]),
-    lines: Vec<Bytes>,
-    acknowledged: watch::Sender<u64>,
-) -> Result<Produced, Error> {
-    let client = connect(address, name).await?;
-    let options = ProducerOptions {
-        name: Some(name.to_owned()),
-        ..ProducerOptions::default()
-    };
-    let mut producer = client.producer(topics, options).await?;
-    let mut seen = Produced::default();
-    let mut under_way = FuturesUnordered::new();
-    for (sequence, line) in (0..).zip(&lines) {
-        let value = value(name, sequence, line);
-        let record = NewRecord {
-            value: &value,
-            ..NewRecord::default()
+/// A producer that is registered and has not begun.
+pub(super) struct ProducerReady {
+    name: &'static str,
+    topics: &'static [&'static str],
+    producer: Producer,
+}
+
+impl ProducerReady {
+    /// Connects and registers.
+    pub(super) async fn open(
+        address: SocketAddr,
+        (name, topics): (&'static str, &'static [&'static str]),
+    ) -> Result<Self, Error> {
+        let options = ProducerOptions {
+            name: Some(name.to_owned()),
+            ..ProducerOptions::default()
         };
-        for &topic in topics {
-            let sent = Sent {
-                topic,
-                sequence,
-                at: Instant::now(),
+        let producer = connect(address, name)
+            .await?
+            .producer(topics, options)
+            .await?;
+        Ok(Self {
+            name,
+            topics,
+            producer,
+        })
+    }
+
+    /// Produces every line to every topic; counts acknowledgements in `acknowledged`.
+    pub(super) async fn run(
+        mut self,
+        lines: Vec<Bytes>,
+        acknowledged: watch::Sender<u64>,
+    ) -> Produced {
+        let mut seen = Produced::default();
+        let mut under_way = FuturesUnordered::new();
+        for (sequence, line) in (0..).zip(&lines) {
+            let value = value(self.name, sequence, line);
+            let record = NewRecord {
+                value: &value,
+                ..NewRecord::default()
             };
-            seen.notes.sent(sent.origin(name), fingerprint_of(&value));
-            match producer.enqueue(topic, &record).await {
-                Ok(delivery) => under_way.push(settled(sent, delivery)),
-                Err(error) => seen.settle(name, sent, Err(error), &acknowledged),
-            }
-            while under_way.len() >= ON_THEIR_WAY
-                && let Some((sent, outcome)) = under_way.next().await
-            {
-                seen.settle(name, sent, outcome, &acknowledged);
+            for &topic in self.topics {
+                let sent = Sent {
+                    topic,
+                    sequence,
+                    at: Instant::now(),
+                };
+                seen.notes
+                    .sent(sent.origin(self.name), fingerprint_of(&value));
+                match self.producer.enqueue(topic, &record).await {
+                    Ok(delivery) => under_way.push(settled(sent, delivery)),
+                    Err(error) => seen.settle(self.name, sent, Err(error), &acknowledged),
+                }
+                while under_way.len() >= ON_THEIR_WAY
+                    && let Some((sent, outcome)) = under_way.next().await
+                {
+                    seen.settle(self.name, sent, outcome, &acknowledged);
+                }
             }
         }
+        while let Some((sent, outcome)) = under_way.next().await {
+            seen.settle(self.name, sent, outcome, &acknowledged);
+        }
+        if let Err(unacknowledged) = self.producer.close().await {
+            seen.error.get_or_insert(unacknowledged.to_string());
+        }
+        seen
     }
-    while let Some((sent, outcome)) = under_way.next().await {
-        seen.settle(name, sent, outcome, &acknowledged);
-    }
-    if let Err(unacknowledged) = producer.close().await {
-        seen.error.get_or_insert(unacknowledged.to_string());
-    }
-    Ok(seen)
 }
 
 async fn settled(sent: Sent, delivery: Delivery) -> (Sent, Result<(Receipt, Duration), Error>) {
@@ -143,47 +167,69 @@ impl Produced {
     }
 }
 
-/// Consumes all topics until nothing is left and `all_produced` is true.
-pub(super) async fn consume(
-    address: SocketAddr,
-    (name, topics): (&'static str, &'static [&'static str]),
-    all_produced: watch::Receiver<bool>,
-) -> Result<Recorder, Error> {
-    let client = connect(address, name).await?;
-    let worker = fastrand::u64(1..);
-    let options = ConsumerOptions {
-        worker: Some(WorkerId(worker)),
-        ..ConsumerOptions::default()
-    };
-    let mut consumer = client.consumer(name, topics, options).await?;
-    let mut notes = Recorder::new();
-    let mut number = 0;
-    loop {
-        // Read first: what was produced before this is found by the request that follows.
-        let last_round = *all_produced.borrow();
-        let Some(portion) = consumer.get_batch(Some(CONSUME_WAIT)).await? else {
-            if last_round {
-                break;
-            }
-            continue;
+/// A consumer that is registered and has not begun.
+pub(super) struct ConsumerReady {
+    name: &'static str,
+    worker: u64,
+    consumer: Consumer,
+}
+
+impl ConsumerReady {
+    /// Connects and registers.
+    pub(super) async fn open(
+        address: SocketAddr,
+        (name, topics): (&'static str, &'static [&'static str]),
+    ) -> Result<Self, Error> {
+        let worker = fastrand::u64(1..);
+        let options = ConsumerOptions {
+            worker: Some(WorkerId(worker)),
+            ..ConsumerOptions::default()
         };
-        number += 1;
-        let answer = Answer {
-            topic: portion.topic(),
-            consumer: Some(name),
+        let consumer = connect(address, name)
+            .await?
+            .consumer(name, topics, options)
+            .await?;
+        Ok(Self {
+            name,
             worker,
-            number,
-        };
-        for record in portion.records() {
-            let read = Read {
-                offset: record.offset,
-                fingerprint: fingerprint_of(record.record.value),
-            };
-            notes.delivered(answer, read);
-        }
+            consumer,
+        })
     }
-    consumer.close().await;
-    Ok(notes)
+
+    /// Consumes until nothing is left and `all_produced` is true.
+    pub(super) async fn run(
+        mut self,
+        all_produced: watch::Receiver<bool>,
+    ) -> Result<Recorder, Error> {
+        let mut notes = Recorder::new();
+        let mut number = 0;
+        loop {
+            // Looked at first: what was produced before is found by the request that follows.
+            let last_round = *all_produced.borrow();
+            let Some(portion) = self.consumer.get_batch(Some(CONSUME_WAIT)).await? else {
+                if last_round {
+                    break;
+                }
+                continue;
+            };
+            number += 1;
+            let answer = Answer {
+                topic: portion.topic(),
+                consumer: Some(self.name),
+                worker: self.worker,
+                number,
+            };
+            for record in portion.records() {
+                let read = Read {
+                    offset: record.offset,
+                    fingerprint: fingerprint_of(record.record.value),
+                };
+                notes.delivered(answer, read);
+            }
+        }
+        self.consumer.close().await;
+        Ok(notes)
+    }
 }
 
 /// Reads a topic from its beginning to its end.

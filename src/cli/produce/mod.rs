@@ -10,30 +10,25 @@
 //! and left out, the rest goes on; reading waits when the client's window is full.
 
 mod input;
+mod shown;
 
 use std::io::stdout;
-use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::poll;
 use indicatif::HumanCount;
 use logdrive_client::{
     Ack as ClientAck, Client, Error, NewRecord, Producer, ProducerOptions, Unacknowledged,
 };
-use logdrive_protocol::limits::MAX_RECORD_BYTES;
 
 use super::args::{Ack, Common, Produce};
 use super::connect;
 use super::exit::{Exit, Fault};
 use super::lines::{Line, Lines};
 use super::output::{Row, print_one};
-use super::progress::Progress;
 use super::signals::Signals;
 use input::Piece;
+use shown::{Awaited, Shown};
 
-/// After so long a wait for the broker, the bar says what is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long an interrupted command waits for what is on its way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Lines over the limit that are named one by one; all are counted.
@@ -49,11 +44,7 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
         eprintln!("created topic {topic}");
     }
     let mut feed = Feed {
-        progress: Progress::new(
-            input::total_bytes(&inputs).map(|_| 0),
-            "records acknowledged",
-        ),
-        total_bytes: input::total_bytes(&inputs),
+        shown: Shown::new(producer.acknowledgements(), input::total_bytes(&inputs)),
         arguments: &arguments,
         producer,
         signals: Signals::new()?,
@@ -73,11 +64,7 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
 
 /// Bytes that a line may have beside key and headers, by the broker's own limit.
 async fn line_limit(client: &Client, arguments: &Produce) -> Result<usize, Fault> {
-    let limits = client.hello().await?.limits;
-    let told = limits.iter().find(|limit| limit.key == "max_record_bytes");
-    let limit = told
-        .and_then(|limit| limit.value.parse().ok())
-        .unwrap_or(MAX_RECORD_BYTES);
+    let limit = client.limits().await?.record_bytes;
     let around = record(arguments, 0, b"").content_len();
     (limit as usize).checked_sub(around).ok_or_else(|| {
         Fault::new(
@@ -129,10 +116,8 @@ struct Counts {
 struct Feed<'a> {
     arguments: &'a Produce,
     producer: Producer,
-    progress: Progress,
+    shown: Shown,
     signals: Signals,
-    /// Bytes of all inputs, where that is known.
-    total_bytes: Option<u64>,
     /// Longest line, in bytes.
     limit: usize,
     /// The input that is read.
@@ -151,11 +136,12 @@ impl Feed<'_> {
     async fn all(&mut self, mut pieces: tokio::sync::mpsc::Receiver<Piece>) -> Result<(), Stopped> {
         let mut lines = Lines::new(self.limit);
         loop {
-            self.show();
-            let piece = tokio::select! {
-                piece = pieces.recv() => piece,
-                () = self.signals.wait() => return Err(Stopped::Signal),
-            };
+            self.shown.read(self.read.records, self.read.bytes);
+            let piece = self
+                .shown
+                .until(Awaited::Lines, pieces.recv(), &mut self.signals)
+                .await;
+            let piece = piece.ok_or(Stopped::Signal)?;
             match piece {
                 None => return Ok(()),
                 Some(Piece::Begin(name)) => {
@@ -190,52 +176,40 @@ impl Feed<'_> {
         };
         self.read.records += 1;
         let record = record(self.arguments, time, line);
-        let mut push = pin!(self.producer.push(&self.arguments.topic, &record));
-        let pushed = match poll!(push.as_mut()) {
-            Poll::Ready(pushed) => pushed,
-            // Timers and signals are looked at only here: most lines find room at once.
-            Poll::Pending => match patiently(push, &self.progress, &mut self.signals).await {
-                Some(pushed) => pushed,
-                None => return Err(Stopped::Signal),
-            },
-        };
-        pushed.map_err(|error| Stopped::Fault(Fault::of_change(&error)))
+        let push = self.producer.push(&self.arguments.topic, &record);
+        match self
+            .shown
+            .until(Awaited::Broker, push, &mut self.signals)
+            .await
+        {
+            Some(pushed) => pushed.map_err(|error| Stopped::Fault(Fault::of_change(&error))),
+            None => Err(Stopped::Signal),
+        }
     }
 
     fn leave_out(&mut self, number: u64, bytes: u64) {
         self.read.overlong += 1;
         if self.read.overlong <= OVERLONG_NAMED {
-            self.progress.say(&format!(
+            self.shown.say(&format!(
                 "{}: line {number} has {bytes} bytes, over the limit of {}: left out",
                 self.file, self.limit
             ));
         }
     }
 
-    fn show(&self) {
-        let acknowledged = self.producer.acknowledged();
-        self.progress.set(acknowledged);
-        if let (Some(total), Some(records)) = (self.total_bytes, nonzero(self.read.records)) {
-            // Lines to come are taken to be as long as those that came.
-            let mean = (self.read.bytes / records).max(1);
-            self.progress.expect((total / mean).max(records));
-        }
-    }
-
     /// Waits for what is on its way and closes the producer.
     async fn end(mut self, stopped: Option<Stopped>, started: Instant) -> Told {
-        self.progress.expect(self.read.records);
+        self.shown.read_all(self.read.records);
         let interrupted = matches!(stopped, Some(Stopped::Signal));
-        let flushed = {
-            let mut flush = pin!(self.producer.flush());
-            if interrupted {
-                tokio::time::timeout(LAST_WAIT, flush.as_mut()).await.ok()
-            } else {
-                patiently(flush, &self.progress, &mut self.signals).await
-            }
+        let flush = self.producer.flush();
+        let flushed = if interrupted {
+            tokio::time::timeout(LAST_WAIT, flush).await.ok()
+        } else {
+            self.shown
+                .until(Awaited::Broker, flush, &mut self.signals)
+                .await
         };
         let interrupted = interrupted || flushed.is_none();
-        let acknowledged = self.producer.acknowledged();
         if flushed.is_some() {
             // What it could say was said by the flush.
             let _ = self.producer.close().await;
@@ -247,39 +221,12 @@ impl Feed<'_> {
         };
         Told {
             read: self.read,
-            acknowledged,
+            acknowledged: self.shown.acknowledged(),
             interrupted,
             fault,
             elapsed: started.elapsed(),
         }
     }
-}
-
-fn nonzero(number: u64) -> Option<u64> {
-    (number > 0).then_some(number)
-}
-
-/// Waits, and after a while says for what; `None` when a signal came first.
-async fn patiently<T>(
-    mut wait: Pin<&mut impl Future<Output = T>>,
-    progress: &Progress,
-    signals: &mut Signals,
-) -> Option<T> {
-    let mut told = false;
-    let ended = loop {
-        tokio::select! {
-            ended = wait.as_mut() => break Some(ended),
-            () = signals.wait() => break None,
-            () = tokio::time::sleep(PATIENCE), if !told => {
-                progress.name("records acknowledged, waiting for the broker");
-                told = true;
-            }
-        }
-    };
-    if told {
-        progress.name("records acknowledged");
-    }
-    ended
 }
 
 fn unacknowledged_fault(unacknowledged: &Unacknowledged) -> Fault {
@@ -343,7 +290,12 @@ impl Told {
             return Err(fault);
         }
         if self.interrupted {
-            return Err(Fault::new(Exit::Interrupted, "interrupted"));
+            let open = self.read.records.saturating_sub(self.acknowledged);
+            let told = match open {
+                0 => "interrupted".to_owned(),
+                open => format!("interrupted: {open} records may have been stored or not"),
+            };
+            return Err(Fault::new(Exit::Interrupted, told));
         }
         if self.read.overlong > 0 {
             return Err(Fault::new(

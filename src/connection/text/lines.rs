@@ -67,6 +67,18 @@ impl Lines {
         }
     }
 
+    /// Returns when the peer has closed its side; reads ahead meanwhile, within the limit.
+    pub(super) async fn closed(&mut self) {
+        while self.buffer.len() <= MAX_LINE_BYTES {
+            match self.read.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        // A peer that talks on is there.
+        std::future::pending::<()>().await;
+    }
+
     fn take(&mut self) -> Option<BytesMut> {
         let unseen = self.buffer.get(self.searched..)?;
         let Some(at) = unseen.iter().position(|byte| *byte == b'\n') else {

@@ -1,0 +1,217 @@
+//! Who reads: the workers of consumers, a follower without one, and the last look at everything.
+//!
+//! Workers keep their ids for the whole trial. Every error and every gap is a fault.
+
+use std::time::Duration;
+
+use logdrive::history::{Answer, Read, Recorder};
+use logdrive_client::{
+    Client, Consumer, ConsumerOptions, End, Error, Event, FetchOptions, Fetcher, Portion, Position,
+};
+use logdrive_protocol::WorkerId;
+
+use crate::course::Course;
+use crate::plan::{self, CONSUMERS, ConsumerPlan, FOLLOWED, TOPICS, fingerprint_of};
+
+/// A worker whose consumer is registered.
+pub(crate) struct Worker {
+    plan: ConsumerPlan,
+    course: Course,
+    id: u64,
+    consumer: Consumer,
+    number: u64,
+    notes: Recorder,
+}
+
+impl Worker {
+    /// Connects and registers.
+    pub(crate) async fn open(
+        course: &Course,
+        plan: ConsumerPlan,
+        number: usize,
+    ) -> Result<Self, Error> {
+        let player = format!("{}.{number}", plan.name);
+        let id = plan::dice(course.seed, &player).u64(1..);
+        let options = ConsumerOptions {
+            max_records: plan.max_records,
+            max_bytes: plan.max_bytes,
+            prefetch: plan.prefetch,
+            worker: Some(WorkerId(id)),
+            ..ConsumerOptions::default()
+        };
+        let client = course.connect(&player).await?;
+        Ok(Self {
+            plan,
+            course: course.clone(),
+            id,
+            consumer: client.consumer(plan.name, plan.topics, options).await?,
+            number: 0,
+            notes: Recorder::new(),
+        })
+    }
+
+    /// Consumes until everything is produced and nothing is left.
+    pub(crate) async fn run(mut self) -> Result<Recorder, String> {
+        let consumed = self.consume().await;
+        consumed.map_err(|error| format!("{}: {error}", self.plan.name))?;
+        match self.consumer.close().await {
+            0 => Ok(self.notes),
+            left => Err(format!("{}: {left} records at the end", self.plan.name)),
+        }
+    }
+
+    async fn consume(&mut self) -> Result<(), String> {
+        let mut stage = self.course.stage.clone();
+        loop {
+            // Giving up the wait loses nothing: the consumer keeps its request.
+            let taken = tokio::select! {
+                taken = take(&mut self.consumer, self.plan.prefetch, None) => Some(taken?),
+                _ = stage.wait_for(|stage| stage.all_produced) => None,
+            };
+            match taken {
+                Some(Some(taken)) => self.note(&taken)?,
+                Some(None) => return Err("a wait without an end has ended".to_owned()),
+                None => break,
+            }
+        }
+        while let Some(taken) =
+            take(&mut self.consumer, self.plan.prefetch, Some(Duration::ZERO)).await?
+        {
+            self.note(&taken)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, taken: &Taken) -> Result<(), String> {
+        self.number += 1;
+        let answer = |topic| Answer {
+            topic,
+            consumer: Some(self.plan.name),
+            worker: self.id,
+            number: self.number,
+        };
+        match taken {
+            Taken::Portion(portion) => note(&mut self.notes, answer(portion.topic()), portion)?,
+            Taken::Event(Event::Record(record)) => {
+                let read = Read {
+                    offset: record.offset,
+                    fingerprint: fingerprint_of(&record.value),
+                };
+                self.notes.delivered(answer(&record.topic), read);
+            }
+            Taken::Event(Event::Gap { gap, .. }) => return Err(format!("a gap: {gap:?}")),
+        }
+        self.course.answered.send_modify(|count| *count += 1);
+        Ok(())
+    }
+}
+
+/// What a consumer was given.
+enum Taken {
+    Portion(Portion),
+    Event(Event),
+}
+
+async fn take(
+    consumer: &mut Consumer,
+    one_by_one: bool,
+    wait: Option<Duration>,
+) -> Result<Option<Taken>, String> {
+    let taken = match (one_by_one, wait) {
+        (false, wait) => consumer
+            .get_batch(wait)
+            .await
+            .map(|it| it.map(Taken::Portion)),
+        (true, None) => consumer.get_next().await.map(|it| it.map(Taken::Event)),
+        (true, Some(wait)) => {
+            let next = consumer.get_next_within(wait).await;
+            next.map(|it| it.map(Taken::Event))
+        }
+    };
+    taken.map_err(|error| error.to_string())
+}
+
+fn note(notes: &mut Recorder, answer: Answer<'_>, portion: &Portion) -> Result<(), String> {
+    if let Some(gap) = portion.gaps().first() {
+        return Err(format!("a gap: {gap:?}"));
+    }
+    for record in portion.records() {
+        let read = Read {
+            offset: record.offset,
+            fingerprint: fingerprint_of(record.record.value),
+        };
+        notes.delivered(answer, read);
+    }
+    Ok(())
+}
+
+/// Somebody who reads one topic without a consumer.
+pub(crate) struct Follower {
+    course: Course,
+    fetcher: Fetcher,
+}
+
+impl Follower {
+    /// Connects and asks for the beginning.
+    pub(crate) async fn open(course: &Course) -> Result<Self, Error> {
+        let options = FetchOptions {
+            end: End::Follow,
+            ..FetchOptions::default()
+        };
+        let client = course.connect("follower").await?;
+        Ok(Self {
+            course: course.clone(),
+            fetcher: client.fetch(FOLLOWED, Position::Earliest, options).await?,
+        })
+    }
+
+    /// Follows until everything is produced.
+    pub(crate) async fn run(mut self) -> Result<Recorder, String> {
+        let mut notes = Recorder::new();
+        let mut number = 0;
+        loop {
+            let portion = tokio::select! {
+                portion = self.fetcher.next() => portion,
+                _ = self.course.stage.wait_for(|stage| stage.all_produced) => return Ok(notes),
+            };
+            let portion = portion.map_err(|error| format!("the follower: {error}"))?;
+            let Some(portion) = portion else {
+                return Err("the follower came to an end".to_owned());
+            };
+            number += 1;
+            let answer = Answer {
+                topic: FOLLOWED,
+                consumer: None,
+                worker: 1,
+                number,
+            };
+            note(&mut notes, answer, &portion)?;
+        }
+    }
+}
+
+/// Reads every topic completely and asks for every size.
+pub(crate) async fn look_at_everything(client: &Client) -> Result<Recorder, Error> {
+    let mut notes = Recorder::new();
+    for topic in TOPICS {
+        let mut fetcher = client
+            .fetch(topic, Position::Earliest, FetchOptions::default())
+            .await?;
+        while let Some(portion) = fetcher.next().await? {
+            for record in portion.records() {
+                let read = Read {
+                    offset: record.offset,
+                    fingerprint: fingerprint_of(record.record.value),
+                };
+                notes.finally_read(topic, read);
+            }
+        }
+    }
+    for plan in CONSUMERS {
+        for &topic in plan.topics {
+            let size = client.size(topic, plan.name).await?;
+            notes.sized(topic, plan.name, size.records);
+        }
+    }
+    Ok(notes)
+}

@@ -1,0 +1,118 @@
+//! Answers as short texts, so that a test compares what it expects with what was said.
+
+use logdrive_protocol::Failure;
+use logdrive_protocol::operations::{
+    CancelPassed, ConsumerRegistered, ConsumerUnregistered, Delivered, Located, Measured, Produced,
+    ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted, TopicsListed,
+};
+
+/// An answer that can be said in a few words. Ids and times are left out.
+pub(crate) trait Said {
+    /// The words.
+    fn said(&self) -> String;
+}
+
+/// An answer in a few words, or the error's code with its number, if it has one.
+pub(crate) fn said<A: Said>(answer: Result<A, Failure>) -> String {
+    match answer {
+        Ok(answer) => answer.said(),
+        Err(failure) if failure.first > 0 => format!("{} {}", failure.code, failure.first),
+        Err(failure) => failure.code.to_string(),
+    }
+}
+
+impl Said for Delivered {
+    /// `0:a 1:b next=2`, or `empty next=2`.
+    fn said(&self) -> String {
+        let mut words: Vec<String> = self
+            .gaps
+            .iter()
+            .map(|gap| format!("gap {}..{}", gap.from, gap.to))
+            .collect();
+        if self.status == Self::EMPTY {
+            words.push("empty".to_owned());
+        }
+        let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        words.extend(
+            self.records()
+                .map(|it| format!("{}:{}", it.offset, value(it.record.value))),
+        );
+        words.push(format!("next={}", self.next));
+        words.join(" ")
+    }
+}
+
+impl Said for Produced {
+    fn said(&self) -> String {
+        let durability = ["synced", "accepted"][usize::from(self.durability)];
+        format!("offset={} {durability}", self.base_offset)
+    }
+}
+
+impl Said for Measured {
+    fn said(&self) -> String {
+        format!("records={} bytes={}", self.records, self.bytes)
+    }
+}
+
+impl Said for Sought {
+    fn said(&self) -> String {
+        format!("cursor={}", self.cursor)
+    }
+}
+
+impl Said for ConsumerRegistered {
+    fn said(&self) -> String {
+        let created = if self.created { " created" } else { "" };
+        format!("cursor={}{created}", self.cursor)
+    }
+}
+
+impl Said for ProducerRegistered {
+    fn said(&self) -> String {
+        let created = if self.topic_created {
+            " topic created"
+        } else {
+            ""
+        };
+        format!("epoch={} next={}{created}", self.epoch, self.next_sequence)
+    }
+}
+
+impl Said for TopicCreated {
+    fn said(&self) -> String {
+        if self.created { "created" } else { "exists" }.to_owned()
+    }
+}
+
+impl Said for TopicsListed {
+    fn said(&self) -> String {
+        let mut words: Vec<_> = self.topics.iter().map(|it| it.name.as_str()).collect();
+        if self.more {
+            words.push("...");
+        }
+        words.join(" ")
+    }
+}
+
+impl Said for Located {
+    fn said(&self) -> String {
+        let known = |id: bool| if id { "known" } else { "unknown" };
+        let topics = self.topics.iter();
+        let words: Vec<_> = topics
+            .map(|it| format!("{} {}", it.name, known(!it.id.is_none())))
+            .collect();
+        words.join(", ")
+    }
+}
+
+macro_rules! done {
+    ($($answer:ident)*) => {$(
+        impl Said for $answer {
+            fn said(&self) -> String {
+                "done".to_owned()
+            }
+        }
+    )*};
+}
+done! { TopicDeleted ProducerUnregistered ConsumerUnregistered CancelPassed }
