@@ -3,7 +3,7 @@
 //! Owns the way from an offset to stored bytes, and the checking of every byte on it. It never
 //! writes, and never waits for the writer: it works on snapshots. Its neighbours: the
 //! [writer](super::writer) publishes the active segment, the [keeper](super::keeper) opens sealed
-//! ones; [scan](super::scan) walks the chunks of one segment.
+//! ones; [scan] walks the chunks of one segment.
 //!
 //! ```text
 //!   offset --extents in the active segment's snapshot--> segment --range--> chunk --walk--> batches

@@ -80,7 +80,13 @@ macro_rules! from_redb {
         }
     )*};
 }
-from_redb!(TransactionError, TableError, StorageError, CommitError);
+from_redb!(
+    TransactionError,
+    TableError,
+    StorageError,
+    CommitError,
+    CursorError
+);
 
 impl From<DatabaseError> for SegmentError {
     fn from(error: DatabaseError) -> Self {
