@@ -49,6 +49,12 @@ pub const READ_BUFFER_BYTES: usize = 8 << 10;
 /// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again.
 pub const MAX_CACHED_ROUTES: usize = 16_384;
 
+/// Free space on the disk, in bytes, below which nothing new is taken (128 MiB).
+pub const LOW_SPACE_BYTES: u64 = 128 << 20;
+/// Space held back in a file, in bytes, and given up when there is little left, so that what frees
+/// space or moves cursors goes on (64 MiB).
+pub const BALLAST_BYTES: u64 = 64 << 20;
+
 /// Topics of one broker.
 pub const MAX_TOPICS: usize = 100_000;
 /// Registered producers of one topic.

@@ -18,7 +18,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use logdrive_protocol::operations::{Consume, Delivered};
+use logdrive_protocol::operations::{Consume, Delivered, UnregisterWorker};
 use logdrive_protocol::{ConsumerId, ErrorCode, TopicId, WorkerId};
 use tokio::time::Instant;
 
@@ -149,6 +149,9 @@ impl Consumer {
     }
 
     /// Ends it; gives the number of records that were taken and never handed out.
+    ///
+    /// Its workers are unregistered, so that others find room; where the broker cannot be reached
+    /// it forgets them by itself, an hour later.
     pub async fn close(mut self) -> u64 {
         let mut records = self.buffered();
         for topic in &mut self.topics {
@@ -156,6 +159,20 @@ impl Consumer {
                 && let Ok(delivered) = reading::joined(pending.await).result
             {
                 records += delivered.record_count();
+            }
+            let goodbye = UnregisterWorker {
+                topic: topic.id,
+                consumer: topic.consumer,
+                worker: topic.worker,
+            };
+            topic.pending = None;
+            // Only courtesy: whatever becomes of it, the consumer is at its end.
+            if let Ok(link) = self.dialer.link().await {
+                let parking = Parking {
+                    wait: Duration::ZERO,
+                    topic: None,
+                };
+                drop(link.ask(&goodbye, parking).await);
             }
         }
         records

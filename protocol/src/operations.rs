@@ -17,7 +17,7 @@ pub use broker::{
 };
 pub use consumer::{
     Consume, ConsumerRegistered, ConsumerUnregistered, Measured, RegisterConsumer, Seek, Size,
-    Sought, UnregisterConsumer,
+    Sought, UnregisterConsumer, UnregisterWorker, WorkerUnregistered,
 };
 pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
 pub use producer::{
@@ -119,6 +119,7 @@ operations! {
     0x42 Consume => Delivered,
     0x43 Seek => Sought,
     0x44 Size => Measured,
+    0x4a UnregisterWorker => WorkerUnregistered,
 }
 
 impl Request {

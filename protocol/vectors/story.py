@@ -66,6 +66,7 @@ REQUESTS = {
         "lease_ms": 0,
         "leader_epoch": 0,
     },
+    "UnregisterWorker": {"topic": 1, "consumer": 5, "worker": 1311768467463790320},
     "Seek": {"topic": 1, "consumer": 5, "to": (2, 0)},
     "Size": {"topic": 1, "consumer": 5},
     "Hello": {"client": "example", "version": "1.0"},
@@ -134,6 +135,7 @@ ANSWERS = {
         "next": 1,
         "ranges": [{"from": 0, "to": 1, "deliveries": 0, "lease": 0}],
     },
+    "UnregisterWorker": {},
     "Seek": {"cursor": 0},
     "Size": {
         "records": 2,

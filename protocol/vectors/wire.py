@@ -73,6 +73,8 @@ BODIES = {
     "ConsumerUnregistered": "",
     "Consume": "topic:u64 consumer:u64 worker:u64 sequence:u64 max_records:u32 max_bytes:u32 "
     "max_wait_ms:u32 lease_ms:u32 leader_epoch:u64",
+    "UnregisterWorker": "topic:u64 consumer:u64 worker:u64",
+    "WorkerUnregistered": "",
     "Seek": "topic:u64 consumer:u64 to:Position",
     "Sought": "cursor:u64",
     "Size": "topic:u64 consumer:u64",
@@ -117,6 +119,7 @@ OPERATIONS = {
     "Consume": (0x42, "Delivered"),
     "Seek": (0x43, "Sought"),
     "Size": (0x44, "Measured"),
+    "UnregisterWorker": (0x4A, "WorkerUnregistered"),
 }
 NOTICES = {"GoingAway": 0xA0, "StateChanged": 0xA1}
 

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::poll;
 use logdrive_client::{Client, Consumer, ConsumerOptions, Portion};
+use tokio::time::timeout;
 
 use super::args::{Common, Consume};
 use super::exit::{Exit, Fault};
@@ -21,6 +21,9 @@ use super::{connect, suggest};
 
 /// How long one request waits for records when following: a signal waits no longer either.
 const FOLLOW_WAIT: Duration = Duration::from_millis(500);
+
+/// How long an interrupted request may still take.
+const LAST_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub(crate) async fn run(common: &Common, arguments: Consume) -> Result<Exit, Fault> {
@@ -35,18 +38,31 @@ pub(crate) async fn run(common: &Common, arguments: Consume) -> Result<Exit, Fau
     } else {
         Duration::ZERO
     };
+    let mut stopping = false;
     let ended = loop {
+        if stopping {
+            break Ok(Exit::Interrupted);
+        }
         let wanted = arguments
             .count
             .map(|count| count.saturating_sub(writer.count()));
         if wanted == Some(0) {
             break Ok(Exit::Done);
         }
-        if poll!(interrupted.as_mut()).is_ready() {
-            break Ok(Exit::Interrupted);
-        }
         consumer.set_max_records(limit(wanted));
-        match consumer.get_batch(Some(wait)).await {
+        let mut asked = pin!(consumer.get_batch(Some(wait)));
+        let batch = tokio::select! {
+            batch = &mut asked => batch,
+            () = interrupted.as_mut() => {
+                stopping = true;
+                // What is being given now is worth waiting for: it would be taken by nobody.
+                match timeout(LAST_ANSWER_WAIT, asked).await {
+                    Ok(batch) => batch,
+                    Err(_) => break Ok(Exit::Interrupted),
+                }
+            }
+        };
+        match batch {
             Ok(Some(portion)) => {
                 for gap in portion.gaps() {
                     progress.say(&describe_gap(&arguments.topic, gap));

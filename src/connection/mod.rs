@@ -363,6 +363,7 @@ fn topic_of(request: &Request) -> Option<TopicId> {
         Request::Fetch(it) => Some(it.topic),
         Request::UnregisterConsumer(it) => Some(it.topic),
         Request::Consume(it) => Some(it.topic),
+        Request::UnregisterWorker(it) => Some(it.topic),
         Request::Seek(it) => Some(it.topic),
         Request::Size(it) => Some(it.topic),
     }

@@ -12,12 +12,13 @@ use super::segment::SegmentError;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it could not be listed, opened, written or synced.
-    #[error("the data directory failed while {doing}: {source}")]
+    // Not named `source`: the text says it, and whoever prints a chain would say it again.
+    #[error("the data directory failed while {doing}: {cause}")]
     Disk {
         /// What was being done, in words.
         doing: String,
         /// The operating system's word.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The newest segment cannot be read.
     #[error(
@@ -47,25 +48,25 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn disk(doing: &str, source: io::Error) -> Self {
+    pub(super) fn disk(doing: &str, cause: io::Error) -> Self {
         Self::Disk {
             doing: doing.to_owned(),
-            source,
+            cause,
         }
     }
 
     /// Whether only room was missing: nothing is wrong with what was read.
     pub(super) fn is_full(&self) -> bool {
-        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        matches!(self, Self::Disk { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
     }
 
     /// The newest segment `number` was found, and could not be used.
     pub(super) fn unreadable(number: u64, error: SegmentError) -> Self {
         let file = layout::segment_name(number);
         match error {
-            SegmentError::Io(source) => Self::Disk {
+            SegmentError::Io(cause) => Self::Disk {
                 doing: format!("reading {file}"),
-                source,
+                cause,
             },
             SegmentError::NewerFormat { found } => Self::NewerFormat {
                 file,

@@ -33,7 +33,7 @@ pub(super) type Shelf = Arc<BTreeMap<u64, Arc<Segment>>>;
 /// The answer to [`Chore::Open`].
 pub(super) type Opened = Result<Arc<Segment>, SegmentError>;
 
-const BALLAST: &str = "ballast";
+pub(super) const BALLAST: &str = "ballast";
 const BALLAST_BLOCK: usize = 1 << 20;
 
 /// What the keeper is asked to do.

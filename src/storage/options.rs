@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::limits::{BALLAST_BYTES, LOW_SPACE_BYTES};
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -48,8 +50,8 @@ impl Default for Options {
             sealed_cache_bytes: 2 << 20,
             sealed_handles: 64,
             carry_bytes: 16 * MIB,
-            low_space_bytes: 512 * MIB,
-            ballast_bytes: 64 * MIB,
+            low_space_bytes: LOW_SPACE_BYTES,
+            ballast_bytes: BALLAST_BYTES,
             space_check_interval: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_longest: Duration::from_secs(2),

@@ -125,6 +125,13 @@ pub(super) fn carry_over(
     })
 }
 
+/// The state rows of each topic in the newest segment, for a store that cannot go on yet.
+pub(super) fn rows(segment: &Segment) -> Result<Rows, OpenError> {
+    Picture::read(segment)
+        .map(|picture| picture.topics)
+        .map_err(|error| OpenError::unreadable(segment.number, error))
+}
+
 /// Gives a segment its name, durably, and lists the files that nothing refers to any more.
 ///
 /// When it fails the segment may or may not have its name: the directory must be looked at again.

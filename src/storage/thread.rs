@@ -33,7 +33,12 @@ enum Flow {
 
 /// Writes until it is told to close, or nobody can send any more.
 pub(super) fn run(mut writer: Writer, inbox: &Receiver<Message>, options: &Options) {
-    let mut flow = Flow::On;
+    // A start on a full disk reads, and writes when there is room.
+    let mut flow = if writer.has_failed() {
+        retry(&mut writer, inbox, options)
+    } else {
+        Flow::On
+    };
     while flow == Flow::On {
         let Ok(first) = inbox.recv() else { break };
         let mut flush = Flush::default();

@@ -28,7 +28,7 @@ use super::error::OpenError;
 use super::flush::{Flush, Tally};
 use super::health::Health;
 use super::job::{Announce, Job};
-use super::keeper::{Chore, Keeper};
+use super::keeper::{BALLAST, Chore, Keeper};
 use super::layout::{self, STATE};
 use super::options::Options;
 use super::reader::Reader;
@@ -148,7 +148,7 @@ impl Writer {
             hands,
             space_checked: None,
         };
-        let topics = writer.find_and_carry()?;
+        let topics = writer.first_carry()?;
         writer.hands.give(Chore::CheckSpace);
         let Identity { cluster, node } = writer.identity;
         let generation = writer.generation;
@@ -414,6 +414,28 @@ impl Writer {
         tracing::info!(generation, segment = self.floor, "writing again");
         self.audience.reloaded(topics, generation);
         Ok(())
+    }
+
+    /// As [`Writer::find_and_carry`], but a disk without room for a new segment does not stop the
+    /// start: the ballast is given up for it, and if that is not enough the store begins as after a
+    /// failed commit, so that reads go on until there is room.
+    fn first_carry(&mut self) -> Result<Rows, OpenError> {
+        let full = match self.find_and_carry() {
+            Err(error) if error.is_full() => error,
+            other => return other,
+        };
+        // One that is not there gives no room: the second attempt says the same as the first.
+        let _ = self.disk.unlink(BALLAST);
+        match self.find_and_carry() {
+            Err(error) if error.is_full() => {}
+            other => return other,
+        }
+        let Some(found) = &self.found else {
+            return Err(full);
+        };
+        tracing::error!(error = %full, "no room to write; reading goes on until there is");
+        self.health.set_failed(true);
+        recovery::rows(&found.segment)
     }
 
     /// Goes on in a new segment with what the directory holds.

@@ -19,7 +19,7 @@ use super::serving::Waiter;
 use super::state::{Change, State};
 use super::waiting::Waiting;
 use crate::clock::Clock;
-use crate::limits::TAIL_IDLE;
+use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
 use crate::pool::Pool;
 use crate::reply::{ConnectionId, Reply};
 use crate::storage::{Announce, Condition, Handle, Job, JobKind, Notice};
@@ -505,7 +505,11 @@ pub fn storage_failed() -> Failure {
 /// Refuses what would take space while there is little.
 pub fn check_space(storage: &Handle) -> Result<(), Failure> {
     if storage.health().condition() == Condition::LowSpace {
-        return Err(Failure::new(ErrorCode::LowSpace, "the disk is nearly full")
+        let message = format!(
+            "the disk is nearly full: less than {} MiB is free",
+            LOW_SPACE_BYTES >> 20
+        );
+        return Err(Failure::new(ErrorCode::LowSpace, message)
             .hint("free space on the broker's disk or delete topics; consuming goes on"));
     }
     Ok(())

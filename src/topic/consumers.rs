@@ -229,6 +229,21 @@ impl Consumers {
         ))
     }
 
+    /// Forgets a worker that has ended; nothing to stage for one that is not known.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn forget_worker(
+        &mut self,
+        topic: TopicId,
+        id: ConsumerId,
+        worker: WorkerId,
+    ) -> Result<Vec<Row>, Failure> {
+        let known = self.get_mut(id)?.workers.remove(&worker).is_some();
+        let forget = || rows::forget_worker(topic, id, worker);
+        Ok(known.then(forget).into_iter().collect())
+    }
+
     /// What a request is entitled to now; asked when it is served, not when it arrives.
     ///
     /// # Errors
@@ -449,6 +464,22 @@ mod tests {
             .unwrap();
         check(&consumers, 1, 2, "WORKER_FORGOTTEN");
         check(&consumers, 65, 2, "next from 65");
+    }
+
+    #[test]
+    fn a_worker_that_ends_makes_room_at_once_and_begins_again_as_a_new_one() {
+        let mut consumers = registered();
+        for worker in 1..=64 {
+            consumers
+                .advance(TOPIC, taker(worker, 1), mark(worker), worker, worker)
+                .unwrap();
+        }
+        check(&consumers, 65, 1, "TOO_MANY_WORKERS");
+        let rows = consumers.forget_worker(TOPIC, ID, WorkerId(7)).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(consumers.forget_worker(TOPIC, ID, WorkerId(7)), Ok(vec![]));
+        check(&consumers, 65, 1, "next from 64");
+        check(&consumers, 7, 2, "WORKER_FORGOTTEN");
     }
 
     #[test]

@@ -14,8 +14,10 @@ use std::collections::VecDeque;
 
 use actix::Context;
 use logdrive_protocol::limits::MAX_FETCH_BYTES;
-use logdrive_protocol::operations::{Answer, Consume, ConsumerUnregistered, Sought};
-use logdrive_protocol::{ConsumerId, Failure, Position};
+use logdrive_protocol::operations::{
+    Answer, Consume, ConsumerUnregistered, Sought, WorkerUnregistered,
+};
+use logdrive_protocol::{ConsumerId, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Told, Topic};
@@ -42,6 +44,8 @@ pub enum InLine {
     Consume(Consume, Option<Instant>, Reply),
     /// Move the cursor.
     Seek(Position, Reply),
+    /// Forget a worker.
+    Dismiss(WorkerId, Reply),
     /// Remove the consumer.
     Unregister(Reply),
 }
@@ -49,7 +53,10 @@ pub enum InLine {
 impl InLine {
     fn into_reply(self) -> Reply {
         match self {
-            Self::Consume(_, _, reply) | Self::Seek(_, reply) | Self::Unregister(reply) => reply,
+            Self::Consume(_, _, reply)
+            | Self::Seek(_, reply)
+            | Self::Dismiss(_, reply)
+            | Self::Unregister(reply) => reply,
         }
     }
 }
@@ -127,6 +134,7 @@ impl Topic {
             match request {
                 InLine::Consume(consume, until, reply) => self.take(consume, until, reply, ctx),
                 InLine::Seek(to, reply) => self.seek(id, to, reply, ctx),
+                InLine::Dismiss(worker, reply) => self.dismiss(id, worker, reply),
                 InLine::Unregister(reply) => self.unregister_consumer(id, reply),
             }
         }
@@ -312,6 +320,24 @@ impl Topic {
                     }
                 }
                 self.watch_deadlines(ctx);
+            }
+            Err(failure) => self.refuse(id.0, failure, reply),
+        }
+    }
+
+    fn dismiss(&mut self, id: ConsumerId, worker: WorkerId, reply: Reply) {
+        if let Some(waiting) = self.waiting.take_worker(id, worker) {
+            waiting.into_reply().fail(cancelled("the worker ended"));
+        }
+        let topic = self.state.id;
+        match self.state.consumers.forget_worker(topic, id, worker) {
+            Ok(changed) => {
+                let change = self.state.stage(changed);
+                self.commit_then(
+                    change,
+                    reply,
+                    Answer::UnregisterWorker(WorkerUnregistered {}),
+                );
             }
             Err(failure) => self.refuse(id.0, failure, reply),
         }

@@ -40,6 +40,10 @@ impl Topic {
             Request::UnregisterConsumer(request) => {
                 self.line_up(request.consumer, InLine::Unregister(reply), ctx);
             }
+            Request::UnregisterWorker(request) => {
+                let in_line = InLine::Dismiss(request.worker, reply);
+                self.line_up(request.consumer, in_line, ctx);
+            }
             Request::Size(size) => self.size(&size, reply, ctx),
             Request::Cancel(cancel) => self.cancel(cancel.correlation, reply, ctx),
             Request::CreateTopic(create) => self.create(&create, reply),

@@ -57,6 +57,23 @@ fn consume_moves_a_cursor_and_every_consumer_sees_every_record() {
     );
 }
 
+/// Every run is a worker of its own, and a consumer knows 64: the 65th run within an hour once waited
+/// for the first one's place.
+#[test]
+fn a_run_that_ends_leaves_its_place_to_the_next() {
+    let broker = Broker::start();
+    let lines: Vec<_> = (0..70).map(|number| format!("{number}\n")).collect();
+    broker.check(&["produce", "app"], lines.concat().as_bytes(), 0, "");
+    for expected in lines {
+        broker.check(
+            &["consume", "app", "--consumer", "c1", "-n", "1"],
+            b"",
+            0,
+            &expected,
+        );
+    }
+}
+
 #[test]
 fn many_records_are_consumed_to_the_number_asked_for() {
     let broker = Broker::start();

@@ -66,6 +66,19 @@ bodies! {
         pub leader_epoch: u64,
     }
 
+    /// Ends a worker: its place is free for another. For one that took its last answer.
+    pub struct UnregisterWorker {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+        /// The worker; one that is not known is a success.
+        pub worker: WorkerId,
+    }
+
+    /// The worker is forgotten, durably.
+    pub struct WorkerUnregistered {}
+
     /// Moves a consumer's cursor.
     pub struct Seek {
         /// The topic.

@@ -214,6 +214,8 @@ structs! {
     }
     Seek { topic consumer to }
     Sought { cursor }
+    UnregisterWorker { topic consumer worker }
+    WorkerUnregistered {}
     Size { topic consumer }
     Measured { records bytes oldest_age leased delayed gaps }
     Hello { client version }
@@ -249,5 +251,5 @@ macro_rules! answers {
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
     RegisterProducer UnregisterProducer Produce Fetch RegisterConsumer UnregisterConsumer Consume
-    Seek Size
+    Seek Size UnregisterWorker
 }

@@ -4,9 +4,10 @@ use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
     Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
     RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats, UnregisterConsumer,
+    UnregisterWorker,
 };
 use logdrive_protocol::position::parse_duration;
-use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
@@ -66,7 +67,7 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("STATS", "[topic]", "show counters"),
     (
         "UNREGISTER",
-        "PRODUCER topic | CONSUMER topic name",
+        "PRODUCER topic | CONSUMER topic name | WORKER topic name id",
         "end a registration",
     ),
 ];
@@ -100,6 +101,7 @@ pub(super) enum Rest {
     Seek(Position),
     Size,
     UnregisterConsumer,
+    UnregisterWorker(WorkerId),
     UnregisterProducer,
 }
 
@@ -139,6 +141,12 @@ impl Rest {
             .into(),
             Self::Size => Size { topic, consumer }.into(),
             Self::UnregisterConsumer => UnregisterConsumer { topic, consumer }.into(),
+            Self::UnregisterWorker(worker) => UnregisterWorker {
+                topic,
+                consumer,
+                worker,
+            }
+            .into(),
             // Answered by the session, which alone knows the producer.
             Self::UnregisterProducer => Ping {}.into(),
         }
@@ -370,6 +378,12 @@ impl<'a> Command<'a> {
                 word if word.eq_ignore_ascii_case("consumer") => {
                     let (topic, name) = (words.word("topic")?, words.word("consumer")?);
                     Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
+                }
+                word if word.eq_ignore_ascii_case("worker") => {
+                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                    let worker = words.word("worker's id")?.parse().map(WorkerId);
+                    let worker = worker.map_err(|_| words.wrong("a worker's id is a number"))?;
+                    Self::OnConsumer(topic, name, Rest::UnregisterWorker(worker))
                 }
                 _ => return Err(words.wrong("what is not registered cannot be unregistered")),
             },

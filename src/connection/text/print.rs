@@ -81,9 +81,10 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
-        Answer::DeleteTopic(_) | Answer::UnregisterProducer(_) | Answer::UnregisterConsumer(_) => {
-            "+ deleted\n".to_owned()
-        }
+        Answer::DeleteTopic(_)
+        | Answer::UnregisterProducer(_)
+        | Answer::UnregisterConsumer(_)
+        | Answer::UnregisterWorker(_) => "+ deleted\n".to_owned(),
     }
 }
 

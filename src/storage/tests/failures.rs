@@ -96,6 +96,28 @@ fn a_full_disk_fails_commits_until_there_is_room_again() {
     world.reopen(&disk, &tiny()).close();
 }
 
+/// A broker that was killed on a full disk once did not come back until somebody had made room.
+#[test]
+fn a_start_on_a_full_disk_reads_and_writes_again_when_there_is_room() {
+    let mut world = World::new(9);
+    let disk = SimDisk::new(9);
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..6 {
+        world.flush(&mut writer).unwrap();
+    }
+    let disk = disk.kill();
+    disk.set_capacity(Some(0));
+    let mut writer = world.reopen(&disk, &tiny());
+    assert_eq!(writer.health().condition(), Condition::Failed);
+    world.check_records(&writer.reader());
+    assert!(world.hear(&mut writer).is_err(), "there still is no room");
+    disk.set_capacity(None);
+    world.hear(&mut writer).unwrap();
+    assert_eq!(writer.health().condition(), Condition::Ok);
+    world.flush(&mut writer).unwrap();
+    world.check_records(&writer.reader());
+}
+
 #[test]
 fn low_space_is_declared_frees_the_ballast_and_ends_when_there_is_room() {
     let mut world = World::new(6);
