@@ -198,7 +198,9 @@ impl Scan {
                     break;
                 }
                 if let Err(error) = check_stored(&batches[range.clone()], self.topic) {
-                    broken = Some(damage(head.end_offset(), &error.to_string()));
+                    // The count of what is damaged may lead beyond the chunk.
+                    let to = head.end_offset().min(chunk.end());
+                    broken = Some(damage(to, &error.to_string()));
                     break;
                 }
                 used += range.len();
