@@ -273,7 +273,7 @@ fn large_commits(directory: &Path) -> Result<()> {
 /// Batches of 1 MiB to four of many topics at a time, each of which has a small record already.
 fn spread_commits(directory: &Path) -> Result<()> {
     let directory = directory.join("spread");
-    let mut bench = Bench::open(&directory, Options::default())?;
+    let bench = Bench::open(&directory, Options::default())?;
     let mut topics: Vec<Topic> = (1..=SPREAD_TOPICS).map(Topic::new).collect();
     for topic in &mut topics {
         let batch = topic.batch(1, b"a record")?;

@@ -174,11 +174,10 @@ pub(super) struct Stored {
     next_log: u64,
 }
 
-pub(super) type IndexTable<'txn> =
-    Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;
-pub(super) type LogTable<'txn> = Table<'txn, u64, &'static [u8]>;
+type IndexTable<'txn> = Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;
+type LogTable<'txn> = Table<'txn, u64, &'static [u8]>;
 
-/// Removes what the segment holds of a topic's chunks.
+/// Removes what the segment holds of a topic's chunks, so that their pages are used again.
 fn remove_chunks(
     index: &mut IndexTable<'_>,
     log: &mut LogTable<'_>,

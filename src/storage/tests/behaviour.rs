@@ -269,6 +269,38 @@ fn a_deleted_topic_leaves_no_row_of_its_chunks_in_the_active_segment() {
 }
 
 #[test]
+fn full_chunks_among_small_ones_take_no_more_pages_than_they_fill() {
+    let disk = SimDisk::new(1);
+    let (mut writer, _) = Writer::open(Arc::new(disk.clone()), Options::default()).unwrap();
+    let mut sides: Vec<Side> = (1..=24).map(Side::new).collect();
+    let mut payload = 0;
+    for flush in 0..4 {
+        let jobs: Vec<Job> = sides
+            .iter_mut()
+            .enumerate()
+            .map(|(number, side)| {
+                let full = number % 6 == flush;
+                let length = if full {
+                    layout::FULL_CHUNK_BYTES - 200
+                } else {
+                    10
+                };
+                side.append(&[vec![7; length]], 1)
+            })
+            .collect();
+        let batches = jobs.iter().flat_map(|job| &job.batches);
+        payload += batches.map(|batch| batch.bytes.len()).sum::<usize>();
+        writer.commit(jobs);
+    }
+    writer.close();
+    change_segment(&disk, &segment_name(1), |txn| {
+        let stats = txn.stats().unwrap();
+        let used = stats.allocated_pages() * stats.page_size() as u64;
+        assert!(used < payload as u64 / 100 * 103, "{used} for {payload}");
+    });
+}
+
+#[test]
 fn a_read_gives_at_least_one_batch_and_no_more_than_asked_for() {
     let (_, mut writer) = simulated();
     let mut side = Side::new(1);
