@@ -28,9 +28,8 @@ const MIB: usize = 1 << 20;
 const SMALL_COMMITS: usize = 1_000;
 const LARGE_TOTAL: usize = 1 << 30;
 const IN_FLIGHT: usize = 16;
-/// Topics that share a segment, and batches of 1 MiB that go to four of them at a time.
+/// Topics that share a segment.
 const SPREAD_TOPICS: u64 = 256;
-const SPREAD_TOTAL: usize = 192 << 20;
 /// What an unclean start finds.
 const STORED: usize = 2 << 30;
 /// Names, to a child process, the directory that it fills before it aborts.
@@ -282,10 +281,11 @@ fn spread_commits(directory: &Path) -> Result<()> {
     }
     let (value, records) = (vec![b'x'; 200], (MIB - 1024) / 210);
     let (mut bytes, mut spent) = (0, Duration::ZERO);
-    for group in 0..SPREAD_TOTAL / MIB / 4 {
+    for group in 0..LARGE_TOTAL / MIB / 4 {
         let mut jobs = Vec::new();
         for number in 0..4 {
-            let topic = &mut topics[(group * 37 + number * 64) % SPREAD_TOPICS as usize];
+            let number = (group * 37 + number * 64) % topics.len();
+            let topic = &mut topics[number];
             let batch = topic.batch(records, &value)?;
             bytes += batch.bytes.len();
             jobs.push(topic.job(vec![batch], &bench.sender));

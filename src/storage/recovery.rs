@@ -301,18 +301,18 @@ impl Picture {
                     to_index.insert(key, value)?;
                     continue;
                 };
-                let carried = RowHead {
+                let moved = RowHead {
                     log: carrier.next_log,
                     ..head
                 };
-                to_index.insert(key, &carried.encode(key))?;
-                for (old, new) in head.log_numbers().zip(carried.log_numbers()) {
+                to_index.insert(key, &moved.encode(key))?;
+                for (old, new) in head.log_numbers().zip(moved.log_numbers()) {
                     // What is missing stays missing: reads name it.
                     if let Some(batches) = log.get(old)? {
                         to_log.insert(new, batches.value())?;
                     }
                 }
-                carrier.next_log = carried.log_numbers().end;
+                carrier.next_log = moved.log_numbers().end;
             }
         }
         Ok(())

@@ -53,6 +53,9 @@ pub(super) enum Located {
 
 type Value = AccessGuard<'static, &'static [u8]>;
 
+/// Where a chunk begins, and its row head.
+type IndexRow = (u64, Result<RowHead, Damage>);
+
 /// Both tables of a segment.
 struct Chunks {
     index: ReadOnlyTable<&'static IndexKey, &'static IndexValue>,
@@ -238,10 +241,10 @@ impl Scan {
                 what: what.to_owned(),
             })
         };
-        let Some((first, head)) = self.head_at_or_before(chunks, offset)? else {
+        let Some(row) = self.row_at_or_before(chunks, offset)? else {
             return Err(gap("no chunk begins at or before this offset")?);
         };
-        let chunk = match load(chunks, first, head) {
+        let chunk = match load(chunks, row) {
             Ok(chunk) => chunk,
             Err(LoadError::Damage(what)) => return Err(gap(&what)?),
             Err(LoadError::Segment(error)) => return Err(error.into()),
@@ -252,12 +255,12 @@ impl Scan {
         Ok(chunk)
     }
 
-    /// The last chunk that begins at or before `offset`: where it begins, and its row head.
-    fn head_at_or_before(
+    /// The last chunk that begins at or before `offset`.
+    fn row_at_or_before(
         &self,
         chunks: &Chunks,
         offset: u64,
-    ) -> Result<Option<(u64, Result<RowHead, Damage>)>, SegmentError> {
+    ) -> Result<Option<IndexRow>, SegmentError> {
         let low = layout::index_key(self.topic, self.extent.first);
         let high = layout::index_key(self.topic, offset);
         let mut rows = chunks.index.range::<&IndexKey>(&low..=&high)?;
@@ -311,7 +314,7 @@ impl Scan {
         let (mut low, mut high) = (before.saturating_add(1), self.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            let row = self.head_at_or_before(chunks, middle)?;
+            let row = self.row_at_or_before(chunks, middle)?;
             let Some((first, head)) = row.filter(|(first, _)| *first >= low) else {
                 low = middle + 1;
                 continue;
@@ -396,7 +399,7 @@ enum LoadError {
 }
 
 /// Gets a chunk's batches from the log.
-fn load(chunks: &Chunks, first: u64, head: Result<RowHead, Damage>) -> Result<Chunk, LoadError> {
+fn load(chunks: &Chunks, (first, head): IndexRow) -> Result<Chunk, LoadError> {
     let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
     let head = head.map_err(|error| damage(&error.0))?;
     let part = |number| match chunks.log.get(number) {
