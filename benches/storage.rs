@@ -28,6 +28,8 @@ const MIB: usize = 1 << 20;
 const SMALL_COMMITS: usize = 1_000;
 const LARGE_TOTAL: usize = 1 << 30;
 const IN_FLIGHT: usize = 16;
+/// Topics that share a segment.
+const SPREAD_TOPICS: u64 = 256;
 /// What an unclean start finds.
 const STORED: usize = 2 << 30;
 /// Names, to a child process, the directory that it fills before it aborts.
@@ -45,6 +47,7 @@ fn main() -> Result<()> {
     let directory = tempfile::tempdir_in(base)?;
     small_commits(directory.path())?;
     large_commits(directory.path())?;
+    spread_commits(directory.path())?;
     rotation(directory.path())?;
     unclean_start(&directory.path().join("unclean"))
 }
@@ -263,6 +266,52 @@ fn large_commits(directory: &Path) -> Result<()> {
     let (storage, _) = Storage::open(disk, Options::default())?;
     println!("opening it after a clean end   {:.0?}", begin.elapsed());
     storage.close();
+    Ok(())
+}
+
+/// Batches of 1 MiB to four of many topics at a time, each of which has a small record already.
+fn spread_commits(directory: &Path) -> Result<()> {
+    let directory = directory.join("spread");
+    let bench = Bench::open(&directory, Options::default())?;
+    let mut topics: Vec<Topic> = (1..=SPREAD_TOPICS).map(Topic::new).collect();
+    for topic in &mut topics {
+        let batch = topic.batch(1, b"a record")?;
+        bench.storage.submit(topic.job(vec![batch], &bench.sender));
+        bench.committed()?;
+    }
+    let (value, records) = (vec![b'x'; 200], (MIB - 1024) / 210);
+    let (mut bytes, mut spent) = (0, Duration::ZERO);
+    for group in 0..LARGE_TOTAL / MIB / 4 {
+        let mut jobs = Vec::new();
+        for number in 0..4 {
+            let number = (group * 37 + number * 64) % topics.len();
+            let topic = &mut topics[number];
+            let batch = topic.batch(records, &value)?;
+            bytes += batch.bytes.len();
+            jobs.push(topic.job(vec![batch], &bench.sender));
+        }
+        let begin = Instant::now();
+        let count = jobs.len();
+        for job in jobs {
+            bench.storage.submit(job);
+        }
+        for _ in 0..count {
+            bench.committed()?;
+        }
+        spent += begin.elapsed();
+    }
+    bench.storage.close();
+    let files = std::fs::read_dir(&directory)?;
+    let stored: u64 = files
+        .filter_map(|f| f.ok()?.metadata().ok())
+        .map(|m| m.len())
+        .sum();
+    let ballast = Options::default().ballast_bytes;
+    println!(
+        "4 x 1 MiB, {SPREAD_TOPICS} topics   {:>6.0} MB/s   files per payload byte {:.3}",
+        rate(bytes, spent),
+        (stored - ballast) as f64 / bytes as f64
+    );
     Ok(())
 }
 

@@ -34,7 +34,7 @@ fn own_name(topic: u64) -> String {
 pub(crate) enum Layout {
     TablePerTopic,
     OneTable,
-    /// One table of row heads, one of batches in the order of writing.
+    /// One table of row heads, one of batches in the order of writing: what the storage does.
     IndexAndLog,
 }
 

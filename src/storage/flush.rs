@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::Head;
-use redb::{Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::job::{Announce, Appended, Job, JobKind};
-use super::layout::{self, CHUNKS, Contents, Extent, FlushRow, ROW_HEAD_BYTES, RowHead, STATE};
+use super::layout::{self, Contents, Extent, FlushRow, INDEX, LOG, RowHead, STATE};
 use super::segment::SegmentError;
 
 /// What one transaction will hold.
@@ -85,7 +85,7 @@ impl Flush {
         before: &Tally,
         chunk_bytes: usize,
     ) -> Result<Stored, SegmentError> {
-        let mut chunks = txn.open_table(CHUNKS)?;
+        let (mut index, mut log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
         let mut state = txn.open_table(STATE)?;
         let mut stored = Stored {
             row: FlushRow {
@@ -94,16 +94,19 @@ impl Flush {
                 appended: vec![],
             },
             arrived: vec![],
+            next_log: before.next_log,
         };
         for (&topic, share) in &self.topics {
             if share.deleted {
                 let range = layout::state_range(topic);
                 state.retain_in(&range.start[..]..&range.end[..], |_, _| false)?;
+                remove_chunks(&mut index, &mut log, topic)?;
             }
             let mut first_of_topic = None;
             for batches in cut(&share.batches, chunk_bytes) {
                 let chunk = Chunk::new(topic, batches)?;
-                chunk.store(&mut chunks, chunk_bytes)?;
+                stored.next_log =
+                    chunk.store(&mut index, &mut log, stored.next_log, chunk_bytes)?;
                 stored
                     .row
                     .contents
@@ -145,6 +148,8 @@ pub(super) struct Tally {
     pub(super) contents: Contents,
     /// Topics with an extent in the segment.
     pub(super) present: HashSet<TopicId>,
+    /// Where the log goes on.
+    pub(super) next_log: u64,
 }
 
 impl Tally {
@@ -152,6 +157,7 @@ impl Tally {
     pub(super) fn add(&mut self, flush: &Flush, stored: Stored) {
         self.flushes = stored.row.number;
         self.contents = stored.row.contents;
+        self.next_log = stored.next_log;
         for (topic, _) in flush.topics.iter().filter(|(_, share)| share.deleted) {
             self.present.remove(topic);
         }
@@ -165,6 +171,29 @@ pub(super) struct Stored {
     row: FlushRow,
     /// Topics that got their extent in this segment.
     arrived: Vec<TopicId>,
+    next_log: u64,
+}
+
+type IndexTable<'txn> = Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;
+type LogTable<'txn> = Table<'txn, u64, &'static [u8]>;
+
+/// Removes what the segment holds of a topic's chunks, so that their pages are used again.
+fn remove_chunks(
+    index: &mut IndexTable<'_>,
+    log: &mut LogTable<'_>,
+    topic: TopicId,
+) -> Result<(), SegmentError> {
+    let range = layout::index_range(topic, 0);
+    let range = range.start()..=range.end();
+    for row in index.range::<&layout::IndexKey>(range.clone())? {
+        let (key, value) = row?;
+        // Nobody knows which rows belong to a damaged head: they stay as long as the segment.
+        let numbers = RowHead::decode(key.value(), value.value()).map(|head| head.log_numbers());
+        for number in numbers.into_iter().flatten() {
+            log.remove(number)?;
+        }
+    }
+    Ok(index.retain_in::<&layout::IndexKey, _>(range, |_, _| false)?)
 }
 
 /// Writes a state row.
@@ -245,7 +274,6 @@ impl<'a> Chunk<'a> {
         let payload = batches.iter().map(|batch| batch.bytes.len()).sum();
         let too_large = |_| SegmentError::Unreadable("a chunk over 4 GiB".into());
         let head = RowHead {
-            parts: 1,
             records: u32::try_from(last_head.end_offset() - first_head.base_offset)
                 .map_err(too_large)?,
             payload: u32::try_from(payload).map_err(too_large)?,
@@ -253,6 +281,8 @@ impl<'a> Chunk<'a> {
             last_time: last_head.append_time,
             before: first.totals,
             digest: last.digest,
+            // Known when it is stored.
+            ..RowHead::default()
         };
         Ok(Self {
             topic,
@@ -263,46 +293,37 @@ impl<'a> Chunk<'a> {
         })
     }
 
+    /// Answers the log number after its own.
     fn store(
         &self,
-        chunks: &mut Table<'_, &'static layout::ChunkKey, &'static [u8]>,
+        index: &mut IndexTable<'_>,
+        log: &mut LogTable<'_>,
+        number: u64,
         chunk_bytes: usize,
-    ) -> Result<(), SegmentError> {
-        let key = layout::chunk_key(self.topic, self.first, 0);
-        if self.payload <= chunk_bytes {
-            let mut row = chunks.insert_reserve(&key, ROW_HEAD_BYTES + self.payload)?;
-            let (head, mut rest) = row.as_mut().split_at_mut(ROW_HEAD_BYTES);
-            head.copy_from_slice(&self.head.encode(&key));
+    ) -> Result<u64, SegmentError> {
+        let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
+        let parts = self.payload.div_ceil(chunk_bytes);
+        let head = RowHead {
+            log: number,
+            parts: u16::try_from(parts).map_err(too_many)?,
+            ..self.head
+        };
+        let key = layout::index_key(self.topic, self.first);
+        index.insert(&key, &head.encode(&key))?;
+        if let [batch] = self.batches {
+            for (number, part) in (number..).zip(batch.bytes.chunks(chunk_bytes)) {
+                log.insert(number, part)?;
+            }
+        } else {
+            let mut row = log.insert_reserve(number, self.payload)?;
+            let mut rest = row.as_mut();
             for batch in self.batches {
                 let (slot, left) = rest.split_at_mut(batch.bytes.len());
                 slot.copy_from_slice(&batch.bytes);
                 rest = left;
             }
-            return Ok(());
         }
-        // A run over the limit is a single batch.
-        let Some(batch) = self.batches.first() else {
-            return Ok(());
-        };
-        let parts = batch.bytes.chunks(chunk_bytes);
-        let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
-        let head = RowHead {
-            parts: u16::try_from(parts.len()).map_err(too_many)?,
-            ..self.head
-        };
-        for (part, bytes) in (0_u16..).zip(parts) {
-            let key = layout::chunk_key(self.topic, self.first, part);
-            let head = if part == 0 {
-                &head.encode(&key)[..]
-            } else {
-                &[]
-            };
-            let mut row = chunks.insert_reserve(&key, head.len() + bytes.len())?;
-            let (slot, rest) = row.as_mut().split_at_mut(head.len());
-            slot.copy_from_slice(head);
-            rest.copy_from_slice(bytes);
-        }
-        Ok(())
+        Ok(head.log_numbers().end)
     }
 }
 
@@ -339,7 +360,7 @@ mod tests {
     #[test]
     fn a_full_chunk_is_one_mebibyte_with_its_heads() {
         let full = layout::FULL_CHUNK_BYTES;
-        assert!(full + ROW_HEAD_BYTES + 26 <= 1 << 20);
+        assert!(full + 16 <= 1 << 20);
         check(&[full - 10, 10, 5], &[&[full - 10, 10], &[5]]);
         check(&[full + 1, 5], &[&[full + 1], &[5]]);
     }

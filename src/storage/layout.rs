@@ -7,15 +7,29 @@
 //! ```text
 //! meta     "format" u32, "segment" u64, "cluster" 16 bytes, "node" u64, "features" u32
 //!
-//! chunks   key    topic u64 | first offset u64 | part u16
-//!          value  part 0:   row head (64 bytes) | batches, back to back
-//!                 part 1..: the bytes that follow, of a batch too large for one value
+//! index    key    topic u64 | first offset u64
+//!          value  log number u64 | row head (64 bytes)
+//!
+//! log      key    log number u64, growing by one
+//!          value  the batches of a chunk, back to back; a batch too large for one value goes on
+//!                 under the numbers that follow (the row head says how many)
 //!
 //! state    key    topic u64 | kind u8 | rest
 //!          value  the row's own bytes | CRC-32C over key and bytes
 //! ```
 //!
-//! A chunk's row head; its CRC-32C also covers the key, so that a swapped row is noticed:
+//! The batches stand apart from the keys because redb keeps neighbours in one page: a chunk of 1 MiB
+//! in the midst of a tree takes 2 MiB with a small neighbour, and is copied when that is written. In
+//! the log every chunk is put at the right edge. Four chunks of 1 MiB in a flush, 256 topics: 913
+//! MB/s and 1.00 bytes of disk per byte, against 267 MB/s and 1.92 with the batches in the index.
+//! A table per topic would take a page or more for each of 10,000 topics.
+//!
+//! Log numbers begin at 0 in each segment. The [writer](super::writer) counts on and never asks the
+//! table, since it only goes on in segments that it made itself; a number is used again only if its
+//! transaction was not committed.
+//!
+//! A chunk's row head; its CRC-32C also covers key and log number, so that a swapped row is noticed
+//! (the batches have their own):
 //!
 //! ```text
 //!      0         4       6   8         12               16                  24
@@ -46,6 +60,8 @@
 //! 3. A start carries state into a new segment, so state needs no other migration.
 //! 4. Add a data directory of the older format to the tests, as it was written.
 
+use std::ops::{Range, RangeInclusive};
+
 use logdrive_protocol::TopicId;
 use redb::TableDefinition;
 
@@ -54,20 +70,21 @@ use super::job::Totals;
 /// The format that this version writes; it reads this one and all before it.
 pub(super) const FORMAT: u32 = 1;
 
-/// Bytes of batches in a chunk that fills 1 MiB: a page of redb's less its own head, a key and a
-/// [`RowHead`].
-pub(super) const FULL_CHUNK_BYTES: usize = (1 << 20) - ROW_HEAD_BYTES - PAGE_HEAD_BYTES;
+/// Bytes of batches in a chunk that fills 1 MiB: a page of redb's less what it adds.
+pub(super) const FULL_CHUNK_BYTES: usize = (1 << 20) - PAGE_HEAD_BYTES;
 
-/// What redb adds to a row that has a page to itself: 8 bytes, and the key of 18.
+/// What redb adds to a value of the log that has a page to itself: 8 bytes, and the key of 8.
 const PAGE_HEAD_BYTES: usize = 64;
 
-pub(super) const ROW_HEAD_BYTES: usize = 64;
-
-pub(super) type ChunkKey = [u8; 18];
+/// Key of a chunk in the index.
+pub(super) type IndexKey = [u8; 16];
+/// A [`RowHead`] as it is stored, the log number in front.
+pub(super) type IndexValue = [u8; 72];
 
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-pub(super) const CHUNKS: TableDefinition<'static, &ChunkKey, &[u8]> =
-    TableDefinition::new("chunks");
+pub(super) const INDEX: TableDefinition<'static, &IndexKey, &IndexValue> =
+    TableDefinition::new("index");
+pub(super) const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
 pub(super) const STATE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
 
 pub(super) const META_FORMAT: &str = "format";
@@ -87,18 +104,21 @@ const FLUSH: u8 = 0xF2;
 #[error("{0}")]
 pub(super) struct Damage(pub(super) String);
 
-pub(super) fn chunk_key(topic: TopicId, first: u64, part: u16) -> ChunkKey {
-    let mut key = [0; 18];
+pub(super) fn index_key(topic: TopicId, first: u64) -> IndexKey {
+    let mut key = [0; 16];
     key[..8].copy_from_slice(&topic.0.to_be_bytes());
-    key[8..16].copy_from_slice(&first.to_be_bytes());
-    key[16..].copy_from_slice(&part.to_be_bytes());
+    key[8..].copy_from_slice(&first.to_be_bytes());
     key
 }
 
-/// Topic, first offset and part of a chunk's row.
-pub(super) fn parse_chunk_key(key: &ChunkKey) -> (TopicId, u64, u16) {
-    let part = u16::from_be_bytes([key[16], key[17]]);
-    (TopicId(u64_at(key, 0)), u64_at(key, 8), part)
+/// The chunks of a topic that begin at or after an offset.
+pub(super) fn index_range(topic: TopicId, first: u64) -> RangeInclusive<IndexKey> {
+    index_key(topic, first)..=index_key(topic, u64::MAX)
+}
+
+/// The offset at which a chunk begins.
+pub(super) fn first_offset(key: &IndexKey) -> u64 {
+    u64_at(key, 8)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -115,9 +135,12 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
         .map_or(0, u32::from_be_bytes)
 }
 
-/// What stands before the batches of a chunk.
+/// What the index says about a chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowHead {
+    /// Where in the log its batches begin.
+    pub(super) log: u64,
+    /// Rows of the log that they take.
     pub(super) parts: u16,
     pub(super) records: u32,
     /// Bytes of all batches, over all parts.
@@ -129,11 +152,13 @@ pub(super) struct RowHead {
 }
 
 impl RowHead {
-    pub(super) fn encode(&self, key: &ChunkKey) -> [u8; ROW_HEAD_BYTES] {
-        let mut out = [0; ROW_HEAD_BYTES];
-        out[4..6].copy_from_slice(&self.parts.to_be_bytes());
-        out[8..12].copy_from_slice(&self.records.to_be_bytes());
-        out[12..16].copy_from_slice(&self.payload.to_be_bytes());
+    pub(super) fn encode(&self, key: &IndexKey) -> IndexValue {
+        let mut out = [0; 72];
+        out[..8].copy_from_slice(&self.log.to_be_bytes());
+        let head = &mut out[8..];
+        head[4..6].copy_from_slice(&self.parts.to_be_bytes());
+        head[8..12].copy_from_slice(&self.records.to_be_bytes());
+        head[12..16].copy_from_slice(&self.payload.to_be_bytes());
         let words = [
             self.first_time,
             self.last_time,
@@ -142,25 +167,23 @@ impl RowHead {
             0,
             self.digest,
         ];
-        for (slot, word) in out[16..].chunks_exact_mut(8).zip(words) {
+        for (slot, word) in head[16..].chunks_exact_mut(8).zip(words) {
             slot.copy_from_slice(&word.to_be_bytes());
         }
-        let crc = crc32c::crc32c_append(crc32c::crc32c(key), &out[4..]);
-        out[..4].copy_from_slice(&crc.to_be_bytes());
+        let crc = Self::crc(key, &out);
+        out[8..12].copy_from_slice(&crc.to_be_bytes());
         out
     }
 
-    /// The head at the front of a stored value of part 0.
-    pub(super) fn decode(key: &ChunkKey, value: &[u8]) -> Result<Self, Damage> {
-        let head = value
-            .get(..ROW_HEAD_BYTES)
-            .ok_or_else(|| Damage("a chunk is shorter than its row head".into()))?;
-        if crc32c::crc32c_append(crc32c::crc32c(key), &head[4..]) != u32_at(head, 0) {
+    pub(super) fn decode(key: &IndexKey, value: &IndexValue) -> Result<Self, Damage> {
+        let head = &value[8..];
+        if Self::crc(key, value) != u32_at(head, 0) {
             return Err(Damage(
                 "the CRC-32C of a chunk's row head does not match".into(),
             ));
         }
         Ok(Self {
+            log: u64_at(value, 0),
             parts: u16::from_be_bytes([head[4], head[5]]),
             records: u32_at(head, 8),
             payload: u32_at(head, 12),
@@ -173,6 +196,17 @@ impl RowHead {
             digest: u64_at(head, 56),
         })
     }
+
+    /// Over the key, the log number, and the head after the CRC itself.
+    fn crc(key: &IndexKey, value: &IndexValue) -> u32 {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(key), &value[..8]);
+        crc32c::crc32c_append(crc, &value[12..])
+    }
+
+    /// The rows of the log that hold the batches.
+    pub(super) fn log_numbers(&self) -> Range<u64> {
+        self.log..self.log.saturating_add(u64::from(self.parts))
+    }
 }
 
 /// The topic and kind of a state row's key; `None` for a key that is too short to have them.
@@ -183,7 +217,7 @@ pub(super) fn parse_state_key(key: &[u8]) -> Option<(TopicId, u8)> {
 /// The smallest key of a topic's state, and the smallest after it.
 ///
 /// The last topic id there could be has no successor: nothing is ever called that.
-pub(super) fn state_range(topic: TopicId) -> std::ops::Range<[u8; 8]> {
+pub(super) fn state_range(topic: TopicId) -> Range<[u8; 8]> {
     topic.0.to_be_bytes()..topic.0.saturating_add(1).to_be_bytes()
 }
 
@@ -407,8 +441,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_head_survives_encoding_and_notices_another_key() {
+    fn a_row_head_survives_encoding_and_notices_another_key_and_every_flipped_bit() {
         let head = RowHead {
+            log: 19,
             parts: 3,
             records: 7,
             payload: 9,
@@ -420,11 +455,17 @@ mod tests {
             },
             digest: u64::MAX,
         };
-        let key = chunk_key(TopicId(5), 6, 0);
+        let key = index_key(TopicId(5), 6);
         let bytes = head.encode(&key);
         assert_eq!(RowHead::decode(&key, &bytes).unwrap(), head);
-        assert!(RowHead::decode(&chunk_key(TopicId(5), 7, 0), &bytes).is_err());
-        assert_eq!(parse_chunk_key(&key), (TopicId(5), 6, 0));
+        assert_eq!(head.log_numbers(), 19..22);
+        assert_eq!(first_offset(&key), 6);
+        assert!(RowHead::decode(&index_key(TopicId(5), 7), &bytes).is_err());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(RowHead::decode(&key, &flipped).is_err(), "bit {bit}");
+        }
     }
 
     fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {

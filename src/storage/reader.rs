@@ -6,7 +6,7 @@
 //! ones; [scan] walks the chunks of one segment.
 //!
 //! ```text
-//!   offset --extents in the active segment's snapshot--> segment --range--> chunk --walk--> batches
+//!   offset --extents in the active segment's snapshot--> segment --index--> chunk --log--> batches
 //! ```
 
 use std::sync::Arc;

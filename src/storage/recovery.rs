@@ -28,7 +28,9 @@ use super::disk::Disk;
 use super::error::OpenError;
 use super::flush::{Tally, put};
 use super::keeper::Chore;
-use super::layout::{self, CHUNKS, Contents, Extent, FileKind, FlushRow, OwnRow, RowHead, STATE};
+use super::layout::{
+    self, Contents, Damage, Extent, FileKind, FlushRow, INDEX, LOG, OwnRow, RowHead, STATE,
+};
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
 
@@ -213,6 +215,7 @@ impl Picture {
                 ..FlushRow::default()
             },
             extents: BTreeMap::new(),
+            next_log: 0,
         };
         for (topic, extent) in &self.extents {
             carrier.extents.insert((*topic, extent.first), *extent);
@@ -267,6 +270,7 @@ impl Picture {
                 flushes,
                 contents,
                 present,
+                next_log: carrier.next_log,
             },
         ))
     }
@@ -280,8 +284,8 @@ impl Picture {
         txn: &WriteTransaction,
     ) -> Result<(), SegmentError> {
         let last_flush: BTreeMap<TopicId, u64> = self.flush.appended.iter().copied().collect();
-        let from = from.open_table(CHUNKS)?;
-        let mut to = txn.open_table(CHUNKS)?;
+        let (index, log) = (from.open_table(INDEX)?, from.open_table(LOG)?);
+        let (mut to_index, mut to_log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
         for (topic, extent) in self
             .extents
             .iter()
@@ -292,15 +296,30 @@ impl Picture {
                 Some(first) => (*first).max(extent.first),
                 None => continue,
             };
-            let range =
-                layout::chunk_key(*topic, first, 0)..=layout::chunk_key(*topic, u64::MAX, u16::MAX);
+            let range = layout::index_range(*topic, first);
             let mut begun = false;
-            for row in from.range::<&layout::ChunkKey>(range.start()..=range.end())? {
+            for row in index.range::<&layout::IndexKey>(range.start()..=range.end())? {
                 let (key, value) = row?;
                 let (key, value) = (key.value(), value.value());
-                carrier.count(*topic, key, value, &mut begun, extent)?;
-                let mut slot = to.insert_reserve(key, value.len())?;
-                slot.as_mut().copy_from_slice(value);
+                let head = RowHead::decode(key, value);
+                carrier.count(*topic, key, &head, &mut begun, extent)?;
+                let Ok(head) = head else {
+                    // Its batches cannot be found, and reads shall go on naming it.
+                    to_index.insert(key, value)?;
+                    continue;
+                };
+                let moved = RowHead {
+                    log: carrier.next_log,
+                    ..head
+                };
+                to_index.insert(key, &moved.encode(key))?;
+                for (old, new) in head.log_numbers().zip(moved.log_numbers()) {
+                    // What is missing stays missing: reads name it.
+                    if let Some(batches) = log.get(old)? {
+                        to_log.insert(new, batches.value())?;
+                    }
+                }
+                carrier.next_log = moved.log_numbers().end;
             }
         }
         Ok(())
@@ -313,27 +332,23 @@ struct Carrier {
     whole: bool,
     row: FlushRow,
     extents: BTreeMap<(TopicId, u64), Extent>,
+    next_log: u64,
 }
 
 impl Carrier {
-    /// Counts a row in, and lets the topic's extent in the new segment begin with the first one.
+    /// Counts a chunk in, and lets the topic's extent in the new segment begin with the first one.
     fn count(
         &mut self,
         topic: TopicId,
-        key: &layout::ChunkKey,
-        value: &[u8],
+        key: &layout::IndexKey,
+        head: &Result<RowHead, Damage>,
         begun: &mut bool,
         old: &Extent,
     ) -> Result<(), SegmentError> {
-        let (_, first, part) = layout::parse_chunk_key(key);
-        let head = if part == 0 {
-            RowHead::decode(key, value)
-        } else {
-            Ok(RowHead::default())
-        };
+        let first = layout::first_offset(key);
         if !*begun {
             // A damaged head at an extent's own beginning is carried as it is: reads name it.
-            let (first_time, before) = match &head {
+            let (first_time, before) = match head {
                 Ok(head) => (head.first_time, head.before),
                 Err(_) if first == old.first => (old.first_time, old.before),
                 Err(damage) => return Err(SegmentError::Unreadable(damage.0.clone())),
@@ -348,19 +363,9 @@ impl Carrier {
             };
             self.extents.insert((topic, first), extent);
         }
-        let times = head.map_or((old.first_time, 0), |head| {
-            (head.first_time, head.last_time)
-        });
-        let bytes = value.len()
-            - if part == 0 {
-                layout::ROW_HEAD_BYTES.min(value.len())
-            } else {
-                0
-            };
-        if part == 0 {
-            self.row.contents.add(bytes, times.0, times.1);
-        } else {
-            self.row.contents.payload += bytes as u64;
+        if let Ok(head) = head {
+            let payload = head.payload as usize;
+            (self.row.contents).add(payload, head.first_time, head.last_time);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use logdrive_protocol::batch::{BROKER_HEAD_BYTES, Head, Records, check_stored};
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction};
 
 use super::job::Totals;
-use super::layout::{self, CHUNKS, ChunkKey, Extent, ROW_HEAD_BYTES, RowHead};
+use super::layout::{self, Damage, Extent, INDEX, IndexKey, IndexValue, LOG, RowHead};
 use super::reader::{At, Point};
 use super::segment::SegmentError;
 
@@ -52,7 +52,24 @@ pub(super) enum Located {
 }
 
 type Value = AccessGuard<'static, &'static [u8]>;
-type Chunks = ReadOnlyTable<&'static ChunkKey, &'static [u8]>;
+
+/// Where a chunk begins, and its row head.
+type IndexRow = (u64, Result<RowHead, Damage>);
+
+/// Both tables of a segment.
+struct Chunks {
+    index: ReadOnlyTable<&'static IndexKey, &'static IndexValue>,
+    log: ReadOnlyTable<u64, &'static [u8]>,
+}
+
+impl Chunks {
+    fn open(txn: &ReadTransaction) -> Result<Self, SegmentError> {
+        Ok(Self {
+            index: txn.open_table(INDEX)?,
+            log: txn.open_table(LOG)?,
+        })
+    }
+}
 
 /// A chunk's batches, wherever their bytes are.
 struct Chunk {
@@ -74,7 +91,7 @@ impl Chunk {
 
     fn batches(&self) -> &[u8] {
         match &self.body {
-            Body::Page(guard) => guard.value().get(ROW_HEAD_BYTES..).unwrap_or_default(),
+            Body::Page(guard) => guard.value(),
             Body::Parts(bytes) => bytes,
         }
     }
@@ -84,13 +101,9 @@ impl Chunk {
         let small = range.len() < self.batches().len() / PINNED_SHARE;
         match self.body {
             Body::Parts(bytes) => Bytes::from(bytes).slice(range),
-            Body::Page(guard) if owned && !small => {
-                let range = range.start + ROW_HEAD_BYTES..range.end + ROW_HEAD_BYTES;
-                Bytes::from_owner(Page(guard)).slice(range)
-            }
+            Body::Page(guard) if owned && !small => Bytes::from_owner(Page(guard)).slice(range),
             Body::Page(guard) => {
-                let batches = guard.value().get(ROW_HEAD_BYTES..).unwrap_or_default();
-                Bytes::copy_from_slice(batches.get(range).unwrap_or_default())
+                Bytes::copy_from_slice(guard.value().get(range).unwrap_or_default())
             }
         }
     }
@@ -132,7 +145,7 @@ impl Scan {
         room: usize,
         out: &mut Vec<Bytes>,
     ) -> Result<u64, ScanError> {
-        let chunks = txn.open_table(CHUNKS)?;
+        let chunks = Chunks::open(txn)?;
         let (mut next, mut room) = (from, room);
         while next < self.end {
             let chunk = match self.chunk_holding(&chunks, next) {
@@ -188,7 +201,9 @@ impl Scan {
                     break;
                 }
                 if let Err(error) = check_stored(&batches[range.clone()], self.topic) {
-                    broken = Some(damage(head.end_offset(), &error.to_string()));
+                    // The count of what is damaged may lead beyond the chunk.
+                    let to = head.end_offset().min(chunk.end());
+                    broken = Some(damage(to, &error.to_string()));
                     break;
                 }
                 used += range.len();
@@ -226,10 +241,10 @@ impl Scan {
                 what: what.to_owned(),
             })
         };
-        let Some((first, value)) = self.row_at_or_before(chunks, offset)? else {
+        let Some(row) = self.row_at_or_before(chunks, offset)? else {
             return Err(gap("no chunk begins at or before this offset")?);
         };
-        let chunk = match self.load(chunks, first, value) {
+        let chunk = match load(chunks, row) {
             Ok(chunk) => chunk,
             Err(LoadError::Damage(what)) => return Err(gap(&what)?),
             Err(LoadError::Segment(error)) => return Err(error.into()),
@@ -240,73 +255,36 @@ impl Scan {
         Ok(chunk)
     }
 
-    /// The row with part 0 of the last chunk that begins at or before `offset`.
+    /// The last chunk that begins at or before `offset`.
     fn row_at_or_before(
         &self,
         chunks: &Chunks,
         offset: u64,
-    ) -> Result<Option<(u64, Value)>, SegmentError> {
-        let low = layout::chunk_key(self.topic, self.extent.first, 0);
-        let high = layout::chunk_key(self.topic, offset, u16::MAX);
-        let Some((key, value)) = chunks
-            .range::<&ChunkKey>(&low..=&high)?
-            .next_back()
-            .transpose()?
-        else {
-            return Ok(None);
-        };
-        let (_, first, part) = layout::parse_chunk_key(key.value());
-        if part == 0 {
-            return Ok(Some((first, value)));
-        }
-        let value = chunks.get(&layout::chunk_key(self.topic, first, 0))?;
-        Ok(value.map(|value| (first, value)))
+    ) -> Result<Option<IndexRow>, SegmentError> {
+        let low = layout::index_key(self.topic, self.extent.first);
+        let high = layout::index_key(self.topic, offset);
+        let mut rows = chunks.index.range::<&IndexKey>(&low..=&high)?;
+        Ok(rows.next_back().transpose()?.map(|(key, value)| {
+            let head = RowHead::decode(key.value(), value.value());
+            (layout::first_offset(key.value()), head)
+        }))
     }
 
     /// Where the first chunk beyond `offset` begins.
     fn first_after(&self, chunks: &Chunks, offset: u64) -> Result<Option<u64>, SegmentError> {
-        let low = layout::chunk_key(self.topic, offset.saturating_add(1), 0);
-        let high = layout::chunk_key(self.topic, self.end, 0);
+        let low = layout::index_key(self.topic, offset.saturating_add(1));
+        let high = layout::index_key(self.topic, self.end);
         if low >= high {
             return Ok(None);
         }
-        let row = chunks.range::<&ChunkKey>(&low..&high)?.next().transpose()?;
-        Ok(row.map(|(key, _)| layout::parse_chunk_key(key.value()).1))
-    }
-
-    fn load(&self, chunks: &Chunks, first: u64, value: Value) -> Result<Chunk, LoadError> {
-        let key = layout::chunk_key(self.topic, first, 0);
-        let head =
-            RowHead::decode(&key, value.value()).map_err(|error| LoadError::Damage(error.0))?;
-        let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
-        let mut body = Body::Page(value);
-        if head.parts > 1 {
-            let Body::Page(value) = &body else {
-                return Err(damage("a chunk without a page"));
-            };
-            let mut bytes = value.value()[ROW_HEAD_BYTES..].to_vec();
-            for part in 1..head.parts {
-                let key = layout::chunk_key(self.topic, first, part);
-                let value = chunks
-                    .get(&key)
-                    .map_err(|error| LoadError::Segment(error.into()))?;
-                let value = value.ok_or_else(|| damage("a part of a batch is missing"))?;
-                bytes.extend_from_slice(value.value());
-            }
-            body = Body::Parts(bytes);
-        }
-        let chunk = Chunk { first, head, body };
-        if chunk.batches().len() != head.payload as usize {
-            return Err(damage(
-                "a chunk does not have the length that its row head says",
-            ));
-        }
-        Ok(chunk)
+        let mut rows = chunks.index.range::<&IndexKey>(&low..&high)?;
+        let row = rows.next().transpose()?;
+        Ok(row.map(|(key, _)| layout::first_offset(key.value())))
     }
 
     /// Where a place lies in this segment.
     pub(super) fn locate(&self, txn: &ReadTransaction, at: At) -> Result<Located, ScanError> {
-        let chunks = txn.open_table(CHUNKS)?;
+        let chunks = Chunks::open(txn)?;
         if self.end <= self.extent.first {
             return Ok(Located::After(self.extent.before));
         }
@@ -337,18 +315,14 @@ impl Scan {
         while low < high {
             let middle = low + (high - low) / 2;
             let row = self.row_at_or_before(chunks, middle)?;
-            let Some((first, value)) = row.filter(|(first, _)| *first >= low) else {
+            let Some((first, head)) = row.filter(|(first, _)| *first >= low) else {
                 low = middle + 1;
                 continue;
             };
-            let key = layout::chunk_key(self.topic, first, 0);
-            let head = RowHead::decode(&key, value.value()).map_err(|damage| {
-                let to = self.end;
-                ScanError::Damaged {
-                    from: first,
-                    to,
-                    what: damage.0,
-                }
+            let head = head.map_err(|damage| ScanError::Damaged {
+                from: first,
+                to: self.end,
+                what: damage.0,
             })?;
             if head.first_time < time {
                 before = first;
@@ -422,4 +396,30 @@ impl Scan {
 enum LoadError {
     Damage(String),
     Segment(SegmentError),
+}
+
+/// Gets a chunk's batches from the log.
+fn load(chunks: &Chunks, (first, head): IndexRow) -> Result<Chunk, LoadError> {
+    let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
+    let head = head.map_err(|error| damage(&error.0))?;
+    let part = |number| match chunks.log.get(number) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(damage(&format!("row {number} of the log is missing"))),
+        Err(error) => Err(LoadError::Segment(error.into())),
+    };
+    let mut body = Body::Page(part(head.log)?);
+    if head.parts > 1 {
+        let mut bytes = Vec::new();
+        for number in head.log_numbers() {
+            bytes.extend_from_slice(part(number)?.value());
+        }
+        body = Body::Parts(bytes);
+    }
+    let chunk = Chunk { first, head, body };
+    if chunk.batches().len() != head.payload as usize {
+        return Err(damage(
+            "a chunk does not have the length that its row head says",
+        ));
+    }
+    Ok(chunk)
 }

@@ -27,7 +27,7 @@ use redb::{
 use super::backend::{Backend, Witness};
 use super::disk::{Disk, DiskFile};
 use super::keeper::Chore;
-use super::layout::{self, CHUNKS, FORMAT, META, STATE};
+use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
 
 /// To whom a data directory belongs; the same in all its segments.
@@ -180,7 +180,8 @@ impl Segment {
                 meta.insert(layout::META_CLUSTER, &identity.cluster[..])?;
                 meta.insert(layout::META_NODE, &identity.node.to_be_bytes()[..])?;
                 meta.insert(layout::META_FEATURES, &0_u32.to_be_bytes()[..])?;
-                txn.open_table(CHUNKS)?;
+                txn.open_table(INDEX)?;
+                txn.open_table(LOG)?;
                 txn.open_table(STATE)?;
             }
             txn.commit()?;

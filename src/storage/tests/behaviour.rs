@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use logdrive_protocol::batch::{Head, Records};
+use redb::ReadableTable;
 
-use super::world::{BROKER, Log, World, append, read_all, row_key, tiny};
+use super::world::{BROKER, Log, World, append, change_segment, read_all, row_key, tiny};
 use crate::storage::disk::{Disk, RealDisk, SimDisk};
-use crate::storage::layout::{FileKind, file_kind};
+use crate::storage::layout::{self, FileKind, IndexKey, file_kind, index_key, segment_name};
 use crate::storage::segment::Segment;
 use crate::storage::*;
 
@@ -163,7 +164,10 @@ fn a_topic_hears_once_for_each_flush_and_of_the_highest_ticket() {
 fn a_commit_syncs_once() {
     let (_, mut writer) = simulated();
     let mut side = Side::new(1);
-    writer.commit([side.append(&[vec![1]], 1)]);
+    // redb syncs once more where its file grows: it has grown far enough by then.
+    for _ in 0..5 {
+        writer.commit([side.append(&[vec![1]], 1)]);
+    }
     let (segment, before) = writer.syncs().unwrap();
     for _ in 0..10 {
         let mut job = side.append(&[vec![1; 100]], 1);
@@ -232,6 +236,68 @@ fn a_deleted_topic_leaves_nothing_and_its_segments_go() {
     assert_eq!(recovered.topics.keys().collect::<Vec<_>>(), [&other.topic]);
     let read = read_all(&writer.reader(), other.topic, other.log.next).unwrap();
     assert_eq!(read, other.log.batches);
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_row_of_its_chunks_in_the_active_segment() {
+    let (disk, mut writer) = simulated();
+    let (mut doomed, mut other) = (Side::new(1), Side::new(2));
+    for length in [10, 7_000] {
+        let mine = doomed.append(&[vec![1; length]], 1);
+        writer.commit([mine, other.append(&[vec![2]], 1)]);
+    }
+    let mut last = doomed.job(vec![], vec![]);
+    last.kind = JobKind::Delete;
+    writer.commit([last]);
+    writer.close();
+    change_segment(&disk, &segment_name(1), |txn| {
+        let index = txn.open_table(layout::INDEX).unwrap();
+        let keys: Vec<IndexKey> = index
+            .iter()
+            .unwrap()
+            .map(|row| *row.unwrap().0.value())
+            .collect();
+        assert_eq!(keys, [index_key(other.topic, 0), index_key(other.topic, 1)]);
+        let log = txn.open_table(layout::LOG).unwrap();
+        let numbers: Vec<u64> = log
+            .iter()
+            .unwrap()
+            .map(|row| row.unwrap().0.value())
+            .collect();
+        assert_eq!(numbers, [1, 5]);
+    });
+}
+
+#[test]
+fn full_chunks_among_small_ones_take_no_more_pages_than_they_fill() {
+    let disk = SimDisk::new(1);
+    let (mut writer, _) = Writer::open(Arc::new(disk.clone()), Options::default()).unwrap();
+    let mut sides: Vec<Side> = (1..=24).map(Side::new).collect();
+    let mut payload = 0;
+    for flush in 0..4 {
+        let jobs: Vec<Job> = sides
+            .iter_mut()
+            .enumerate()
+            .map(|(number, side)| {
+                let full = number % 6 == flush;
+                let length = if full {
+                    layout::FULL_CHUNK_BYTES - 200
+                } else {
+                    10
+                };
+                side.append(&[vec![7; length]], 1)
+            })
+            .collect();
+        let batches = jobs.iter().flat_map(|job| &job.batches);
+        payload += batches.map(|batch| batch.bytes.len()).sum::<usize>();
+        writer.commit(jobs);
+    }
+    writer.close();
+    change_segment(&disk, &segment_name(1), |txn| {
+        let stats = txn.stats().unwrap();
+        let used = stats.allocated_pages() * stats.page_size() as u64;
+        assert!(used < payload as u64 / 100 * 103, "{used} for {payload}");
+    });
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::{self, World, append, open, tiny};
+use super::world::{self, World, append, change_segment, open, tiny};
 use crate::storage::disk::{Disk, SimDisk};
 use crate::storage::layout;
 use crate::storage::*;
 use bytes::Bytes;
 use logdrive_protocol::batch::Head;
+use redb::{ReadableTable, WriteTransaction};
 
 /// A store with several sealed segments.
 fn filled(seed: u64) -> (World, SimDisk, Writer) {
@@ -208,16 +209,11 @@ fn a_newer_format_is_refused_with_the_version_that_is_needed() {
     let (_, disk, writer) = filled(5);
     writer.close();
     let newest = segments(&disk).pop().unwrap();
-    let db = redb::Builder::new()
-        .create_with_backend(backend::Backend::new(disk.open(&newest).unwrap()))
-        .unwrap();
-    let txn = db.begin_write().unwrap();
-    txn.open_table(layout::META)
-        .unwrap()
-        .insert(layout::META_FORMAT, &7_u32.to_be_bytes()[..])
-        .unwrap();
-    txn.commit().unwrap();
-    drop(db);
+    change_segment(&disk, &newest, |txn| {
+        let mut meta = txn.open_table(layout::META).unwrap();
+        let format = 7_u32.to_be_bytes();
+        meta.insert(layout::META_FORMAT, &format[..]).unwrap();
+    });
     let error = open(&disk, &tiny()).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -299,4 +295,153 @@ fn a_batch_under_another_topics_key_is_named_as_damage() {
         error.contains("a batch belongs to another topic"),
         "{error}"
     );
+}
+
+/// Four flushes of two topics; the second one's batch of topic 1 takes three rows of the log.
+fn two_topics() -> (SimDisk, Vec<(TopicId, world::Log)>) {
+    let disk = SimDisk::new(9);
+    let options = Options {
+        segment_bytes: 1 << 20,
+        ..tiny()
+    };
+    let (mut writer, recovered) = open(&disk, &options).unwrap();
+    let mut logs: Vec<_> = (1..3)
+        .map(|topic| (TopicId(topic), world::Log::default()))
+        .collect();
+    for flush in 0..4_u8 {
+        let jobs: Vec<Job> = logs
+            .iter_mut()
+            .map(|(topic, log)| {
+                let length = if flush == 1 && topic.0 == 1 {
+                    7_000
+                } else {
+                    50
+                };
+                let values = [vec![flush; length]];
+                Job {
+                    topic: *topic,
+                    generation: recovered.generation,
+                    ticket: u64::from(flush),
+                    batches: vec![append(log, *topic, &values, u64::from(flush))],
+                    rows: vec![],
+                    announce: Announce::new(|_| {}),
+                    kind: JobKind::Change,
+                }
+            })
+            .collect();
+        writer.commit(jobs);
+    }
+    writer.close();
+    (disk, logs)
+}
+
+/// What reads say after a change to the tables: sealed as it is, and carried into a new segment.
+fn check_changed(change: impl Fn(&WriteTransaction), expected: &str) {
+    for carry_bytes in [0, 1 << 20] {
+        let (disk, logs) = two_topics();
+        change_segment(&disk, &segments(&disk)[0], &change);
+        let options = Options {
+            carry_bytes,
+            ..tiny()
+        };
+        let (writer, _) = open(&disk, &options).unwrap();
+        let mut said = Vec::new();
+        for (topic, log) in &logs {
+            let mut next = 0;
+            while next < log.next {
+                match writer.reader().read(*topic, next, log.next, 0) {
+                    Ok(read) => {
+                        let [batch] = &read.batches[..] else {
+                            panic!("one batch")
+                        };
+                        assert!(log.batches.contains(batch), "a batch that was never stored");
+                        next = Head::parse(batch).unwrap().end_offset();
+                    }
+                    Err(ReadError::Damaged { to, what, .. }) => {
+                        assert!(to > next);
+                        said.push(what);
+                        next = to;
+                    }
+                    Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
+                }
+            }
+        }
+        assert!(
+            said.iter().any(|what| what.contains(expected)),
+            "not {expected:?} with {carry_bytes} bytes to carry: {said:?}"
+        );
+    }
+}
+
+/// Changes one row of the index.
+fn change_index(txn: &WriteTransaction, topic: u64, change: impl FnOnce(&mut layout::IndexValue)) {
+    let mut index = txn.open_table(layout::INDEX).unwrap();
+    let key = layout::index_key(TopicId(topic), 0);
+    let mut value = *index.get(&key).unwrap().unwrap().value();
+    change(&mut value);
+    index.insert(&key, &value).unwrap();
+}
+
+/// Changes one row of the log.
+fn change_log(txn: &WriteTransaction, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut log = txn.open_table(layout::LOG).unwrap();
+    let mut value = log.get(number).unwrap().unwrap().value().to_vec();
+    change(&mut value);
+    log.insert(number, &value[..]).unwrap();
+}
+
+#[test]
+fn swapped_rows_are_named_as_damage() {
+    check_changed(
+        |txn| {
+            let mut first = [0; 72];
+            change_index(txn, 1, |value| first = *value);
+            change_index(txn, 2, |value| std::mem::swap(value, &mut first));
+            change_index(txn, 1, |value| *value = first);
+        },
+        "the CRC-32C of a chunk's row head does not match",
+    );
+    let swap = |txn: &WriteTransaction, a, b| {
+        let mut first = Vec::new();
+        change_log(txn, a, |value| first.clone_from(value));
+        change_log(txn, b, |value| std::mem::swap(value, &mut first));
+        change_log(txn, a, |value| *value = first);
+    };
+    check_changed(|txn| swap(txn, 0, 1), "a batch belongs to another topic");
+    check_changed(
+        |txn| swap(txn, 1, 5),
+        "a batch does not abut the one before it",
+    );
+    // Two parts of one batch.
+    check_changed(|txn| swap(txn, 2, 3), "CRC-32C");
+}
+
+#[test]
+fn a_missing_row_is_named_as_damage() {
+    for number in 0..5 {
+        let remove = |txn: &WriteTransaction| {
+            let mut log = txn.open_table(layout::LOG).unwrap();
+            log.remove(number).unwrap();
+        };
+        check_changed(remove, "of the log is missing");
+    }
+    let remove = |txn: &WriteTransaction| {
+        let mut index = txn.open_table(layout::INDEX).unwrap();
+        index.remove(&layout::index_key(TopicId(2), 1)).unwrap();
+    };
+    check_changed(remove, "the chunk that should follow is missing");
+}
+
+#[test]
+fn a_flipped_bit_of_any_row_is_named_as_damage() {
+    for bit in (0..72 * 8).step_by(17) {
+        let flip = |value: &mut layout::IndexValue| value[bit / 8] ^= 1 << (bit % 8);
+        check_changed(|txn| change_index(txn, 2, flip), "of a chunk's row head");
+    }
+    for number in 0..6 {
+        for bit in (0..50 * 8).step_by(17) {
+            let flip = |value: &mut Vec<u8>| value[bit / 8] ^= 1 << (bit % 8);
+            check_changed(|txn| change_log(txn, number, flip), "");
+        }
+    }
 }

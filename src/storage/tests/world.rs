@@ -11,8 +11,9 @@ use bytes::Bytes;
 use fastrand::Rng;
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{BatchBuilder, Head, NewRecord, Origin, Place, next_digest, place};
+use redb::WriteTransaction;
 
-use crate::storage::disk::SimDisk;
+use crate::storage::disk::{Disk, SimDisk};
 use crate::storage::*;
 
 pub(super) const BROKER: TopicId = TopicId(0);
@@ -335,6 +336,15 @@ impl World {
 
 pub(super) fn open(disk: &SimDisk, options: &Options) -> Result<(Writer, Recovered), OpenError> {
     Writer::open(Arc::new(disk.clone()), options.clone())
+}
+
+/// Changes a segment that nobody has open, behind the storage's back.
+pub(super) fn change_segment(disk: &SimDisk, name: &str, change: impl FnOnce(&WriteTransaction)) {
+    let backend = backend::Backend::new(disk.open(name).unwrap());
+    let db = redb::Builder::new().create_with_backend(backend).unwrap();
+    let txn = db.begin_write().unwrap();
+    change(&txn);
+    txn.commit().unwrap();
 }
 
 /// All batches of a topic, in several reads.
