@@ -23,14 +23,26 @@ pub enum OpenError {
     /// The newest segment cannot be read.
     #[error(
         "segment {file} cannot be read: {reason}. It holds the newest records and all state. \
-         Restore {file} from a copy; or move it out of the data directory to go on from the \
-         segment before it, which LOSES every record and every change that {file} holds"
+         Restore {file} from a copy; or move it out of the data directory, and remove the file newest, to go \
+         on from the segment before it, which LOSES every record and every change that {file} holds"
     )]
     Unreadable {
         /// The file's name in the data directory.
         file: String,
         /// What was found.
         reason: String,
+    },
+    /// The newest segment is not there.
+    #[error(
+        "segment {file} is missing. It holds the newest records and all state. Restore {file} from \
+         a copy; or remove the file {note} from the data directory to go on from the segment \
+         before it, which LOSES every record and every change that {file} held"
+    )]
+    Missing {
+        /// The file's name in the data directory.
+        file: String,
+        /// The file that says that it was there.
+        note: &'static str,
     },
     /// The data directory was written by a newer version.
     #[error(

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use super::disk::Disk;
 use super::health::Health;
 use super::layout;
+use super::newest;
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
 
@@ -55,6 +56,8 @@ pub(super) enum Chore {
     Open { number: u64, reply: Sender<Opened> },
     /// A handle gave wrong bytes: drop it.
     Discard(u64),
+    /// Note that this segment is active.
+    Mark(u64),
     /// Remove these files; nothing refers to them.
     Unlink(Vec<String>),
     /// Look at the free space.
@@ -146,6 +149,12 @@ impl Keeper {
                 self.shelf.send_if_modified(|shelf| {
                     shelf.contains_key(&number) && Arc::make_mut(shelf).remove(&number).is_some()
                 });
+            }
+            Chore::Mark(number) => {
+                // Without the note a removed segment might go unnoticed; nothing else depends on it.
+                if let Err(error) = newest::mark(&*self.disk, number) {
+                    tracing::warn!(segment = number, %error, "the newest segment is not noted");
+                }
             }
             Chore::Unlink(names) => self.unlink(&names),
             Chore::CheckSpace => self.check_space(),

@@ -23,6 +23,7 @@ mod health;
 mod job;
 mod keeper;
 mod layout;
+mod newest;
 mod options;
 pub mod overlay;
 mod reader;

@@ -31,6 +31,7 @@ use super::keeper::Chore;
 use super::layout::{
     self, Contents, Damage, Extent, FileKind, FlushRow, INDEX, LOG, OwnRow, RowHead, STATE,
 };
+use super::newest;
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
 
@@ -74,6 +75,12 @@ pub(super) fn find(
             FileKind::Unborn(number) => *floor = (*floor).max(number),
             FileKind::Other => {}
         }
+    }
+    if let Some(missing) = newest::marked(disk).filter(|marked| Some(*marked) > newest) {
+        return Err(OpenError::Missing {
+            file: layout::segment_name(missing),
+            note: newest::NAME,
+        });
     }
     let Some(number) = newest else {
         return Ok(None);

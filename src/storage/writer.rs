@@ -349,6 +349,7 @@ impl Writer {
         let segment = Arc::new(spare);
         // The keeper knows of the old one before any reader can see the new one.
         self.hands.give(Chore::Retire(old));
+        self.hands.give(Chore::Mark(number));
         self.view.send_replace(Some(segment.clone()));
         if !dead.is_empty() {
             let names = dead.into_iter().map(layout::segment_name).collect();
@@ -477,6 +478,7 @@ impl Writer {
             self.hands.give(Chore::Shelve(found.segment));
         }
         self.view.send_replace(Some(segment.clone()));
+        self.hands.give(Chore::Mark(segment.number));
         if !dead.is_empty() {
             self.hands.give(Chore::Unlink(dead));
         }

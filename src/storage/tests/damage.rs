@@ -250,6 +250,11 @@ fn moving_an_unreadable_active_segment_away_goes_on_from_the_one_before() {
     let (world, disk, writer) = filled(6);
     writer.close();
     disk.unlink(&segments(&disk).pop().unwrap()).unwrap();
+    // What it held is not forgotten in silence.
+    let refusal = open(&disk, &tiny()).unwrap_err().to_string();
+    assert!(refusal.contains("is missing"), "{refusal}");
+    assert!(refusal.contains("remove the file newest"), "{refusal}");
+    disk.unlink("newest").unwrap();
     let (writer, recovered) = open(&disk, &tiny()).unwrap();
     assert!(!recovered.topics.is_empty());
     for (topic, rows) in &recovered.topics {
