@@ -273,19 +273,19 @@ fn full_chunks_among_small_ones_take_no_more_pages_than_they_fill() {
     let disk = SimDisk::new(1);
     let (mut writer, _) = Writer::open(Arc::new(disk.clone()), Options::default()).unwrap();
     let mut sides: Vec<Side> = (1..=24).map(Side::new).collect();
+    let full = layout::FULL_CHUNK_BYTES;
+    let heads = Side::new(1).append(&[vec![7; full]], 1).batches[0]
+        .bytes
+        .len()
+        - full;
     let mut payload = 0;
     for flush in 0..4 {
         let jobs: Vec<Job> = sides
             .iter_mut()
             .enumerate()
             .map(|(number, side)| {
-                let full = number % 6 == flush;
-                let length = if full {
-                    layout::FULL_CHUNK_BYTES - 200
-                } else {
-                    10
-                };
-                side.append(&[vec![7; length]], 1)
+                let large = number % 6 == flush;
+                side.append(&[vec![7; if large { full - heads } else { 10 }]], 1)
             })
             .collect();
         let batches = jobs.iter().flat_map(|job| &job.batches);
