@@ -38,6 +38,10 @@ pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
 pub const TEXT_IDLE: Duration = Duration::from_mins(30);
 /// How long a peer may read nothing while an answer waits for it.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// The same while others wait for the budget of answers that it holds.
+pub const WRITE_STALL_WANTED: Duration = Duration::from_secs(2);
+/// How often a stalled writer looks whether others wait.
+pub const WRITE_STALL_STEP: Duration = Duration::from_millis(500);
 /// Answers that one vectored write takes together.
 pub const WRITE_BATCH: usize = 64;
 /// Longest text command, in bytes.

@@ -20,6 +20,8 @@ use crate::limits::{
 pub struct Budget {
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    /// Answers that wait for their share of the budget.
+    wanted: AtomicUsize,
     tails: AtomicUsize,
 }
 
@@ -28,6 +30,7 @@ impl Default for Budget {
         Self {
             requests: Arc::new(Semaphore::new(BUDGET_REQUEST_BYTES)),
             answers: Arc::new(Semaphore::new(BUDGET_ANSWER_BYTES)),
+            wanted: AtomicUsize::new(0),
             tails: AtomicUsize::new(0),
         }
     }
@@ -103,7 +106,19 @@ impl Window {
     /// Waits until an answer of so many bytes may be sent; `None` once the window is closed.
     pub async fn reserve(&self, bytes: usize) -> Option<Permit> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
-        acquire(&self.answers, &self.budget.answers, cost).await
+        // Its own window first: a peer that does not read waits for itself, and wants nothing.
+        let window = self.answers.clone().acquire_many_owned(cost).await.ok()?;
+        let _wanted = Wanted::new(&self.budget);
+        let budget = self.budget.answers.clone().acquire_many_owned(cost).await;
+        Some(Permit {
+            _window: window,
+            _budget: budget.ok()?,
+        })
+    }
+
+    /// Whether answers of other connections wait for what this one may hold of the budget.
+    pub fn is_wanted(&self) -> bool {
+        self.budget.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Takes the share of an answer if it is there.
@@ -124,6 +139,22 @@ impl Window {
     pub fn close(&self) {
         self.requests.close();
         self.answers.close();
+    }
+}
+
+/// An answer that waits for its share of the budget; counted as long as it waits.
+struct Wanted<'a>(&'a Budget);
+
+impl<'a> Wanted<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        budget.wanted.fetch_add(1, Ordering::Relaxed);
+        Self(budget)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

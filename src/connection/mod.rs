@@ -186,7 +186,7 @@ impl Connection {
             );
             let (window, actor) = (connection.window.clone(), ctx.address());
             actix::spawn(async move {
-                writer::write(write, outgoing, news, counters).await;
+                writer::write(write, outgoing, news, counters, window.clone()).await;
                 window.close();
                 actor.do_send(Ended);
                 drop(ended);

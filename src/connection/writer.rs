@@ -13,13 +13,14 @@ use logdrive_protocol::frame::{self, FLAG_ERROR, NOTICE};
 use logdrive_protocol::operations::{GoingAway, StateChanged};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
 
 use super::News;
 use crate::counters::Counters;
-use crate::limits::{STOP_WAIT, WRITE_BATCH, WRITE_STALL};
+use crate::limits::{STOP_WAIT, WRITE_BATCH, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED};
 use crate::net::OwnedWriteHalf;
 use crate::reply::Outgoing;
+use crate::window::Window;
 
 /// Bytes to be written, as the pieces they were made of.
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ pub(super) async fn write(
     mut answers: mpsc::UnboundedReceiver<Outgoing>,
     mut news: watch::Receiver<News>,
     counters: Arc<Counters>,
+    window: Window,
 ) {
     let mut batch = Vec::with_capacity(WRITE_BATCH);
     let mut news_end = false;
@@ -106,7 +108,7 @@ pub(super) async fn write(
             permits.push(outgoing.permits);
         }
         Counters::add(&counters.sent_bytes, pieces.remaining);
-        if let Err(error) = write_all(&mut socket, pieces).await {
+        if let Err(error) = write_all(&mut socket, pieces, &window).await {
             tracing::debug!(%error, "the peer does not read");
             break;
         }
@@ -115,13 +117,26 @@ pub(super) async fn write(
     let _ = timeout(WRITE_STALL, socket.shutdown()).await;
 }
 
-async fn write_all(socket: &mut OwnedWriteHalf, mut pieces: Pieces) -> io::Result<()> {
+/// A peer that reads nothing is given up after a while, and sooner when what it holds of the budget
+/// is what others wait for.
+async fn write_all(
+    socket: &mut OwnedWriteHalf,
+    mut pieces: Pieces,
+    window: &Window,
+) -> io::Result<()> {
+    let mut stalled = Duration::ZERO;
     while pieces.has_remaining() {
-        match timeout(WRITE_STALL, socket.write_buf(&mut pieces)).await {
+        match timeout(WRITE_STALL_STEP, socket.write_buf(&mut pieces)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => stalled = Duration::ZERO,
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => {
+                stalled += WRITE_STALL_STEP;
+                let wanted = stalled >= WRITE_STALL_WANTED && window.is_wanted();
+                if wanted || stalled >= WRITE_STALL {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
         }
     }
     Ok(())

@@ -34,6 +34,11 @@ pub(super) struct TopicFlush {
 }
 
 impl Flush {
+    /// Whether a topic is deleted in it.
+    pub(super) fn deletes(&self) -> bool {
+        self.topics.values().any(|share| share.deleted)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }

@@ -10,7 +10,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::flush::{Tally, put};
 use super::layout::{self, Contents, Extent, OwnRow, STATE};
-use super::segment::{Segment, SegmentError};
+use super::segment::{Segment, SegmentError, guarded};
 
 /// Copies all state of `old` into `txn`, checked row by row, and names what its extents name.
 ///
@@ -53,4 +53,25 @@ pub(super) fn carry_state(
         }
     }
     Ok(dead)
+}
+
+/// The numbers of catalogued segments that no extent refers to, as committed in `active`.
+///
+/// Their catalogue rows stay until the next rotation; nothing is read through them.
+pub(super) fn unreferenced(active: &Segment) -> Result<Vec<u64>, SegmentError> {
+    guarded(|| {
+        let txn = active.begin_read()?;
+        let (mut named, mut catalogued) = (BTreeSet::new(), BTreeSet::new());
+        for row in txn.open_table(STATE)?.iter()? {
+            let (key, stored) = row?;
+            match layout::own_row(key.value()) {
+                Some(OwnRow::Catalogue { segment }) => drop(catalogued.insert(segment)),
+                Some(OwnRow::Extent) => {
+                    named.insert(Extent::decode(key.value(), stored.value())?.segment);
+                }
+                _ => {}
+            }
+        }
+        Ok(catalogued.difference(&named).copied().collect())
+    })
 }

@@ -235,6 +235,9 @@ impl Writer {
         };
         match outcome {
             Ok(active) => {
+                if flush.deletes() {
+                    self.unlink_unreferenced(&active.segment);
+                }
                 self.active = Some(active);
                 self.audience.committed(flush, self.generation);
                 self.prepare();
@@ -358,6 +361,20 @@ impl Writer {
         self.space_checked = None;
         tracing::debug!(segment = number, "a new segment is active");
         Ok(Active { segment, tally })
+    }
+
+    /// Gives the space of deleted topics back at once, for a full disk may wait for nothing else.
+    fn unlink_unreferenced(&mut self, active: &Segment) {
+        match rotation::unreferenced(active) {
+            Ok(dead) if dead.is_empty() => {}
+            Ok(dead) => {
+                let names = dead.into_iter().map(layout::segment_name).collect();
+                self.hands.give(Chore::Unlink(names));
+                self.space_checked = None;
+            }
+            // They go with the next rotation.
+            Err(error) => tracing::warn!(%error, "segments of deleted topics stay for now"),
+        }
     }
 
     /// Has the successor made once the active segment is half full.

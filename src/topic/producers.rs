@@ -257,7 +257,7 @@ impl Producers {
                     head.sequence
                 ),
             )
-            .hint("register again with a new instance: two senders share this registration")),
+            .hint("stop one of the two senders that share this registration")),
             None => Err(Failure::new(
                 ErrorCode::OutOfSequence,
                 format!("producer {id} is at sequence {next}, not {}", head.sequence),

@@ -429,6 +429,31 @@ fn restarts_do_not_pile_up_segments() {
     }
 }
 
+/// The space once came back with the next rotation alone, which a full disk never reached.
+#[test]
+fn the_segments_of_a_deleted_topic_go_with_the_delete() {
+    let (disk, mut writer) = simulated();
+    let (mut deleted, mut kept) = (Side::new(1), Side::new(2));
+    writer.commit([kept.append(&[vec![1; 100]], 0)]);
+    for time in 0..60 {
+        writer.commit([deleted.append(&[vec![5; 1_500]], time)]);
+    }
+    let before = segments(&disk);
+    assert!(before.len() > 3, "{before:?}");
+    let mut last = deleted.job(vec![], vec![]);
+    last.kind = JobKind::Delete;
+    writer.commit([last]);
+    let after = segments(&disk);
+    // The kept topic's record is in the first one, and the last one is active.
+    assert_eq!(after, [before[0].clone(), before[before.len() - 1].clone()]);
+    let read = read_all(&writer.reader(), kept.topic, kept.log.next).unwrap();
+    assert_eq!(read, kept.log.batches);
+    writer.close();
+    let (writer, _) = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+    let read = read_all(&writer.reader(), kept.topic, kept.log.next).unwrap();
+    assert_eq!(read, kept.log.batches);
+}
+
 #[test]
 fn readers_on_other_threads_see_every_segment_while_it_retires() {
     let disk = Arc::new(SimDisk::new(12));
