@@ -445,7 +445,7 @@ fn the_segments_of_a_deleted_topic_go_with_the_delete() {
     writer.commit([last]);
     let after = segments(&disk);
     // The kept topic's record is in the first one, and the last one is active.
-    assert_eq!(after, [before[0].clone(), before[before.len() - 1].clone()]);
+    assert_eq!(after, [before[0], before[before.len() - 1]]);
     let read = read_all(&writer.reader(), kept.topic, kept.log.next).unwrap();
     assert_eq!(read, kept.log.batches);
     writer.close();
