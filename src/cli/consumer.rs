@@ -17,7 +17,9 @@ pub(crate) async fn run(common: &Common, command: Consumer) -> Result<Exit, Faul
     let client = connect(common).await?;
     match command {
         Consumer::Seek { topic, name, to } => seek(&client, common.output, &topic, &name, to).await,
-        Consumer::Unregister { topic, name, yes } => unregister(&client, &topic, &name, yes).await,
+        Consumer::Unregister { topic, name, yes } => {
+            unregister(&client, common.output, &topic, &name, yes).await
+        }
     }
 }
 
@@ -56,7 +58,13 @@ async fn seek(
     Ok(Exit::Done)
 }
 
-async fn unregister(client: &Client, topic: &str, name: &str, yes: bool) -> Result<Exit, Fault> {
+async fn unregister(
+    client: &Client,
+    output: Option<Format>,
+    topic: &str,
+    name: &str,
+    yes: bool,
+) -> Result<Exit, Fault> {
     if !yes {
         let left = known(client, client.size(topic, name).await, topic, name).await?;
         return Err(
@@ -67,7 +75,16 @@ async fn unregister(client: &Client, topic: &str, name: &str, yes: bool) -> Resu
     }
     let done = client.unregister_consumer(topic, name).await;
     known(client, done, topic, name).await?;
-    eprintln!("unregistered consumer {name} of topic {topic}");
+    match output {
+        None => eprintln!("unregistered consumer {name} of topic {topic}"),
+        Some(format) => {
+            let row = Row::new()
+                .text("topic", topic)
+                .text("name", name)
+                .flag("unregistered", true);
+            print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
+        }
+    }
     Ok(Exit::Done)
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> 
             print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
             Ok(Exit::Done)
         }
-        Topic::Delete { name, yes } => delete(&client, &name, yes).await,
+        Topic::Delete { name, yes } => delete(&client, common.output, &name, yes).await,
     }
 }
 
@@ -58,7 +58,12 @@ async fn describe(client: &Client, name: &str) -> Result<TopicDescribed, Fault> 
     }
 }
 
-async fn delete(client: &Client, name: &str, yes: bool) -> Result<Exit, Fault> {
+async fn delete(
+    client: &Client,
+    output: Option<Format>,
+    name: &str,
+    yes: bool,
+) -> Result<Exit, Fault> {
     if !yes {
         let topic = describe(client, name).await?;
         return Err(Fault::new(Exit::Usage, would_go(&topic)).hint(format_args!(
@@ -67,7 +72,13 @@ async fn delete(client: &Client, name: &str, yes: bool) -> Result<Exit, Fault> {
     }
     match client.delete_topic(name).await {
         Ok(()) => {
-            eprintln!("deleted topic {name}");
+            match output {
+                None => eprintln!("deleted topic {name}"),
+                Some(format) => {
+                    let row = Row::new().text("name", name).flag("deleted", true);
+                    print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
+                }
+            }
             Ok(Exit::Done)
         }
         Err(error) => Err(suggest::explain(client, error, name, None).await),

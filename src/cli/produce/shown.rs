@@ -16,6 +16,8 @@ use crate::cli::signals::Signals;
 const TICK: Duration = Duration::from_millis(200);
 /// After so many ticks without an acknowledgement, the bar says what is waited for.
 const PATIENCE: u32 = 5;
+/// After so many ticks without an acknowledgement it is said, bar or not.
+const LONG_PATIENCE: u32 = 25;
 /// What the bar counts.
 const COUNTED: &str = "records acknowledged";
 const COUNTED_WAITING: &str = "records acknowledged, waiting for the broker";
@@ -103,6 +105,12 @@ impl Shown {
             self.progress.set(now);
             idle = if now == last { idle + 1 } else { 0 };
             last = now;
+            if awaited == Awaited::Broker && idle == LONG_PATIENCE {
+                self.progress.say(
+                    "nothing was acknowledged for 5 s: the broker is away or takes nothing; \
+                     trying on (logdrive ping says why)",
+                );
+            }
             if awaited == Awaited::Broker {
                 self.progress.name(if idle < PATIENCE {
                     COUNTED
