@@ -3,6 +3,7 @@
 //! Owns the listening socket and the order of things: the store first, then the broker, then the
 //! port; and back. Its neighbours: the command line calls it, connections are started by it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use actix::{Actor, Arbiter, ArbiterHandle, System};
 use anyhow::Context;
 use logdrive_protocol::NodeId;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
 use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
-use crate::net::TcpListener;
+use crate::net::{TcpListener, TcpStream};
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
 use crate::storage::{self, Disk, Health, Storage};
@@ -70,6 +71,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     };
     let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
     let (tell, news) = watch::channel(News::default());
+    let arbiters = arbiters();
     let broker = Broker::new(
         about.clone(),
         disk,
@@ -77,7 +79,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         recovered,
         budget.clone(),
         counters.clone(),
-        arbiters(),
+        arbiters.clone(),
     )
     .start();
     let around = connection::Surroundings {
@@ -93,7 +95,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let watching = actix::spawn(watch_condition(storage.health(), tell.clone()));
     let mut connections = JoinSet::new();
     tokio::select! {
-        () = accept(&listener, &around, &mut connections) => {}
+        () = accept(&listener, &around, &arbiters, &mut connections) => {}
         () = stop => {}
     }
     drop(listener);
@@ -120,15 +122,20 @@ fn arbiters() -> Vec<ArbiterHandle> {
 async fn accept(
     listener: &TcpListener,
     around: &connection::Surroundings,
+    arbiters: &[ArbiterHandle],
     connections: &mut JoinSet<()>,
 ) {
-    let mut last = 0;
+    let mut last = 0_usize;
     loop {
         match listener.accept().await {
             Ok((socket, _)) if connections.len() < MAX_CONNECTIONS => {
                 last += 1;
-                let serving = connection::serve(socket, ConnectionId(last), around.clone());
-                connections.spawn_local(serving);
+                let arbiter = arbiters.get(last % arbiters.len().max(1));
+                let id = ConnectionId(last as u64);
+                match serve_in(arbiter, socket, id, around.clone()) {
+                    Ok(end) => drop(connections.spawn_local(async { end.await.unwrap_or(()) })),
+                    Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                }
             }
             Ok((socket, peer)) => {
                 Counters::add(&around.counters.turned_away, 1);
@@ -141,6 +148,32 @@ async fn accept(
             }
         }
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Serves a connection on the thread of `arbiter`, to which the socket moves; what is returned ends
+/// with the connection.
+fn serve_in(
+    arbiter: Option<&ArbiterHandle>,
+    socket: TcpStream,
+    id: ConnectionId,
+    around: connection::Surroundings,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let socket = socket.into_std()?;
+    let serving = async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => connection::serve(socket, id, around).await,
+            Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
+        }
+        drop(ended);
+    };
+    match arbiter {
+        Some(arbiter) if !arbiter.spawn(serving) => {
+            Err(io::Error::other("the arbiter has stopped"))
+        }
+        Some(_) => Ok(end),
+        None => Err(io::Error::other("there is no arbiter")),
     }
 }
 
