@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::{Stream, stream};
 use logdrive_protocol::operations::{Consume, Delivered, UnregisterWorker};
 use logdrive_protocol::{ConsumerId, ErrorCode, TopicId, WorkerId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::dialer::Dialer;
 use crate::link::Parking;
@@ -166,14 +166,14 @@ impl Consumer {
                 worker: topic.worker,
             };
             topic.pending = None;
+            let parking = Parking {
+                wait: Duration::ZERO,
+                topic: None,
+            };
+            let dialer = &self.dialer;
+            let said = async { dialer.link().await?.ask(&goodbye, parking).await };
             // Only courtesy: whatever becomes of it, the consumer is at its end.
-            if let Ok(link) = self.dialer.link().await {
-                let parking = Parking {
-                    wait: Duration::ZERO,
-                    topic: None,
-                };
-                drop(link.ask(&goodbye, parking).await);
-            }
+            drop(timeout(GOODBYE_WAIT, said).await);
         }
         records
     }
@@ -271,6 +271,9 @@ impl Consumer {
         topic.pending = Some(reading::begin(&self.dialer, consume, None, parking));
     }
 }
+
+/// How long a consumer that ends waits for the broker to take note.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 
 /// Any but [`WorkerId::NONE`].
 fn random_worker() -> WorkerId {

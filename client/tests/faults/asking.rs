@@ -14,7 +14,7 @@ use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place};
 use logdrive_protocol::frame;
 use logdrive_protocol::operations::{
     Answer, CancelPassed, Consume, ConsumerRegistered, DeleteTopic, Delivered, Operation, Ping,
-    Range, Request, TopicDeleted,
+    Range, Request, TopicDeleted, WorkerUnregistered,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -240,6 +240,14 @@ async fn a_dropped_get_next_loses_nothing_and_try_next_replaces_what_is_parked()
         let (correlation, next) = consume(&mut session).await;
         assert_eq!((next.sequence, next.max_wait_ms), (2, 0));
         session.answer(correlation, Answer::Consume(empty(1))).await;
+        // What ends makes room for others.
+        let (correlation, Request::UnregisterWorker(ended)) = session.next().await.unwrap() else {
+            panic!("not a goodbye");
+        };
+        assert_eq!((ended.topic, ended.worker), (TOPIC, next.worker));
+        session
+            .answer(correlation, Answer::UnregisterWorker(WorkerUnregistered {}))
+            .await;
         session.hung_up().await
     })
     .await;
