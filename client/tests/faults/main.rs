@@ -7,5 +7,6 @@
 )]
 
 mod asking;
+mod connecting;
 mod double;
 mod producing;
