@@ -476,6 +476,8 @@ impl Writer {
         );
         let born = match born {
             Err(error) if error.is_full() => {
+                // What was begun would take the room that the next attempt needs.
+                let _ = self.disk.unlink(&layout::unborn_name(self.floor));
                 self.found = found;
                 return Err(error);
             }

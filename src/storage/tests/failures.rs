@@ -111,6 +111,9 @@ fn a_start_on_a_full_disk_reads_and_writes_again_when_there_is_room() {
     assert_eq!(writer.health().condition(), Condition::Failed);
     world.check_records(&writer.reader());
     assert!(world.hear(&mut writer).is_err(), "there still is no room");
+    let names = disk.list().unwrap();
+    let unborn = names.iter().find(|name| name.contains(".new"));
+    assert_eq!(unborn, None, "what was begun takes no room");
     disk.set_capacity(None);
     world.hear(&mut writer).unwrap();
     assert_eq!(writer.health().condition(), Condition::Ok);
