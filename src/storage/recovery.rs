@@ -72,7 +72,12 @@ pub(super) fn find(
                 *floor = (*floor).max(number);
                 newest = newest.max(Some(number));
             }
-            FileKind::Unborn(number) => *floor = (*floor).max(number),
+            FileKind::Unborn(number) => {
+                *floor = (*floor).max(number);
+                // Nothing was ever read from it, and a full disk needs its room. One that stays is
+                // removed when the new segment has its name.
+                let _ = disk.unlink(name);
+            }
             FileKind::Other => {}
         }
     }

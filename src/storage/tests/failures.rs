@@ -189,6 +189,10 @@ fn the_thread_says_failed_then_reloaded_and_takes_jobs_of_the_new_generation() {
         )
     );
 
+    // The keeper notes the new segment on its own thread: its sync is not the one that shall fail.
+    while !disk.list().unwrap().contains(&"newest".to_owned()) {
+        std::thread::yield_now();
+    }
     disk.fail_next(Call::Sync);
     storage.submit(job(1, generation, 2, announce(1)));
     let failed = generation + 1;
