@@ -129,19 +129,18 @@ impl Request {
     /// `UNKNOWN_FLAG` if a critical flag is set, `UNKNOWN_OPERATION`, `MALFORMED`: the connection
     /// goes on after each of them.
     pub fn from_frame(frame: Frame) -> Result<Self, Failure> {
-        let unknown = frame.flags & CRITICAL_FLAGS;
-        if unknown != 0 {
-            return Err(Failure::new(
-                ErrorCode::UnknownFlag,
-                format!("no critical flag of a request is {unknown:#04x}"),
-            ));
+        let flags = frame.flags;
+        if flags & CRITICAL_FLAGS != 0 {
+            let message = format!("flags {flags:#04x} have a critical one that is unknown here");
+            return Err(Failure::new(ErrorCode::UnknownFlag, message));
         }
         match Self::decode(frame.opcode, frame.body) {
             Some(request) => Ok(request?),
             None => Err(Failure::new(
                 ErrorCode::UnknownOperation,
-                format!("no operation has opcode {:#04x}", frame.opcode),
-            )),
+                format!("there is no operation with opcode {:#04x}", frame.opcode),
+            )
+            .hint("the broker may be older than the client: compare versions with Hello")),
         }
     }
 }

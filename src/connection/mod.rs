@@ -26,7 +26,7 @@ use actix::{
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use logdrive_protocol::frame::{CRITICAL_FLAGS, Frame, FrameDecoder, FrameError, NOTICE};
+use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError, NOTICE};
 use logdrive_protocol::operations::{Answer, Request};
 use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
@@ -241,35 +241,18 @@ impl Connection {
         let counters = &self.around.counters;
         Counters::add(&counters.requests, 1);
         Counters::add(&counters.received_bytes, frame.body.len());
-        let Frame {
-            opcode,
-            flags,
-            correlation,
-            body,
-        } = frame;
-        let Some(reply) = self.reply(opcode, correlation, permit) else {
+        let Some(reply) = self.reply(frame.opcode, frame.correlation, permit) else {
             return;
         };
-        if correlation == NOTICE {
+        if frame.correlation == NOTICE {
             return reply.fail(
                 Failure::new(ErrorCode::Malformed, "correlation id 0 is for notices")
                     .hint("number requests from 1"),
             );
         }
-        if flags & CRITICAL_FLAGS != 0 {
-            let message = format!("flags {flags:#04x} have a critical one that is unknown here");
-            return reply.fail(Failure::new(ErrorCode::UnknownFlag, message));
-        }
-        match Request::decode(opcode, body) {
-            Some(Ok(request)) => self.dispatch(request, reply, ctx),
-            Some(Err(malformed)) => reply.fail(malformed.into()),
-            None => reply.fail(
-                Failure::new(
-                    ErrorCode::UnknownOperation,
-                    format!("there is no operation with opcode {opcode:#04x}"),
-                )
-                .hint("the broker may be older than the client: compare versions with Hello"),
-            ),
+        match Request::from_frame(frame) {
+            Ok(request) => self.dispatch(request, reply, ctx),
+            Err(failure) => reply.fail(failure),
         }
     }
 

@@ -205,10 +205,9 @@ impl Segment {
         cache_bytes: usize,
     ) -> Result<Self, SegmentError> {
         let file = existing(disk, number)?;
-        let fence = Arc::new(AtomicBool::new(true));
         let backend = Backend::new(Arc::new(Fenced {
             file: file.clone(),
-            fence: fence.clone(),
+            fence: Arc::new(AtomicBool::new(true)),
         }));
         let opened = guarded(|| {
             match Builder::new()
@@ -221,18 +220,7 @@ impl Segment {
             }
         })?;
         match opened {
-            Some(db) => {
-                let db = Some(Handle::Clean(db));
-                Ok(Self {
-                    number,
-                    db,
-                    file,
-                    fence,
-                    witness: None,
-                    closer: None,
-                    used: AtomicU64::new(0),
-                })
-            }
+            Some(db) => Ok(Self::sealed(number, Handle::Clean(db), file)),
             None => Self::open_overlaid(disk, number, cache_bytes),
         }
     }
@@ -250,17 +238,20 @@ impl Segment {
                 .set_cache_size(cache_bytes)
                 .create_with_backend(overlay)?)
         })?;
-        let db = Some(Handle::Overlaid(db));
-        let fence = Arc::new(AtomicBool::new(true));
-        Ok(Self {
+        Ok(Self::sealed(number, Handle::Overlaid(db), file))
+    }
+
+    /// A handle through which nothing is ever written.
+    fn sealed(number: u64, db: Handle, file: Arc<dyn DiskFile>) -> Self {
+        Self {
             number,
-            db,
+            db: Some(db),
             file,
-            fence,
+            fence: Arc::new(AtomicBool::new(true)),
             witness: None,
             closer: None,
             used: AtomicU64::new(0),
-        })
+        }
     }
 
     /// A snapshot of what is committed.
