@@ -95,6 +95,7 @@ impl Consumer {
                 portion: None,
                 events: VecDeque::new(),
                 pending: None,
+                asked_for: Duration::ZERO,
             });
         }
         Ok(Self {
@@ -198,7 +199,8 @@ impl Consumer {
         for index in 0..count {
             let waits = self.topics[index].pending.as_ref();
             // A parked request would not say that nothing is left; asking again with the same
-            // sequence replaces it, and gives its records again if it has just been served.
+            // sequence replaces it, and gives its records again if it has just been served. One
+            // that has come to its end may say what was left long ago: see below.
             let parked = waits.is_some_and(|it| !it.is_finished());
             if waits.is_none() || (parked && matches!(patience, Patience::None)) {
                 self.ask(index, patience.long_poll());
@@ -225,7 +227,9 @@ impl Consumer {
                     self.turn = (index + 1) % count;
                     return Ok(Some(index));
                 }
-                Accepted::Nothing if matches!(patience, Patience::None) => {}
+                Accepted::Nothing
+                    if matches!(patience, Patience::None)
+                        && self.topics[index].asked_for == Duration::ZERO => {}
                 Accepted::Nothing | Accepted::Forgotten => self.ask(index, patience.long_poll()),
             }
         }
@@ -268,6 +272,7 @@ impl Consumer {
             topic: Some(topic.id),
         };
         topic.uncertain |= topic.pending.is_some();
+        topic.asked_for = wait;
         topic.pending = Some(reading::begin(&self.dialer, consume, None, parking));
     }
 }
@@ -304,6 +309,8 @@ struct Source {
     /// What of `portion` is left, once its events are handed out one by one.
     events: VecDeque<Event>,
     pending: Option<Pending>,
+    /// How long the last request was to wait for records.
+    asked_for: Duration,
 }
 
 impl Source {

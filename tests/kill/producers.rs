@@ -7,14 +7,14 @@ use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use logdrive::history::Origin;
+use logdrive::history::{Origin, Recorder};
 use logdrive_client::{
     Ack, Delivery, Durability, Error, ErrorKind, NewRecord, Outcome, Producer, ProducerOptions,
     Receipt,
 };
 
 use crate::course::{Course, Crossing, Noted};
-use crate::plan::{self, Manner, ProducerPlan};
+use crate::plan::{self, Manner, ProducerPlan, TOPICS};
 
 /// Records that a pipelined producer has on their way at most.
 const ON_THEIR_WAY: usize = 128;
@@ -198,6 +198,27 @@ impl Ready {
         }
         Ok(())
     }
+}
+
+/// Produces one record to each topic, synced: a record answered as accepted may still be on its way
+/// to the disk, and what is behind it comes after it.
+pub(crate) async fn the_last(course: &Course) -> Result<Recorder, Error> {
+    const NAME: &str = "last";
+    let client = course.connect(NAME).await?;
+    let mut producer = client.producer(&TOPICS, ProducerOptions::default()).await?;
+    let mut notes = Recorder::new();
+    for topic in TOPICS {
+        let sent = Sent {
+            topic,
+            sequence: 0,
+            kills: course.now().kills,
+        };
+        let value = plan::value(&mut plan::dice(course.seed, NAME), NAME, 0, 0);
+        notes.sent(origin(NAME, sent), plan::fingerprint_of(&value));
+        let receipt = producer.send(topic, value).await?;
+        notes.acknowledged(origin(NAME, sent), receipt.offset);
+    }
+    Ok(notes)
 }
 
 fn origin(producer: &str, sent: Sent) -> Origin<'_> {

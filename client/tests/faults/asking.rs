@@ -263,6 +263,39 @@ async fn a_dropped_get_next_loses_nothing_and_try_next_replaces_what_is_parked()
 }
 
 #[tokio::test]
+async fn what_a_long_poll_found_long_ago_is_not_what_is_left_now() {
+    let (parked, is_parked) = tokio::sync::oneshot::channel::<()>();
+    let (address, script) = double(|mut broker| async move {
+        let mut session = broker.accept().await;
+        register_consumer(&mut session).await;
+        let (long_poll, asked) = consume(&mut session).await;
+        assert!(asked.max_wait_ms > 0);
+        parked.send(()).unwrap();
+        let (ping, request) = session.next().await.unwrap();
+        assert!(matches!(request, Request::Ping(_)), "{request:?}");
+        session.answer(long_poll, Answer::Consume(empty(0))).await;
+        session.answer(ping, Answer::Ping(Pinged::default())).await;
+        let (correlation, asked) = consume(&mut session).await;
+        assert_eq!((asked.sequence, asked.max_wait_ms), (1, 0));
+        session
+            .answer(correlation, Answer::Consume(delivered(0, &["a"])))
+            .await;
+        session.hung_up().await
+    })
+    .await;
+    let client = client(&address).await;
+    let options = ConsumerOptions::default();
+    let mut consumer = client.consumer("work", &["app"], options).await.unwrap();
+    assert!(consumer.get_next().now_or_never().is_none());
+    is_parked.await.unwrap();
+    // Answered on the same connection, so the long poll's answer is here.
+    client.ping().await.unwrap();
+    assert!(consumer.try_next().await.unwrap().is_some());
+    drop((consumer, client));
+    script.await.unwrap();
+}
+
+#[tokio::test]
 async fn close_says_how_many_taken_records_were_not_handed_out() {
     let (address, _script) = double(|mut broker| async move {
         let mut session = broker.accept().await;
