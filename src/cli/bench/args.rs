@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::compare::CompareArgs;
 use crate::cli::args::Ack;
 
 const ABOUT: &str = "\
@@ -62,6 +63,8 @@ pub(super) enum Work {
     Produce(ProduceArgs),
     /// How long one record takes to its acknowledgement, and to those who read it.
     Latency(LatencyArgs),
+    /// The same work for logdrive and for Redis Streams and NATS JetStream, where they are installed.
+    Compare(CompareArgs),
 }
 
 /// Arguments of `bench disk`.

@@ -21,6 +21,7 @@
 //! | `payload`, `producing` | records, and the load of producers |
 //! | `disk`, `loopback` | what the machine does alone |
 //! | `produce`, `latency` | one measurement each |
+//! | `compare` | the same work for peers, and its table |
 
 #![allow(
     clippy::cast_precision_loss,
@@ -34,6 +35,7 @@
 )]
 
 mod args;
+mod compare;
 mod course;
 mod disk;
 mod figure;
@@ -69,6 +71,12 @@ pub(crate) async fn run(output: Option<Format>, bench: Bench) -> Result<Exit, Fa
     let failed = |error: &anyhow::Error| Fault::new(Exit::Failed, format_args!("bench: {error:#}"));
     let machine = Machine::of(&bench.ground.data);
     let ground = Ground::new(bench.ground).map_err(|error| failed(&error))?;
+    if let Work::Compare(arguments) = &bench.work {
+        return tokio::select! {
+            ended = compare::run(&ground, arguments, output, machine) => ended,
+            () = signals.wait() => Err(Fault::new(Exit::Interrupted, "bench: interrupted")),
+        };
+    }
     let mut sheet = Sheet::new(output.unwrap_or(Format::Table), Report::new(machine));
     let ended = tokio::select! {
         ended = measure(&ground, &bench.work, &mut sheet) => ended,
@@ -95,6 +103,7 @@ async fn figures(ground: &Ground, work: &Work) -> anyhow::Result<Vec<Figure>> {
         Work::Loopback(arguments) => loopback::run(ground, arguments).await,
         Work::Produce(arguments) => produce::run(ground, arguments).await,
         Work::Latency(arguments) => latency::run(ground, arguments).await,
+        Work::Compare(_) => anyhow::bail!("a comparison has a table of its own"),
     }
 }
 
