@@ -11,6 +11,7 @@
 
 mod admin;
 mod broker;
+mod compare;
 mod consume;
 mod demo;
 mod fetch;

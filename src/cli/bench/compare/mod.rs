@@ -14,7 +14,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `works`, `latency` | what is measured, and how |
+//! | `works`, `stream`, `latency` | what is measured, and how |
 //! | `peer` | the verbs |
 //! | `logdrive`, `redis`, `nats` | what they mean for each system |
 //! | `link`, `resp`, `nats_wire` | sockets and the protocols of peers |
@@ -30,6 +30,7 @@ mod peer;
 mod redis;
 mod resp;
 mod server;
+mod stream;
 mod table;
 mod works;
 
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -89,6 +91,9 @@ pub(super) struct CompareArgs {
     /// Bytes with which the disk is measured directly before each stream.
     #[arg(long, default_value = "256MiB", value_name = "BYTES")]
     disk_bytes: Volume,
+    /// Does only this; repeatable.
+    #[arg(long, value_name = "WORK", value_parser = PossibleValuesParser::new(WORKS.map(Work::word)))]
+    only: Vec<String>,
     /// Only shows that it works: a little of everything.
     #[arg(long, conflicts_with_all = ["bytes", "seconds", "sends", "connections", "restart_bytes", "disk_bytes"])]
     quick: bool,
@@ -98,6 +103,12 @@ pub(super) struct CompareArgs {
 }
 
 impl CompareArgs {
+    fn works(&self) -> Vec<Work> {
+        let mut works = Vec::from(WORKS);
+        works.retain(|work| self.only.is_empty() || self.only.iter().any(|it| it == work.word()));
+        works
+    }
+
     fn scale(&self) -> Scale {
         if self.quick {
             return Scale {
@@ -151,7 +162,7 @@ pub(super) async fn run(
     output: Option<Format>,
     machine: Machine,
 ) -> Result<Exit, Fault> {
-    let table = compare(ground, &arguments.scale(), machine).await;
+    let table = compare(ground, &arguments.works(), &arguments.scale(), machine).await;
     let table =
         table.map_err(|error| Fault::new(Exit::Failed, format_args!("bench: {error:#}")))?;
     let text = match output.unwrap_or(Format::Table) {
@@ -168,7 +179,12 @@ pub(super) async fn run(
     Ok(Exit::Done)
 }
 
-async fn compare(ground: &Ground, scale: &Scale, machine: Machine) -> Result<Table> {
+async fn compare(
+    ground: &Ground,
+    works: &[Work],
+    scale: &Scale,
+    machine: Machine,
+) -> Result<Table> {
     machine::allow_files(u64::from(scale.connections) * 2 + OTHER_FILES)?;
     let (contenders, missing) = contenders(ground.path()).await?;
     let (contenders, systems): (Vec<_>, Vec<_>) = contenders.into_iter().unzip();
@@ -177,12 +193,12 @@ async fn compare(ground: &Ground, scale: &Scale, machine: Machine) -> Result<Tab
     }
     let names: Vec<_> = systems.iter().map(|it| it.name).collect();
     let mut table = Table::new(machine, systems, missing);
-    for (turn, work) in WORKS.into_iter().enumerate() {
+    for (turn, &work) in works.iter().enumerate() {
         let mut columns = vec![(Vec::new(), None); contenders.len()];
         for place in 0..contenders.len() {
             let index = (place + turn) % contenders.len();
             let (values, error) = &mut columns[index];
-            eprintln!("{} of {}: {}, {work}", turn + 1, WORKS.len(), names[index]);
+            eprintln!("{} of {}: {}, {work}", turn + 1, works.len(), names[index]);
             let measured = contenders[index].measure(work, scale, ground, values);
             let done = timeout(WORK_LIMIT, measured).await;
             let done = done.context("it took too long").flatten();

@@ -19,8 +19,6 @@ use super::nats_wire::{Message, Said, put_message, take};
 use super::peer::{Peer, Produce, Read};
 use super::works::PER_REQUEST;
 
-/// Where answers to this connection go.
-const INBOX: &str = "_INBOX.bench";
 /// Records that are asked for ahead of those that have arrived.
 const AHEAD: u64 = 4 * PER_REQUEST as u64;
 /// How long the server keeps a pull: longer than any comparison takes, in nanoseconds.
@@ -54,20 +52,23 @@ impl Nats {
     }
 }
 
-/// A connection that is subscribed to its own inbox.
+/// A connection that is subscribed to its own inbox, and to nothing else.
 #[derive(Debug)]
 struct Connection {
     link: Link,
+    /// What the subjects of answers to this connection begin with: nobody else's do.
+    inbox: String,
 }
 
 impl Connection {
     async fn open(at: SocketAddr) -> Result<Self> {
         let mut connection = Self {
             link: Link::connect(at).await?,
+            inbox: format!("_INBOX.{:016x}", fastrand::u64(..)),
         };
         let hello =
             json!({"verbose": false, "pedantic": false, "headers": true, "no_responders": true});
-        let hello = format!("CONNECT {hello}\r\nSUB {INBOX}.> 1\r\nPING\r\n");
+        let hello = format!("CONNECT {hello}\r\nSUB {} 1\r\nPING\r\n", connection.inbox);
         connection.link.output.extend_from_slice(hello.as_bytes());
         connection.link.flush().await?;
         while connection.said().await? != Said::Pong {}
@@ -110,9 +111,9 @@ impl Connection {
 
     /// Asks JetStream something.
     async fn ask(&mut self, subject: &str, question: &Value) -> Result<Value> {
-        let (subject, reply) = (format!("$JS.API.{subject}"), format!("{INBOX}.api"));
-        let question = question.to_string();
-        put_message(&mut self.link.output, &subject, &reply, question.as_bytes());
+        let (subject, question) = (format!("$JS.API.{subject}"), question.to_string());
+        let out = &mut self.link.output;
+        put_message(out, &subject, &self.inbox, question.as_bytes());
         self.link.flush().await?;
         let answer: Value = serde_json::from_slice(&self.message().await?.payload)
             .context("JetStream does not answer in JSON")?;
@@ -192,9 +193,9 @@ pub(super) struct Producer {
 
 impl Produce for Producer {
     async fn send(&mut self, values: &[Bytes]) -> Result<()> {
-        let (out, reply) = (&mut self.connection.link.output, format!("{INBOX}.ack"));
+        let Connection { link, inbox } = &mut self.connection;
         for value in values {
-            put_message(out, &self.topic, &reply, value);
+            put_message(&mut link.output, &self.topic, inbox, value);
         }
         self.answers.push_back(values.len());
         self.connection.link.flush().await
@@ -249,9 +250,14 @@ impl Reader {
 
     /// Keeps as much asked for as is meant to be on its way.
     fn ask_ahead(&mut self) {
-        let (out, reply) = (&mut self.connection.link.output, format!("{INBOX}.next"));
+        let Connection { link, inbox } = &mut self.connection;
         while self.asked + PER_REQUEST as u64 <= AHEAD {
-            put_message(out, &self.pull, &reply, self.question.as_bytes());
+            put_message(
+                &mut link.output,
+                &self.pull,
+                inbox,
+                self.question.as_bytes(),
+            );
             self.asked += PER_REQUEST as u64;
         }
     }

@@ -143,7 +143,7 @@ impl Table {
         let mut errors = Vec::new();
         let mut grid: Vec<Vec<String>> = vec![
             std::iter::once("figure".to_owned())
-                .chain(('A'..).take(self.systems.len()).map(String::from))
+                .chain(('A'..).take(self.systems.len()).map(|it| format!("{it}  ")))
                 .collect(),
         ];
         for line in &self.rows {
@@ -320,7 +320,7 @@ mod tests {
             lines,
             [
                 "error 1: it \"broke\"",
-                "size             100 bytes          error 1",
+                "size             100 bytes           error 1",
                 "time               2.00 ms    1.00 ms (0.50) <",
                 "rate, records/s     50,000        4,000 (12)",
                 "disk              300 MB/s          400 MB/s",

@@ -11,8 +11,10 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::latency;
 use super::peer::{Peer, Produce, Read};
 use super::server::Server;
+use super::stream::{self, pump, requests};
 use super::table::{Better, Row};
 use crate::cli::bench::args::Volume;
 use crate::cli::bench::course::per_second;
@@ -20,14 +22,9 @@ use crate::cli::bench::disk::Appends;
 use crate::cli::bench::figure::Unit;
 use crate::cli::bench::ground::Ground;
 use crate::cli::bench::latencies::Latencies;
-use crate::cli::bench::payload::Payload;
 
 /// Records of a request, where a peer has requests of several.
 pub(super) const PER_REQUEST: usize = 1_000;
-/// Requests without an acknowledgement.
-const IN_FLIGHT: usize = 16;
-/// Requests that are prepared, and sent over and over.
-const PREPARED: usize = 32;
 /// Producers that wait for each acknowledgement.
 const PRODUCERS: usize = 64;
 /// Topics, producers and consumers at once.
@@ -35,12 +32,12 @@ const LANES: usize = 8;
 /// Bytes of a request when several topics are busy.
 const LANE_BATCH: usize = 64 << 10;
 /// What a batch of the client may grow to otherwise: as large as it likes.
-const ANY_BATCH: usize = usize::MAX;
+pub(super) const ANY_BATCH: usize = usize::MAX;
 /// The last record of a lane.
 const END: &[u8] = b"end";
-const KIB: Volume = Volume(1 << 10);
-const SMALL: Volume = Volume(100);
-const TOPIC: &str = "compare";
+pub(super) const KIB: Volume = Volume(1 << 10);
+pub(super) const SMALL: Volume = Volume(100);
+pub(super) const TOPIC: &str = "compare";
 
 /// How much of each work is done.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +98,19 @@ impl fmt::Display for Work {
 }
 
 impl Work {
+    /// What `--only` calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Stream(KIB) => "stream-1KiB",
+            Self::Stream(_) => "stream-100B",
+            Self::OneByOne => "one-by-one",
+            Self::Lanes => "lanes",
+            Self::Latency => "latency",
+            Self::Restart => "restart",
+            Self::Idle => "idle",
+        }
+    }
+
     /// Its figures, in the order in which [`measure`] gives them.
     pub(super) fn rows(self, scale: &Scale) -> Vec<Row> {
         let row = |name: &str, unit, better| Row {
@@ -174,52 +184,14 @@ impl Work {
         }
         let mut server = Server::start(peer, ground.path()).await?;
         match self {
-            Self::Stream(size) => stream(&mut server, size, scale, values).await,
+            Self::Stream(size) => stream::measure(&mut server, size, scale, values).await,
             Self::OneByOne => one_by_one(&server, scale, values).await,
             Self::Lanes => lanes(&server, scale, values).await,
-            Self::Latency => super::latency::measure(&server, scale.time, values).await,
-            Self::Restart => restart(&mut server, scale, values).await,
+            Self::Latency => latency::measure(&server, scale.time, values).await,
+            Self::Restart => stream::restart(&mut server, scale, values).await,
             Self::Idle => idle(&server, scale, values).await,
         }
     }
-}
-
-/// Requests of so many records, to be sent over and over.
-fn requests(size: Volume, records: usize) -> Result<Vec<Vec<Bytes>>> {
-    let payload = Payload::generated(size)?;
-    let mut values = payload.from(0).cloned();
-    Ok((0..PREPARED)
-        .map(|_| values.by_ref().take(records).collect())
-        .collect())
-}
-
-/// Sends requests until there are so many bytes or the time is over, and waits for all
-/// acknowledgements; how many records that were.
-async fn pump(
-    producer: &mut impl Produce,
-    requests: &[Vec<Bytes>],
-    bytes: u64,
-    time: Duration,
-) -> Result<u64> {
-    let begun = Instant::now();
-    let (mut records, mut sent, mut in_flight) = (0, 0, 0);
-    for request in requests.iter().cycle() {
-        if sent >= bytes || begun.elapsed() >= time {
-            break;
-        }
-        if in_flight == IN_FLIGHT {
-            producer.acknowledged().await?;
-            in_flight -= 1;
-        }
-        producer.send(request).await?;
-        in_flight += 1;
-        records += request.len() as u64;
-        sent += request.iter().map(|value| value.len() as u64).sum::<u64>();
-    }
-    for _ in 0..in_flight {
-        producer.acknowledged().await?;
-    }
-    Ok(records)
 }
 
 /// Compares what the server has with what was sent.
@@ -229,55 +201,6 @@ pub(super) async fn stored<P: Peer>(server: &Server<'_, P>, topic: &str, sent: u
         count == sent,
         "the server has {count} records, {sent} were acknowledged"
     );
-    Ok(())
-}
-
-async fn fill<P: Peer>(
-    server: &Server<'_, P>,
-    size: Volume,
-    bytes: u64,
-    time: Duration,
-) -> Result<(u64, Duration)> {
-    let (peer, at) = (server.peer(), server.at());
-    peer.create(at, TOPIC).await?;
-    let mut producer = peer.producer(at, TOPIC, ANY_BATCH).await?;
-    let requests = requests(size, PER_REQUEST)?;
-    let begun = Instant::now();
-    let records = pump(&mut producer, &requests, bytes, time).await?;
-    let took = begun.elapsed();
-    stored(server, TOPIC, records).await?;
-    Ok((records, took))
-}
-
-async fn stream<P: Peer>(
-    server: &mut Server<'_, P>,
-    size: Volume,
-    scale: &Scale,
-    values: &mut Vec<f64>,
-) -> Result<()> {
-    let (records, took) = fill(server, size, scale.bytes, scale.time).await?;
-    values.push(per_second(records, took));
-
-    let mut reader = server.peer().fetcher(server.at(), TOPIC).await?;
-    let (mut count, mut bytes) = (0, 0);
-    let begun = Instant::now();
-    while count < records {
-        let more = reader.next(|value| bytes += value.len() as u64).await?;
-        ensure!(more > 0, "only {count} of {records} records can be read");
-        count += more;
-    }
-    let took = begun.elapsed();
-    ensure!(
-        bytes == records * size.0,
-        "{bytes} bytes were read of {records} records of {size}"
-    );
-    values.push(per_second(count, took));
-    drop(reader);
-
-    if size == SMALL {
-        server.stop().await?;
-        values.push(server.disk_bytes().await? as f64 / records as f64);
-    }
     Ok(())
 }
 
@@ -382,29 +305,6 @@ async fn lanes<P: Peer>(
     ensure!(read == sent, "{read} bytes were consumed of {sent}");
     values.push(per_second(read, read_in));
     Ok(())
-}
-
-async fn restart<P: Peer>(
-    server: &mut Server<'_, P>,
-    scale: &Scale,
-    values: &mut Vec<f64>,
-) -> Result<()> {
-    // However long it takes: this is not what is timed.
-    let (records, _) = fill(server, KIB, scale.restart_bytes, Duration::MAX).await?;
-    server.kill().await?;
-    let begun = Instant::now();
-    server.spawn()?;
-    let first = async |peer: &P, at| {
-        let mut reader = peer.fetcher(at, TOPIC).await?;
-        let read = reader.next(|_| ()).await?;
-        ensure!(read > 0, "there is no record");
-        Ok(())
-    };
-    server.until(first).await?;
-    let took = begun.elapsed();
-    values.push(took.as_secs_f64());
-    values.push(server.resident()? as f64);
-    stored(server, TOPIC, records).await
 }
 
 async fn idle<P: Peer>(server: &Server<'_, P>, scale: &Scale, values: &mut Vec<f64>) -> Result<()> {
