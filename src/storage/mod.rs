@@ -21,6 +21,7 @@ mod error;
 mod flush;
 mod health;
 mod job;
+mod journal;
 mod keeper;
 mod layout;
 mod newest;

@@ -19,6 +19,12 @@ pub struct Options {
     pub chunk_bytes: usize,
     /// Bytes of batches and rows after which a flush takes no further job.
     pub flush_bytes: usize,
+    /// Bytes of the journal, for small flushes; 0 for none. An existing one keeps its size.
+    pub journal_bytes: u64,
+    /// Bytes of batches and rows in a flush that goes through the journal, at most.
+    ///
+    /// It is written twice, and a larger one loses more by that than redb's own commit costs.
+    pub journal_flush_bytes: usize,
     /// redb's cache for the active segment, in bytes; half of it buffers writes.
     pub active_cache_bytes: usize,
     /// redb's cache for each sealed segment that is open, in bytes.
@@ -46,6 +52,8 @@ impl Default for Options {
             segment_bytes: 256 * MIB,
             chunk_bytes: super::layout::FULL_CHUNK_BYTES,
             flush_bytes: 16 << 20,
+            journal_bytes: 16 * MIB,
+            journal_flush_bytes: 64 << 10,
             active_cache_bytes: 32 << 20,
             sealed_cache_bytes: 2 << 20,
             sealed_handles: 64,

@@ -6,5 +6,6 @@
 mod behaviour;
 mod damage;
 mod failures;
+mod journal;
 mod power_cuts;
 mod world;
