@@ -14,6 +14,7 @@
 //!                           keeper's thread: Keeper --handles--> Reader <-- topics, on a pool
 //! ```
 
+mod ahead;
 mod audience;
 pub mod backend;
 pub mod disk;

@@ -38,6 +38,14 @@ pub struct Options {
     pub low_space_bytes: u64,
     /// Bytes held back in a file that is given up when space is low; 0 for none.
     pub ballast_bytes: u64,
+    /// Files of a segment's size that are written ahead while there is little else to write.
+    ///
+    /// None before the first segment is half full, nor while space is short.
+    pub ahead_segments: usize,
+    /// How long to wait before the next piece of these files.
+    pub ahead_pause: Duration,
+    /// Bytes of flushes in such a pause from which on there is much to write.
+    pub ahead_quiet_bytes: u64,
     /// How long the free space that was seen last counts as known.
     pub space_check_interval: Duration,
     /// Wait before the second attempt to recover from a failed commit; it doubles from there.
@@ -60,6 +68,9 @@ impl Default for Options {
             carry_bytes: 16 * MIB,
             low_space_bytes: LOW_SPACE_BYTES,
             ballast_bytes: BALLAST_BYTES,
+            ahead_segments: 2,
+            ahead_pause: Duration::from_millis(20),
+            ahead_quiet_bytes: MIB,
             space_check_interval: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_longest: Duration::from_secs(2),

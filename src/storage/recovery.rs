@@ -200,7 +200,12 @@ pub(super) fn carry_over(
     *floor += 1;
     let number = *floor;
     let failed = |error: SegmentError| OpenError::writing(number, error);
-    let segment = Segment::create(disk, number, identity, options.active_cache_bytes, closer)
+    let file = disk.create(&layout::unborn_name(number));
+    let segment = file
+        .map_err(SegmentError::from)
+        .and_then(|file| {
+            Segment::create(file, number, identity, options.active_cache_bytes, closer)
+        })
         .map_err(failed)?;
     let source = found.map(|found| &*found.segment);
     let (named, tally) = guarded(|| {

@@ -166,15 +166,14 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Segment {
-    /// Creates `number` as an unborn file with its tables, empty and synced.
+    /// Makes an unborn segment of an empty file: its tables, empty and synced.
     pub(super) fn create(
-        disk: &dyn Disk,
+        file: Arc<dyn DiskFile>,
         number: u64,
         identity: Identity,
         cache_bytes: usize,
         closer: Option<Sender<Chore>>,
     ) -> Result<Self, SegmentError> {
-        let file = disk.create(&layout::unborn_name(number))?;
         let fence = Arc::new(AtomicBool::new(false));
         let backend = Backend::new(Arc::new(Fenced {
             file: file.clone(),
@@ -437,5 +436,9 @@ impl DiskFile for Fenced {
 
     fn sync(&self) -> io::Result<()> {
         self.pass()?.sync()
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        self.pass()?.finish()
     }
 }

@@ -220,6 +220,7 @@ impl Writer {
 
     /// Makes a flush durable and announces it, or fails.
     pub(super) fn write(&mut self, flush: &Flush) {
+        self.health.note_flushed(flush.bytes as u64);
         if let Some(error) = self.doubt.take() {
             return self.fail(flush, &error);
         }
@@ -367,7 +368,8 @@ impl Writer {
         self.floor += 1;
         let cache = self.options.active_cache_bytes;
         let closer = self.hands.closer();
-        Segment::create(&*self.disk, self.floor, self.identity, cache, closer).map(Some)
+        let file = self.disk.create(&layout::unborn_name(self.floor))?;
+        Segment::create(file, self.floor, self.identity, cache, closer).map(Some)
     }
 
     fn rotate(
@@ -422,8 +424,7 @@ impl Writer {
         self.hands.give(Chore::Mark(number));
         self.view.send_replace(Some(segment.clone()));
         if !dead.is_empty() {
-            let names = dead.into_iter().map(layout::segment_name).collect();
-            self.hands.give(Chore::Unlink(names));
+            self.hands.give(Chore::Release(dead));
         }
         self.space_checked = None;
         tracing::debug!(segment = number, "a new segment is active");
@@ -435,8 +436,7 @@ impl Writer {
         match rotation::unreferenced(active) {
             Ok(dead) if dead.is_empty() => {}
             Ok(dead) => {
-                let names = dead.into_iter().map(layout::segment_name).collect();
-                self.hands.give(Chore::Unlink(names));
+                self.hands.give(Chore::Release(dead));
                 self.space_checked = None;
             }
             // They go with the next rotation.
