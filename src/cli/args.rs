@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use logdrive_protocol::Position;
 
+use super::bench::Bench;
 use super::output::Format;
 use super::severity::Severity;
 
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Shows on real logs that nothing is lost: starts a broker of its own, kills it, and checks.
     Demo(Demo),
+    /// Measures a broker of its own, every figure beside the limit of the machine.
+    Bench(Bench),
     /// Creates, lists, describes and deletes topics.
     #[command(subcommand)]
     Topic(Topic),
