@@ -154,6 +154,16 @@ impl Reader {
     }
 }
 
+/// Room for a body that most bodies fit into.
+const SHORT_BODY_BYTES: usize = 54;
+
+/// Where a head stands that is filled in when what follows it is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    part: usize,
+    at: usize,
+}
+
 /// Appends fields; bytes that are shared already are linked in, not copied.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -163,11 +173,30 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins with `head` as it is (a frame's header, to be completed at the end).
-    pub(crate) fn with_head(head: &[u8]) -> Self {
-        let mut writer = Self::default();
-        writer.open.put_slice(head);
-        writer
+    /// Leaves room for a head of so many bytes, to be filled in by [`Writer::complete`].
+    pub(crate) fn begin(&mut self, head: usize) -> Mark {
+        // Most bodies are short: one piece of memory for head and body.
+        self.open.reserve(head + SHORT_BODY_BYTES);
+        let mark = Mark {
+            part: self.parts.len(),
+            at: self.open.len(),
+        };
+        self.open.put_bytes(0, head);
+        mark
+    }
+
+    /// Fills in a head.
+    pub(crate) fn complete(&mut self, mark: Mark, head: &[u8]) {
+        let range = mark.at..mark.at + head.len();
+        match self.parts.get_mut(mark.part) {
+            // The head stands in a part that was closed for a shared one: it is short, copy it.
+            Some(part) => {
+                let mut whole = BytesMut::from(&part[..]);
+                whole[range].copy_from_slice(head);
+                *part = whole.freeze();
+            }
+            None => self.open[range].copy_from_slice(head),
+        }
     }
 
     fn put<T: Serialize>(&mut self, value: T) {
@@ -252,20 +281,6 @@ impl Writer {
             self.parts.push(self.open.freeze());
         }
         self.parts
-    }
-
-    /// What was written, its first bytes (from [`Writer::with_head`]) replaced by `head`.
-    pub(crate) fn finish_head(mut self, head: &[u8]) -> Vec<Bytes> {
-        match self.parts.first_mut() {
-            // The head stands in a part that was closed for a shared one: it is short, copy it.
-            Some(first) => {
-                let mut whole = BytesMut::from(&first[..]);
-                whole[..head.len()].copy_from_slice(head);
-                *first = whole.freeze();
-            }
-            None => self.open[..head.len()].copy_from_slice(head),
-        }
-        self.into_parts()
     }
 
     /// What was written, in one piece.

@@ -28,6 +28,10 @@ pub const FLAG_ERROR: u8 = 0x80;
 /// Flags that must be understood: a frame with an unknown one of these is refused.
 pub const CRITICAL_FLAGS: u8 = 0xf0;
 
+/// Room that a frame gets beyond the bytes of it that have arrived, as their multiple: a long frame
+/// is copied a few times only, and a length field alone buys nothing.
+pub const GROWTH: usize = 8;
+
 /// The correlation id of notices, which no request may use.
 pub const NOTICE: u32 = 0;
 
@@ -82,7 +86,8 @@ impl FrameError {
 
 /// Cuts a byte stream into frames.
 ///
-/// Memory follows the bytes that have arrived, at most doubling: never the length field.
+/// Memory follows the bytes that have arrived, at most [`GROWTH`] times as many: never the length
+/// field.
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: u32,
@@ -119,9 +124,7 @@ impl Decoder for FrameDecoder {
         }
         let whole = LENGTH_BYTES + length as usize;
         if input.len() < whole {
-            // Room for as much again as has arrived, so that a long frame is copied a few times
-            // at most, and a length field alone buys nothing.
-            input.reserve((whole - input.len()).min(input.len().max(HEADER_BYTES)));
+            input.reserve((whole - input.len()).min(input.len() * GROWTH));
             return Ok(None);
         }
         let mut frame = input.split_to(whole);
@@ -140,13 +143,21 @@ impl Decoder for FrameDecoder {
 
 /// Encodes a frame as the pieces of a vectored write; shared bytes in the body stay shared.
 pub fn encode(opcode: u8, flags: u8, correlation: u32, body: &impl Body) -> Vec<Bytes> {
-    let mut out = Writer::with_head(&[0; HEADER_BYTES]);
-    body.encode(&mut out);
-    let length = u32::try_from(out.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
+    let mut out = Writer::default();
+    append(&mut out, opcode, flags, correlation, body);
+    out.into_parts()
+}
+
+/// Encodes a frame behind what was written before, as [`encode`] does.
+pub fn append(out: &mut Writer, opcode: u8, flags: u8, correlation: u32, body: &impl Body) {
+    let mark = out.begin(HEADER_BYTES);
+    let before = out.len();
+    body.encode(out);
+    let length = u32::try_from(out.len() - before).unwrap_or(u32::MAX);
     let mut header = [0; HEADER_BYTES];
-    header[..4].copy_from_slice(&length.to_be_bytes());
+    header[..4].copy_from_slice(&length.saturating_add(COUNTED_HEADER_BYTES).to_be_bytes());
     header[4] = opcode;
     header[5] = flags;
     header[6..].copy_from_slice(&correlation.to_be_bytes());
-    out.finish_head(&header)
+    out.complete(mark, &header);
 }

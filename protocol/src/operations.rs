@@ -29,7 +29,7 @@ pub use topic::{
     TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
 };
 
-use crate::body::{Body, Malformed};
+use crate::body::{Body, Malformed, Writer};
 use crate::error::{ErrorCode, Failure};
 use crate::frame::{self, CRITICAL_FLAGS, Frame};
 
@@ -81,7 +81,16 @@ macro_rules! operations {
         impl Answer {
             /// The frame that answers.
             pub fn encode(&self, correlation: u32) -> Vec<Bytes> {
-                match self { $(Self::$request(it) => frame::encode($opcode, 0, correlation, it),)* }
+                let mut out = Writer::default();
+                self.append(&mut out, correlation);
+                out.into_parts()
+            }
+
+            /// Writes the frame that answers behind what was written before.
+            pub fn append(&self, out: &mut Writer, correlation: u32) {
+                match self {
+                    $(Self::$request(it) => frame::append(out, $opcode, 0, correlation, it),)*
+                }
             }
         }
 

@@ -83,6 +83,10 @@ pub(crate) struct Serve {
     /// Where to accept connections; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDR")]
     pub(crate) listen: SocketAddr,
+    /// Files of 272 MiB that are written ahead while there is little else to write, which doubles
+    /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
+    #[arg(long, default_value_t = 2, value_name = "FILES")]
+    pub(crate) write_ahead: usize,
 }
 
 /// Arguments of `demo`.

@@ -19,7 +19,7 @@ use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::limits::{FIRST_BYTE_WAIT, PREFACE_WAIT, READ_BUFFER_BYTES};
+use crate::limits::{FIRST_BYTE_WAIT, FIRST_READ_BYTES, PREFACE_WAIT};
 use crate::net::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Telnet's "interpret as command".
@@ -51,7 +51,7 @@ pub(super) async fn open(
     mut write: OwnedWriteHalf,
     preface: BrokerPreface,
 ) -> anyhow::Result<Opening> {
-    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
     match timeout(FIRST_BYTE_WAIT, read.read_buf(&mut buffer)).await {
         Ok(Ok(0)) => bail!("the peer left without a word"),
         Ok(read) => read.context("reading the first byte")?,

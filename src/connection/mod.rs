@@ -10,12 +10,12 @@
 //! half. It waits for nobody: an answer comes back as a [`Reply`]. Requests to one topic are handed
 //! over in the order in which they arrived. Text parses into the same requests and passes here too.
 
+mod frames;
 mod handshake;
 mod text;
 mod writer;
 
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,21 +23,18 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner,
     Handler, Message, StreamHandler, WrapFuture,
 };
-use bytes::BytesMut;
-use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError, NOTICE};
+use logdrive_protocol::frame::{Frame, FrameError, NOTICE};
 use logdrive_protocol::operations::{Answer, Request};
 use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
-use tokio::io::{AsyncReadExt, Chain};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::codec::FramedRead;
 
+use self::frames::Frames;
 use self::handshake::Opening;
 use crate::broker::{About, Ask, Broker, Locate};
 use crate::counters::Counters;
-use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES, READ_BUFFER_BYTES};
+use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
 use crate::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::topic::{Call, Gone, Topic};
@@ -125,9 +122,6 @@ pub struct Connection {
     topics: HashMap<TopicId, Addr<Topic>>,
 }
 
-/// What was read with the preface, then the socket.
-type Input = Chain<Cursor<BytesMut>, OwnedReadHalf>;
-
 /// What arrives on a binary connection.
 #[derive(Debug)]
 enum Arrival {
@@ -191,10 +185,8 @@ impl Connection {
                 actor.do_send(Ended);
                 drop(ended);
             });
-            // Requests may have come together with the preface: they are read first, as if again.
-            let input = Cursor::new(buffer).chain(read);
-            let decoder = FrameDecoder::new(FRAME_BYTES);
-            let frames = FramedRead::with_capacity(input, decoder, READ_BUFFER_BYTES);
+            // Requests may have come together with the preface: they are taken first.
+            let frames = Frames::new(read, &buffer, FRAME_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -312,7 +304,7 @@ async fn going_away(news: &mut watch::Receiver<News>) {
 /// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
 /// that TCP pushes back.
 fn arrivals(
-    frames: FramedRead<Input, FrameDecoder>,
+    frames: Frames<OwnedReadHalf>,
     window: Window,
 ) -> impl futures_util::Stream<Item = Arrival> {
     unfold(Some((frames, window)), |state| async {

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use logdrive_protocol::body::Writer;
 use logdrive_protocol::frame::{self, FLAG_ERROR, NOTICE};
 use logdrive_protocol::operations::{GoingAway, StateChanged};
 use tokio::io::AsyncWriteExt;
@@ -20,7 +21,7 @@ use crate::counters::Counters;
 use crate::limits::{STOP_WAIT, WRITE_BATCH, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED};
 use crate::net::OwnedWriteHalf;
 use crate::reply::Outgoing;
-use crate::window::Window;
+use crate::window::{Permit, Window};
 
 /// Bytes to be written, as the pieces they were made of.
 #[derive(Debug, Default)]
@@ -29,11 +30,11 @@ struct Pieces {
     remaining: usize,
 }
 
-impl Pieces {
-    fn extend(&mut self, pieces: Vec<Bytes>) {
-        for piece in pieces {
-            self.remaining += piece.len();
-            self.pieces.push_back(piece);
+impl From<Vec<Bytes>> for Pieces {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        Self {
+            remaining: pieces.iter().map(Bytes::len).sum(),
+            pieces: pieces.into(),
         }
     }
 }
@@ -73,7 +74,16 @@ impl Buf for Pieces {
     }
 }
 
-/// Writes until nobody is left who could answer, or the peer is gone.
+/// What there is to write next.
+enum Next {
+    News(News),
+    Answer(Outgoing),
+    /// Nobody is left who could answer.
+    End,
+}
+
+/// Writes until nobody is left who could answer, or the peer is gone. Holds no buffer while there
+/// is nothing to write.
 pub(super) async fn write(
     mut socket: OwnedWriteHalf,
     mut answers: mpsc::UnboundedReceiver<Outgoing>,
@@ -81,32 +91,23 @@ pub(super) async fn write(
     counters: Arc<Counters>,
     window: Window,
 ) {
-    let mut batch = Vec::with_capacity(WRITE_BATCH);
-    let mut news_end = false;
     loop {
-        let mut pieces = Pieces::default();
-        let mut permits = Vec::with_capacity(WRITE_BATCH);
-        tokio::select! {
-            // News first: it is rare, and the last of it must not be lost to the end of answers.
-            biased;
-            changed = news.changed(), if !news_end => match changed {
-                Ok(()) => pieces.extend(notice(*news.borrow_and_update())),
-                Err(_) => news_end = true,
-            },
-            count = answers.recv_many(&mut batch, WRITE_BATCH) => {
-                if count == 0 {
-                    break;
+        let mut out = Writer::default();
+        let mut permits = Vec::new();
+        match next(&mut answers, &mut news).await {
+            Next::End => break,
+            Next::News(news) => encode_notice(&mut out, news),
+            Next::Answer(first) => {
+                encode(&mut out, first, &mut permits, &counters);
+                while permits.len() < WRITE_BATCH
+                    && let Ok(more) = answers.try_recv()
+                {
+                    encode(&mut out, more, &mut permits, &counters);
                 }
-                Counters::add(&counters.answers, count);
             }
         }
-        for outgoing in batch.drain(..) {
-            if outgoing.result.is_err() {
-                Counters::add(&counters.errors, 1);
-            }
-            pieces.extend(encode(&outgoing));
-            permits.push(outgoing.permits);
-        }
+        let pieces = Pieces::from(out.into_parts());
+        Counters::add(&counters.answers, permits.len());
         Counters::add(&counters.sent_bytes, pieces.remaining);
         if let Err(error) = write_all(&mut socket, pieces, &window).await {
             tracing::debug!(%error, "the peer does not read");
@@ -115,6 +116,18 @@ pub(super) async fn write(
     }
     // A peer that still writes should not be reset before it has read the last answer.
     let _ = timeout(WRITE_STALL, socket.shutdown()).await;
+}
+
+/// News first: it is rare, and the last of it must not be lost to the end of answers.
+async fn next(
+    answers: &mut mpsc::UnboundedReceiver<Outgoing>,
+    news: &mut watch::Receiver<News>,
+) -> Next {
+    tokio::select! {
+        biased;
+        Ok(()) = news.changed() => Next::News(*news.borrow_and_update()),
+        answer = answers.recv() => answer.map_or(Next::End, Next::Answer),
+    }
 }
 
 /// A peer that reads nothing is given up after a while, and sooner when what it holds of the budget
@@ -142,32 +155,38 @@ async fn write_all(
     Ok(())
 }
 
-fn encode(outgoing: &Outgoing) -> Vec<Bytes> {
-    match &outgoing.result {
-        Ok(answer) => answer.encode(outgoing.correlation),
-        Err(failure) => frame::encode(outgoing.opcode, FLAG_ERROR, outgoing.correlation, failure),
+fn encode(
+    out: &mut Writer,
+    outgoing: Outgoing,
+    permits: &mut Vec<[Option<Permit>; 2]>,
+    counters: &Counters,
+) {
+    let (opcode, correlation) = (outgoing.opcode, outgoing.correlation);
+    match outgoing.result {
+        Ok(answer) => answer.append(out, correlation),
+        Err(failure) => {
+            Counters::add(&counters.errors, 1);
+            frame::append(out, opcode, FLAG_ERROR, correlation, &failure);
+        }
     }
+    permits.push(outgoing.permits);
 }
 
-fn notice(news: News) -> Vec<Bytes> {
+fn encode_notice(out: &mut Writer, news: News) {
     if news.going_away {
         let deadline_ms = u32::try_from(STOP_WAIT.as_millis()).unwrap_or(u32::MAX);
         let reason = "the broker stops".to_owned();
-        return frame::encode(
-            GoingAway::OPCODE,
-            0,
-            NOTICE,
-            &GoingAway {
-                deadline_ms,
-                reason,
-            },
-        );
+        let going = GoingAway {
+            deadline_ms,
+            reason,
+        };
+        return frame::append(out, GoingAway::OPCODE, 0, NOTICE, &going);
     }
     let changed = StateChanged {
         state: news.state,
         ..StateChanged::default()
     };
-    frame::encode(StateChanged::OPCODE, 0, NOTICE, &changed)
+    frame::append(out, StateChanged::OPCODE, 0, NOTICE, &changed);
 }
 
 #[cfg(test)]
@@ -178,8 +197,7 @@ mod tests {
     fn pieces_are_written_in_order_from_any_cut() {
         let whole = b"head, body and tail";
         for cut in 0..=whole.len() {
-            let mut pieces = Pieces::default();
-            pieces.extend(vec![
+            let mut pieces = Pieces::from(vec![
                 Bytes::from_static(b"head, "),
                 Bytes::new(),
                 Bytes::from_static(b"body and"),

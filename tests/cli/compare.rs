@@ -44,7 +44,8 @@ fn a_comparison_has_every_figure_of_what_is_installed_and_names_what_is_not() {
     // Where distributions put servers, which is not on everybody's PATH.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
     let output = compare(&path, &["-o", "json"]);
-    let table: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let table = &report["comparison"];
     let systems = names(&table["systems"], "name");
     let missing = names(&table["missing"], "");
     assert_eq!(systems[0], "logdrive");
@@ -54,7 +55,7 @@ fn a_comparison_has_every_figure_of_what_is_installed_and_names_what_is_not() {
         assert!(compared != named, "{peer}: {table}");
     }
     let rows = table["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 16);
+    assert_eq!(rows.len(), 18);
     for row in rows {
         let cells = row["cells"].as_array().unwrap();
         assert_eq!(cells.len(), systems.len(), "{row}");

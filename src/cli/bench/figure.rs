@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::compare::Table;
 use super::machine::{Costs, Machine};
 
 /// Version of the report's form: it grows when a key changes its meaning or goes.
@@ -28,13 +29,15 @@ const VERSION: u32 = 1;
 pub(crate) struct Report {
     version: u32,
     /// The program's version.
-    logdrive: &'static str,
+    pub(super) logdrive: &'static str,
     /// Whether the compiler optimised it; figures of other builds say nothing.
-    optimised: bool,
+    pub(super) optimised: bool,
     /// When the run began: RFC 3339, UTC.
     pub(super) date: String,
     pub(super) machine: Machine,
     pub(crate) figures: Vec<Figure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) comparison: Option<Table>,
 }
 
 /// One value, and what it is to be seen beside.
@@ -59,19 +62,14 @@ pub(crate) struct Figure {
 
 /// What a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "&'static str")]
 pub(crate) enum Unit {
-    #[serde(rename = "records/s")]
     RecordsPerSecond,
-    #[serde(rename = "bytes/s")]
     BytesPerSecond,
-    #[serde(rename = "s")]
     Seconds,
-    #[serde(rename = "bytes")]
     Bytes,
     /// A plain quotient.
-    #[serde(rename = "times")]
     Times,
-    #[serde(rename = "% of a core")]
     CorePercent,
 }
 
@@ -130,6 +128,7 @@ impl Report {
             date: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
             machine,
             figures: Vec::new(),
+            comparison: None,
         }
     }
 }
@@ -255,7 +254,25 @@ impl Limit {
     }
 }
 
+impl From<Unit> for &'static str {
+    fn from(unit: Unit) -> Self {
+        unit.name()
+    }
+}
+
 impl Unit {
+    /// As it stands in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RecordsPerSecond => "records/s",
+            Self::BytesPerSecond => "bytes/s",
+            Self::Seconds => "s",
+            Self::Bytes => "bytes",
+            Self::Times => "times",
+            Self::CorePercent => "% of a core",
+        }
+    }
+
     /// A value with this unit, as people read it.
     pub(crate) fn show(self, value: f64) -> String {
         match self {

@@ -62,6 +62,11 @@ impl Ground {
         self.directory.path()
     }
 
+    /// What brokers of ours are started with besides.
+    pub(super) fn serve_args(&self) -> &[OsString] {
+        &self.serve_args
+    }
+
     /// Whether brokers are ours to stop and to look into.
     pub(super) fn is_own(&self) -> bool {
         self.address.is_none()

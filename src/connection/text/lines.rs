@@ -9,6 +9,8 @@ use super::super::handshake::IAC;
 use crate::limits::{MAX_LINE_BYTES, TEXT_IDLE};
 use crate::net::OwnedReadHalf;
 
+/// Room for each read, at least.
+const READ_BYTES: usize = 1 << 10;
 /// Telnet: a subnegotiation begins; IAC SE ends it.
 const SB: u8 = 250;
 /// Telnet: a subnegotiation ends.
@@ -50,6 +52,7 @@ impl Lines {
                 return Err(Failure::new(ErrorCode::LineTooLong, message)
                     .hint("send large records with a client, or with: logdrive produce"));
             }
+            self.buffer.reserve(READ_BYTES);
             let read = timeout(TEXT_IDLE, self.read.read_buf(&mut self.buffer)).await;
             match read {
                 Ok(Ok(0)) if self.buffer.is_empty() => return Ok(None),

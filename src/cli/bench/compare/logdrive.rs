@@ -18,8 +18,11 @@ use logdrive_client::{
 use super::peer::{Peer, Produce, Read};
 
 /// The broker of this program.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Logdrive;
+#[derive(Clone, Debug)]
+pub(super) struct Logdrive {
+    /// What it is started with besides.
+    pub(super) serve_args: Vec<OsString>,
+}
 
 async fn connect(at: SocketAddr) -> Result<Client> {
     let options = Options {
@@ -36,14 +39,16 @@ impl Peer for Logdrive {
 
     fn command(&self, directory: &Path, port: u16) -> Result<Vec<OsString>> {
         let program = std::env::current_exe().context("cannot find the program's own file")?;
-        Ok(vec![
+        let mut words = vec![
             program.into(),
             "serve".into(),
             "--listen".into(),
             format!("127.0.0.1:{port}").into(),
             "--data".into(),
             directory.into(),
-        ])
+        ];
+        words.extend_from_slice(&self.serve_args);
+        Ok(words)
     }
 
     async fn create(&self, at: SocketAddr, topic: &str) -> Result<()> {

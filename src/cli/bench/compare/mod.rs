@@ -46,13 +46,16 @@ use tokio::time::timeout;
 
 use super::args::Volume;
 use super::ground::Ground;
-use super::machine::{self, Machine};
+use super::machine;
+use super::{Sheet, failed};
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::output::Format;
 use logdrive::Logdrive;
 use nats::Nats;
 use redis::Redis;
-use table::{System, Table};
+use table::System;
+
+pub(super) use table::Table;
 use works::{Scale, WORKS, Work};
 
 /// One work of one system is given up after this.
@@ -98,7 +101,7 @@ pub(super) struct CompareArgs {
     #[arg(long, conflicts_with_all = ["bytes", "seconds", "sends", "connections", "restart_bytes", "disk_bytes"])]
     quick: bool,
     /// Prints the table as Markdown, for documents.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     markdown: bool,
 }
 
@@ -132,7 +135,7 @@ impl CompareArgs {
 }
 
 /// A system with the durability that it is compared with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Contender {
     Logdrive(Logdrive),
     Redis(Redis),
@@ -141,58 +144,59 @@ enum Contender {
 
 impl Contender {
     async fn measure(
-        self,
+        &self,
         work: Work,
         scale: &Scale,
         ground: &Ground,
         values: &mut Vec<f64>,
     ) -> Result<()> {
         match self {
-            Self::Logdrive(it) => work.measure(&it, scale, ground, values).await,
-            Self::Redis(it) => work.measure(&it, scale, ground, values).await,
-            Self::Nats(it) => work.measure(&it, scale, ground, values).await,
+            Self::Logdrive(it) => work.measure(it, scale, ground, values).await,
+            Self::Redis(it) => work.measure(it, scale, ground, values).await,
+            Self::Nats(it) => work.measure(it, scale, ground, values).await,
         }
     }
 }
 
-/// Compares, and prints the table.
+/// Compares, prints the table, and leaves it in the sheet's report.
 pub(super) async fn run(
     ground: &Ground,
     arguments: &CompareArgs,
-    output: Option<Format>,
-    machine: Machine,
-) -> Result<Exit, Fault> {
-    let table = compare(ground, &arguments.works(), &arguments.scale(), machine).await;
-    let table =
-        table.map_err(|error| Fault::new(Exit::Failed, format_args!("bench: {error:#}")))?;
-    let text = match output.unwrap_or(Format::Table) {
-        _ if arguments.markdown => table.markdown(),
-        Format::Json | Format::Ndjson => table.json(),
-        Format::Table | Format::Raw => table.text(),
+    sheet: &mut Sheet,
+) -> Result<(), Fault> {
+    let table = compare(ground, &arguments.works(), &arguments.scale()).await;
+    let table = table.map_err(|error| failed(&error))?;
+    let text = match sheet.format {
+        _ if arguments.markdown => table.markdown(&sheet.report),
+        Format::Json => String::new(),
+        Format::Ndjson => {
+            serde_json::to_string(&table).map_err(|error| failed(&error.into()))? + "\n"
+        }
+        Format::Table | Format::Raw => table.text(&sheet.report),
     };
     let written = stdout().lock().write_all(text.as_bytes());
-    written.map_err(|error| Fault::stdout(&error))?;
-    if table.has_errors() {
+    let has_errors = table.has_errors();
+    sheet.report.comparison = Some(table);
+    if has_errors {
+        // What could be measured is printed all the same.
+        written
+            .and_then(|()| sheet.end())
+            .map_err(|error| Fault::stdout(&error))?;
         let message = "bench: some figures could not be measured: the table says why";
         return Err(Fault::new(Exit::Failed, message));
     }
-    Ok(Exit::Done)
+    written.map_err(|error| Fault::stdout(&error))
 }
 
-async fn compare(
-    ground: &Ground,
-    works: &[Work],
-    scale: &Scale,
-    machine: Machine,
-) -> Result<Table> {
+async fn compare(ground: &Ground, works: &[Work], scale: &Scale) -> Result<Table> {
     machine::allow_files(u64::from(scale.connections) * 2 + OTHER_FILES)?;
-    let (contenders, missing) = contenders(ground.path()).await?;
+    let (contenders, missing) = contenders(ground).await?;
     let (contenders, systems): (Vec<_>, Vec<_>) = contenders.into_iter().unzip();
     for name in &missing {
         eprintln!("not installed, and so not compared: {name}");
     }
     let names: Vec<_> = systems.iter().map(|it| it.name).collect();
-    let mut table = Table::new(machine, systems, missing);
+    let mut table = Table::new(systems, missing);
     for (turn, &work) in works.iter().enumerate() {
         let mut columns = vec![(Vec::new(), None); contenders.len()];
         for place in 0..contenders.len() {
@@ -212,7 +216,7 @@ async fn compare(
 }
 
 /// What can be compared here, and which programs are not installed.
-async fn contenders(directory: &Path) -> Result<(Vec<(Contender, System)>, Vec<String>)> {
+async fn contenders(ground: &Ground) -> Result<(Vec<(Contender, System)>, Vec<String>)> {
     let mut missing = Vec::new();
     let system = |name, version: &str, durability, fsync_before_answer| System {
         name,
@@ -222,7 +226,9 @@ async fn contenders(directory: &Path) -> Result<(Vec<(Contender, System)>, Vec<S
     };
     let ours = "synced, fsync before the answer";
     let mut contenders = vec![(
-        Contender::Logdrive(Logdrive),
+        Contender::Logdrive(Logdrive {
+            serve_args: ground.serve_args().to_vec(),
+        }),
         system("logdrive", env!("CARGO_PKG_VERSION"), ours, true),
     )];
     match version(REDIS).await {
@@ -251,7 +257,7 @@ async fn contenders(directory: &Path) -> Result<(Vec<(Contender, System)>, Vec<S
             let nats = Contender::Nats(Nats { always: false });
             contenders.push((nats, system("NATS JetStream", &version, durability, false)));
             let always = Nats { always: true };
-            if knows(always, directory).await? {
+            if knows(always, ground.path()).await? {
                 let durability = "file storage, sync_interval always, fsync before the answer";
                 let system = system("NATS JetStream", &version, durability, true);
                 contenders.push((Contender::Nats(always), system));

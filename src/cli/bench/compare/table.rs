@@ -1,30 +1,22 @@
 //! The table of a comparison: rows of figures, a column for each system.
 //!
-//! Owns its three forms: text for a terminal, Markdown for documents, JSON for programs. A ratio
+//! Owns its three forms: text for a terminal, Markdown for documents, and its part of the report's
+//! JSON. A ratio
 //! says how many times better logdrive is; what a peer does better is marked in every form.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::cli::bench::figure::Unit;
-use crate::cli::bench::machine::Machine;
+use crate::cli::bench::figure::{Report, Unit};
 
-/// Version of the JSON form: it grows when a key changes its meaning or goes.
-const VERSION: u32 = 1;
 /// What the ratios are.
 const LEGEND: &str = "In parentheses: how many times better logdrive is (rates: logdrive / peer; \
 times and sizes: peer / logdrive).";
 
 /// Everything that one comparison has measured.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Table {
-    version: u32,
-    /// Whether the compiler optimised this program; figures of other builds say nothing.
-    optimised: bool,
-    /// When it began: RFC 3339, UTC.
-    date: String,
-    machine: Machine,
+pub(crate) struct Table {
     /// The columns; logdrive is the first.
     systems: Vec<System>,
     /// What is not installed, and so not compared.
@@ -87,13 +79,9 @@ impl Cell {
 }
 
 impl Table {
-    /// One without rows, begun now.
-    pub(super) fn new(machine: Machine, systems: Vec<System>, missing: Vec<String>) -> Self {
+    /// One without rows.
+    pub(super) fn new(systems: Vec<System>, missing: Vec<String>) -> Self {
         Self {
-            version: VERSION,
-            optimised: !cfg!(debug_assertions),
-            date: jiff::Timestamp::now().strftime("%F").to_string(),
-            machine,
             systems,
             missing,
             rows: Vec::new(),
@@ -130,13 +118,13 @@ impl Table {
     }
 
     /// Aligned text.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self, about: &Report) -> String {
         let mut text = String::new();
         for (letter, system) in ('A'..).zip(&self.systems) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{letter}  {}", system.line());
         }
-        for line in self.notes() {
+        for line in self.notes(about) {
             let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "{LEGEND} Marked with <: what a peer does better.\n");
@@ -183,7 +171,7 @@ impl Table {
     }
 
     /// A table for documents, with the machine, the date and the versions.
-    pub(super) fn markdown(&self) -> String {
+    pub(super) fn markdown(&self, about: &Report) -> String {
         let mut text = "| |".to_owned();
         for system in &self.systems {
             let _ = write!(
@@ -217,7 +205,7 @@ impl Table {
         for system in &self.systems {
             let _ = writeln!(text, "- {}", system.line());
         }
-        for line in self.notes() {
+        for line in self.notes(about) {
             let _ = writeln!(text, "- {line}");
         }
         for (number, error) in (1..).zip(errors) {
@@ -226,15 +214,10 @@ impl Table {
         text
     }
 
-    /// One line of JSON.
-    pub(super) fn json(&self) -> String {
-        // Strings and finite numbers are all that is in it.
-        serde_json::to_string(self).unwrap_or_default() + "\n"
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("{}, {}", self.date, self.machine)];
-        if !self.optimised {
+    /// When and where the report was made, and what is not in it.
+    fn notes(&self, about: &Report) -> Vec<String> {
+        let mut notes = vec![format!("{}, {}", about.date, about.machine)];
+        if cfg!(debug_assertions) {
             notes.push("NOT OPTIMISED: the figures of this build say nothing".to_owned());
         }
         for name in &self.missing {
@@ -283,6 +266,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::machine::Machine;
     use std::path::Path;
 
     fn table() -> Table {
@@ -293,8 +277,7 @@ mod tests {
             fsync_before_answer: name == "logdrive",
         };
         let systems = vec![system("logdrive", "synced"), system("Other", "later")];
-        let machine = Machine::of(Path::new("."));
-        let mut table = Table::new(machine, systems, vec!["third-server".to_owned()]);
+        let mut table = Table::new(systems, vec!["third-server".to_owned()]);
         let row = |name: &str, unit, better| Row {
             name: name.to_owned(),
             unit,
@@ -312,9 +295,13 @@ mod tests {
         table
     }
 
+    fn report() -> Report {
+        Report::new(Machine::of(Path::new(".")))
+    }
+
     #[test]
     fn ratios_say_how_many_times_better_logdrive_is_and_peers_that_are_better_are_marked() {
-        let text = table().text();
+        let text = table().text(&report());
         let lines: Vec<&str> = text.lines().rev().take(6).collect();
         assert_eq!(
             lines,
@@ -333,7 +320,7 @@ mod tests {
 
     #[test]
     fn markdown_has_the_same_cells_and_says_what_was_compared() {
-        let markdown = table().markdown();
+        let markdown = table().markdown(&report());
         for expected in [
             "| | logdrive 1.0, fsync first | Other 1.0, no fsync |\n|---|---:|---:|\n",
             "| rate, records/s | 50,000 | 4,000 (12) |\n",

@@ -18,7 +18,7 @@ use super::stream::{self, pump, requests};
 use super::table::{Better, Row};
 use crate::cli::bench::args::Volume;
 use crate::cli::bench::course::per_second;
-use crate::cli::bench::disk::Appends;
+use crate::cli::bench::disk::{self, Appends};
 use crate::cli::bench::figure::Unit;
 use crate::cli::bench::ground::Ground;
 use crate::cli::bench::latencies::Latencies;
@@ -119,6 +119,11 @@ impl Work {
             better,
         };
         let rate = |name: &str| row(name, Unit::RecordsPerSecond, Better::More);
+        let time = |name: &str| row(name, Unit::Seconds, Better::Less);
+        let small_appends = || {
+            let name = "the disk alone, directly before: 4 KiB append + fdatasync, p50";
+            row(name, Unit::Seconds, Better::Neither)
+        };
         match self {
             Self::Stream(size) => {
                 let mut rows = vec![
@@ -137,11 +142,8 @@ impl Work {
                 rows
             }
             Self::OneByOne => vec![
-                row(
-                    "one record of 100 B in flight, p50",
-                    Unit::Seconds,
-                    Better::Less,
-                ),
+                small_appends(),
+                time("one record of 100 B in flight, p50"),
                 rate("64 producers, one record of 100 B in flight each"),
             ],
             Self::Lanes => ["in", "out"]
@@ -150,20 +152,15 @@ impl Work {
                     row(&name, Unit::BytesPerSecond, Better::More)
                 })
                 .into(),
-            Self::Latency => ["p50", "p99"]
-                .map(|percentile| {
-                    let name = format!("produce to consume, 100 B at 10,000/s, {percentile}");
-                    row(&name, Unit::Seconds, Better::Less)
-                })
-                .into(),
+            Self::Latency => vec![
+                small_appends(),
+                time("produce to consume, 100 B at 10,000/s, p50"),
+                time("produce to consume, 100 B at 10,000/s, p99"),
+            ],
             Self::Restart => {
                 let name = format!("SIGKILL with {}", Volume(scale.restart_bytes));
                 vec![
-                    row(
-                        &format!("{name}: first record read"),
-                        Unit::Seconds,
-                        Better::Less,
-                    ),
+                    time(&format!("{name}: first record read")),
                     row(&format!("{name}: memory then"), Unit::Bytes, Better::Less),
                 ]
             }
@@ -179,8 +176,15 @@ impl Work {
         ground: &Ground,
         values: &mut Vec<f64>,
     ) -> Result<()> {
-        if let Self::Stream(_) = self {
-            values.push(Appends::measure(ground, scale.disk_bytes).await?.rate());
+        match self {
+            Self::Stream(_) => {
+                values.push(Appends::measure(ground, scale.disk_bytes).await?.rate());
+            }
+            Self::OneByOne | Self::Latency => {
+                let appends = disk::small_appends(ground, scale.sends).await?;
+                values.push(appends.percentile(50.0).as_secs_f64());
+            }
+            Self::Lanes | Self::Restart | Self::Idle => {}
         }
         let mut server = Server::start(peer, ground.path()).await?;
         match self {
