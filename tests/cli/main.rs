@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod bench;
 mod broker;
 mod consume;
 mod demo;
