@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod bench;
 mod broker;
 mod compare;
 mod consume;

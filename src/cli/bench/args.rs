@@ -104,10 +104,11 @@ pub(super) enum Measurement {
 impl Measurement {
     /// Whether it has to look into the broker's process or files, or to kill it.
     pub(super) fn needs_own_broker(&self) -> bool {
-        matches!(
-            self,
-            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_)
-        )
+        match self {
+            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_) => true,
+            Self::Produce(produce) => produce.ahead.is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -162,6 +163,9 @@ pub(super) struct ProduceArgs {
     /// Whether a producer waits for each acknowledgement.
     #[arg(long, default_value = "pipelined")]
     pub(super) mode: Mode,
+    /// Waits until so many segment files are written ahead, and then measures; 8 are 2 GiB.
+    #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) ahead: Option<u32>,
     /// Records per second of all producers together [default: as fast as it goes].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) rate: Option<u64>,
@@ -242,7 +246,7 @@ pub(super) struct RestartArgs {
 #[derive(Clone, Debug, Args)]
 pub(super) struct FootprintArgs {
     /// Records in batches of 1,000.
-    #[arg(long, default_value_t = 5_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) records: u64,
     /// Flushes with one batch of 1, of 10 and of 100 records.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -208,7 +208,7 @@ impl Figure {
         let limit = limit.map_or_else(String::new, |it| self.unit.show(it.value));
         let ratio = self.ratio.map_or_else(String::new, |it| format!("{it:.2}"));
         let value = self.unit.show(self.value);
-        let mut line = format!("{:<56} {value:>18} {limit:>18} {ratio:>7}", self.name);
+        let mut line = format!("{:<68} {value:>19} {limit:>19} {ratio:>7}", self.name);
         if let Some(costs) = &self.costs {
             // Writing to a String cannot fail.
             let _ = write!(line, "  {costs}");
@@ -219,7 +219,7 @@ impl Figure {
 
 /// What stands above the lines of figures.
 pub(crate) const HEADING: &str = "\
-figure                                                                value              limit   ratio  CPU s per million records, peak memory";
+figure                                                                             value               limit   ratio  CPU s per million records, peak memory";
 
 impl Limit {
     /// A limit that was measured once.

@@ -118,7 +118,7 @@ fn typed() -> String {
 }
 
 fn failed(error: &anyhow::Error) -> Fault {
-    Fault::new(Exit::Failed, format_args!("bench: {error:#}"))
+    Fault::new(Exit::of(error), format_args!("bench: {error:#}"))
 }
 
 /// One measurement.
