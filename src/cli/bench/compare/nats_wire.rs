@@ -212,7 +212,7 @@ mod tests {
             "a message of 1 bytes does not end where it says",
         );
         check(b"\xff\r\n", "a line of the server is not UTF-8");
-        let long = told(&[b'I'; MAX_LINE], MAX_LINE);
+        let long = told(&vec![b'I'; MAX_LINE], MAX_LINE);
         assert_eq!(long, "a line of the server is over 32768 bytes");
     }
 

@@ -14,20 +14,20 @@ use super::server::Server;
 use super::works::{ANY_BATCH, KIB, PER_REQUEST, SMALL, Scale, TOPIC, stored};
 use crate::cli::bench::args::Volume;
 use crate::cli::bench::course::per_second;
-use crate::cli::bench::payload::Payload;
 
 /// Requests without an acknowledgement.
 const IN_FLIGHT: usize = 16;
 /// Requests that are prepared, and sent over and over.
 const PREPARED: usize = 32;
 
-/// Requests of so many records, to be sent over and over.
-pub(super) fn requests(size: Volume, records: usize) -> Result<Vec<Vec<Bytes>>> {
-    let payload = Payload::generated(size)?;
-    let mut values = payload.from(0).cloned();
-    Ok((0..PREPARED)
-        .map(|_| values.by_ref().take(records).collect())
-        .collect())
+/// Requests of so many records, to be sent over and over: bytes in which nothing repeats.
+pub(super) fn requests(size: Volume, records: usize) -> Vec<Vec<Bytes>> {
+    let size = size.length();
+    let mut noise = vec![0; PREPARED * records * size];
+    fastrand::Rng::with_seed(size as u64).fill(&mut noise);
+    let mut noise = Bytes::from(noise);
+    let request = |_| (0..records).map(|_| noise.split_to(size)).collect();
+    (0..PREPARED).map(request).collect()
 }
 
 /// Sends requests until there are so many bytes or the time is over, and waits for all
@@ -69,7 +69,7 @@ async fn fill<P: Peer>(
     let (peer, at) = (server.peer(), server.at());
     peer.create(at, TOPIC).await?;
     let mut producer = peer.producer(at, TOPIC, ANY_BATCH).await?;
-    let requests = requests(size, PER_REQUEST)?;
+    let requests = requests(size, PER_REQUEST);
     let begun = Instant::now();
     let records = pump(&mut producer, &requests, bytes, time).await?;
     let took = begun.elapsed();

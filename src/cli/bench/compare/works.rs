@@ -215,7 +215,7 @@ async fn one_by_one<P: Peer>(
 ) -> Result<()> {
     let (peer, at) = (server.peer(), server.at());
     peer.create(at, TOPIC).await?;
-    let value = requests(SMALL, 1)?.swap_remove(0);
+    let value = requests(SMALL, 1).swap_remove(0);
     let mut producer = peer.producer(at, TOPIC, ANY_BATCH).await?;
     let mut latencies = Latencies::new()?;
     for _ in 0..scale.sends {
@@ -261,7 +261,7 @@ async fn lanes<P: Peer>(
     values: &mut Vec<f64>,
 ) -> Result<()> {
     let (peer, at) = (server.peer(), server.at());
-    let requests = Arc::new(requests(KIB, LANE_BATCH / KIB.length())?);
+    let requests = Arc::new(requests(KIB, LANE_BATCH / KIB.length()));
     let mut ready = Vec::with_capacity(LANES);
     for lane in 0..LANES {
         let topic = format!("lane-{lane}");
