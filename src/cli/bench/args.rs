@@ -51,17 +51,50 @@ pub(super) struct GroundArgs {
     pub(super) serve_args: Vec<OsString>,
 }
 
-/// One measurement, or all of them.
+/// What is done.
 #[derive(Debug, Subcommand)]
 pub(super) enum Work {
+    #[command(flatten)]
+    One(Measurement),
+    /// All of these in turn; writes the figures as JSON, and as a page with charts.
+    All(AllArgs),
+}
+
+/// One measurement.
+#[derive(Debug, Subcommand)]
+pub(super) enum Measurement {
     /// The disk alone: append and overwrite with fdatasync, and a cold read.
     Disk(DiskArgs),
     /// TCP on this machine alone: a copy, and how long a round trip takes.
     Loopback(LoopbackArgs),
     /// Records per second into the broker.
     Produce(ProduceArgs),
+    /// Records per second out of the broker: by offset and by consumer, warm and cold.
+    Consume(ConsumeArgs),
     /// How long one record takes to its acknowledgement, and to those who read it.
     Latency(LatencyArgs),
+    /// Producers, topics and consumers at once, beside the same work on one topic.
+    Mixed(MixedArgs),
+    /// Many producers with one record in flight each, beside a single one.
+    Many(ManyArgs),
+    /// Memory of connections that do nothing.
+    Connections(ConnectionsArgs),
+    /// From SIGKILL to the first record that is read again.
+    Restart(RestartArgs),
+    /// Bytes on the disk for each byte that was produced.
+    Footprint(FootprintArgs),
+    /// What the broker takes of a core while consumers wait and nothing comes.
+    Idle(IdleArgs),
+}
+
+impl Measurement {
+    /// Whether it has to look into the broker's process or files, or to kill it.
+    pub(super) fn needs_own_broker(&self) -> bool {
+        matches!(
+            self,
+            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_)
+        )
+    }
 }
 
 /// Arguments of `bench disk`.
@@ -118,6 +151,119 @@ pub(super) struct ProduceArgs {
     /// Records per second of all producers together [default: as fast as it goes].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) rate: Option<u64>,
+}
+
+/// Arguments of `bench consume`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ConsumeArgs {
+    /// Bytes of records, which are produced first.
+    #[arg(long, default_value = "2GB", value_name = "BYTES")]
+    pub(super) bytes: Volume,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+    /// Only warm: the broker is not stopped, its files stay in the page cache.
+    #[arg(long)]
+    pub(super) warm: bool,
+}
+
+/// Arguments of `bench mixed`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct MixedArgs {
+    /// Producers, each with a connection; they take the topics in turn.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) producers: u32,
+    /// Topics.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) topics: u32,
+    /// Consumers, each with a connection; they take the topics in turn, and share one topic's
+    /// records. Without any, nothing is consumed.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub(super) consumers: u32,
+    /// Bytes of records in all, for each of three runs.
+    #[arg(long, default_value = "1GB", value_name = "BYTES")]
+    pub(super) bytes: Volume,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+    /// Bytes of a full batch.
+    #[arg(long, default_value = "64KiB", value_name = "BYTES")]
+    pub(super) batch: Volume,
+}
+
+/// Arguments of `bench many`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ManyArgs {
+    /// Producers at once.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) producers: u32,
+    /// Records of all of them, with connections of their own, and again with one.
+    #[arg(long, default_value_t = 300_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) records: u64,
+    /// Records of the single producer, before and again after.
+    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) single: u32,
+    /// Bytes of a record.
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) size: u32,
+}
+
+/// Arguments of `bench connections`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ConnectionsArgs {
+    /// Connections at once; the limit of open files is raised as far as the system lets.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
+    pub(super) count: u32,
+}
+
+/// Arguments of `bench restart`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RestartArgs {
+    /// Bytes of records that are stored when the broker is killed.
+    #[arg(long, default_value = "5GB", value_name = "BYTES")]
+    pub(super) bytes: Volume,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+}
+
+/// Arguments of `bench footprint`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct FootprintArgs {
+    /// Records in batches of 1,000.
+    #[arg(long, default_value_t = 5_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) records: u64,
+    /// Flushes with one batch of 1, of 10 and of 100 records.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) flushes: u32,
+    /// Bytes of a record.
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) size: u32,
+}
+
+/// Arguments of `bench idle`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct IdleArgs {
+    /// Topics.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) topics: u32,
+    /// Consumers, each with a connection; they wait for the topics in turn.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
+    pub(super) consumers: u32,
+    /// Seconds that are measured; the clients' waits last 30.
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) seconds: u64,
+}
+
+/// Arguments of `bench all`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct AllArgs {
+    /// Everything in its shortest form: shows that it works, and no figure that means anything.
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Where the figures go as JSON.
+    #[arg(long, default_value = "bench.json", value_name = "FILE")]
+    pub(super) json: PathBuf,
+    /// Where the page goes: one file that needs no other.
+    #[arg(long, default_value = "bench.html", value_name = "FILE")]
+    pub(super) html: PathBuf,
 }
 
 /// What is in the records.

@@ -28,9 +28,9 @@ const VERSION: u32 = 1;
 pub(crate) struct Report {
     version: u32,
     /// The program's version.
-    logdrive: &'static str,
+    pub(super) logdrive: &'static str,
     /// Whether the compiler optimised it; figures of other builds say nothing.
-    optimised: bool,
+    pub(super) optimised: bool,
     /// When the run began: RFC 3339, UTC.
     pub(super) date: String,
     pub(super) machine: Machine,
@@ -59,19 +59,14 @@ pub(crate) struct Figure {
 
 /// What a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "&'static str")]
 pub(crate) enum Unit {
-    #[serde(rename = "records/s")]
     RecordsPerSecond,
-    #[serde(rename = "bytes/s")]
     BytesPerSecond,
-    #[serde(rename = "s")]
     Seconds,
-    #[serde(rename = "bytes")]
     Bytes,
     /// A plain quotient.
-    #[serde(rename = "times")]
     Times,
-    #[serde(rename = "% of a core")]
     CorePercent,
 }
 
@@ -255,7 +250,25 @@ impl Limit {
     }
 }
 
+impl From<Unit> for &'static str {
+    fn from(unit: Unit) -> Self {
+        unit.name()
+    }
+}
+
 impl Unit {
+    /// As it stands in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RecordsPerSecond => "records/s",
+            Self::BytesPerSecond => "bytes/s",
+            Self::Seconds => "s",
+            Self::Bytes => "bytes",
+            Self::Times => "times",
+            Self::CorePercent => "% of a core",
+        }
+    }
+
     /// A value with this unit, as people read it.
     pub(crate) fn show(self, value: f64) -> String {
         match self {

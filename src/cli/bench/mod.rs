@@ -20,7 +20,11 @@
 //! | `latencies`, `course` | percentiles, and rates over time |
 //! | `payload`, `producing` | records, and the load of producers |
 //! | `disk`, `loopback` | what the machine does alone |
-//! | `produce`, `latency` | one measurement each |
+//! | `reading` | the load of readers |
+//! | `produce`, `consume`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle` | one measurement each |
+//! | `all` | every measurement in turn |
+//! | `reach` | what is asked of figures |
+//! | `html`, `chart` | the page |
 
 #![allow(
     clippy::cast_precision_loss,
@@ -28,23 +32,30 @@
     clippy::cast_sign_loss,
     reason = "figures are quotients with few digits, of counts that an f64 holds exactly"
 )]
-#![allow(
-    dead_code,
-    reason = "what the measurements to come will use is here already"
-)]
-
+mod all;
 mod args;
+mod chart;
+mod connections;
+mod consume;
 mod course;
 mod disk;
 mod figure;
+mod footprint;
 mod ground;
+mod html;
+mod idle;
 mod latencies;
 mod latency;
 mod loopback;
 mod machine;
+mod many;
+mod mixed;
 mod payload;
 mod produce;
 mod producing;
+mod reach;
+mod reading;
+mod restart;
 
 use std::io::{Write, stdout};
 
@@ -53,7 +64,7 @@ pub(crate) use args::Bench;
 use super::exit::{Exit, Fault};
 use super::output::Format;
 use super::signals::Signals;
-use args::Work;
+use args::{Measurement, Work};
 use figure::{Figure, HEADING, Report};
 use ground::Ground;
 use machine::Machine;
@@ -66,7 +77,13 @@ pub(crate) async fn run(output: Option<Format>, bench: Bench) -> Result<Exit, Fa
             "this build is not optimised, its figures say nothing: use cargo build --release"
         );
     }
-    let failed = |error: &anyhow::Error| Fault::new(Exit::Failed, format_args!("bench: {error:#}"));
+    if let Work::One(measurement) = &bench.work
+        && measurement.needs_own_broker()
+        && bench.ground.address.is_some()
+    {
+        let text = "bench: this needs a broker of its own, which it may look into and kill";
+        return Err(Fault::new(Exit::Usage, text).hint("leave --address out"));
+    }
     let machine = Machine::of(&bench.ground.data);
     let ground = Ground::new(bench.ground).map_err(|error| failed(&error))?;
     let mut sheet = Sheet::new(output.unwrap_or(Format::Table), Report::new(machine));
@@ -82,19 +99,42 @@ pub(crate) async fn run(output: Option<Format>, bench: Bench) -> Result<Exit, Fa
 }
 
 async fn measure(ground: &Ground, work: &Work, sheet: &mut Sheet) -> Result<(), Fault> {
-    let figures = figures(ground, work).await;
-    let figures =
-        figures.map_err(|error| Fault::new(Exit::Failed, format_args!("bench: {error:#}")))?;
-    sheet.add(figures).map_err(|error| Fault::stdout(&error))
+    match work {
+        Work::One(measurement) => {
+            let figures = figures(ground, measurement).await;
+            let figures = figures.map_err(|error| failed(&error))?;
+            sheet
+                .add(&typed(), figures)
+                .map_err(|error| Fault::stdout(&error))
+        }
+        Work::All(arguments) => all::run(ground, arguments, sheet).await,
+    }
+}
+
+/// What was typed after `bench`.
+fn typed() -> String {
+    let words = std::env::args().skip_while(|word| word != "bench").skip(1);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn failed(error: &anyhow::Error) -> Fault {
+    Fault::new(Exit::Failed, format_args!("bench: {error:#}"))
 }
 
 /// One measurement.
-async fn figures(ground: &Ground, work: &Work) -> anyhow::Result<Vec<Figure>> {
-    match work {
-        Work::Disk(arguments) => disk::run(ground, arguments).await,
-        Work::Loopback(arguments) => loopback::run(ground, arguments).await,
-        Work::Produce(arguments) => produce::run(ground, arguments).await,
-        Work::Latency(arguments) => latency::run(ground, arguments).await,
+async fn figures(ground: &Ground, measurement: &Measurement) -> anyhow::Result<Vec<Figure>> {
+    match measurement {
+        Measurement::Disk(arguments) => disk::run(ground, arguments).await,
+        Measurement::Loopback(arguments) => loopback::run(ground, arguments).await,
+        Measurement::Produce(arguments) => produce::run(ground, arguments).await,
+        Measurement::Consume(arguments) => consume::run(ground, arguments).await,
+        Measurement::Latency(arguments) => latency::run(ground, arguments).await,
+        Measurement::Mixed(arguments) => mixed::run(ground, arguments).await,
+        Measurement::Many(arguments) => many::run(ground, arguments).await,
+        Measurement::Connections(arguments) => connections::run(ground, arguments).await,
+        Measurement::Restart(arguments) => restart::run(ground, arguments).await,
+        Measurement::Footprint(arguments) => footprint::run(ground, arguments).await,
+        Measurement::Idle(arguments) => idle::run(ground, arguments).await,
     }
 }
 
@@ -110,7 +150,11 @@ impl Sheet {
     }
 
     /// Takes figures, and prints those that need not wait for the others.
-    fn add(&mut self, figures: Vec<Figure>) -> std::io::Result<()> {
+    fn add(&mut self, line: &str, mut figures: Vec<Figure>) -> std::io::Result<()> {
+        for figure in &mut figures {
+            line.clone_into(&mut figure.line);
+            reach::ask(figure);
+        }
         let mut out = stdout().lock();
         if self.format == Format::Table && self.report.figures.is_empty() {
             writeln!(

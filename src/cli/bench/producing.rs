@@ -81,11 +81,12 @@ impl Load {
     pub(crate) async fn ready(self, target: &Target) -> anyhow::Result<Ready> {
         let mut client = target.client().await?;
         let mut producers = Vec::with_capacity(self.producers);
-        for (index, topic) in self.topics.iter().cycle().take(self.producers).enumerate() {
+        for index in 0..self.producers {
             if index > 0 && self.connections == Connections::Each {
                 client = target.client().await?;
             }
-            producers.push(client.producer(&[topic], self.options.clone()).await?);
+            let topics: Vec<&str> = dealt(&self.topics, index, self.producers).collect();
+            producers.push(client.producer(&topics, self.options.clone()).await?);
         }
         Ok(Ready {
             load: self,
@@ -149,6 +150,16 @@ impl Ready {
     }
 }
 
+/// The topics of one of so many: dealt out in turn, and with fewer topics several have the same one.
+pub(crate) fn dealt(
+    topics: &[String],
+    one: usize,
+    of: usize,
+) -> impl Iterator<Item = &str> + Clone {
+    let first = one % topics.len();
+    topics.iter().skip(first).step_by(of).map(String::as_str)
+}
+
 fn count_of(acknowledged: &[Acknowledgements]) -> u64 {
     acknowledged.iter().map(Acknowledgements::count).sum()
 }
@@ -161,7 +172,7 @@ async fn one(
     records: u64,
     rate: Option<f64>,
 ) -> anyhow::Result<Share> {
-    let topic = &load.topics[index % load.topics.len()];
+    let topics = dealt(&load.topics, index, load.producers).cycle();
     let mut share = Share {
         bytes: 0,
         latencies: Latencies::new()?,
@@ -170,7 +181,7 @@ async fn one(
     let count = usize::try_from(records).unwrap_or(usize::MAX);
     // Producers begin at values of their own.
     let values = load.payload.from(index * 4099).take(count);
-    for (sent, value) in values.enumerate() {
+    for ((sent, value), topic) in values.enumerate().zip(topics) {
         if let Some(pace) = &mut pace {
             pace.wait_for(sent as u64).await;
         }
@@ -218,5 +229,23 @@ impl Pace {
             self.ticks.tick().await;
             self.due = (self.begun.elapsed().as_secs_f64() * self.per_second) as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_is_dealt_and_everybody_has_one() {
+        let topics: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let check = |of: usize, expected: &str| {
+            let each = (0..of).map(|one| dealt(&topics, one, of).collect::<String>());
+            assert_eq!(each.collect::<Vec<_>>().join(" "), expected);
+        };
+        check(1, "abc");
+        check(2, "ac b");
+        check(3, "a b c");
+        check(5, "a b c a b");
     }
 }
