@@ -1,33 +1,37 @@
-//! One connection: a task that owns the socket; others reach it by links.
+//! One connection: a task that owns the socket's read half; others reach it by links.
 //!
 //! ```text
 //!  Link --Asked--> +------------+ ---frames---> broker
 //!  Call <--frame-- | Connection | <---frames---
 //!  Call --Order--> +------------+
+//!
+//!  Link --takes the pen, writes, puts it back--> broker      (while nothing else is under way)
 //! ```
 //!
 //! The task writes requests in the order in which they came, matches answers to them, and ends
 //! with the socket, with the last link, or with the first thing that the protocol does not allow.
-//! It never connects again (that is the dialer's) and never looks into a body.
+//! It never connects again (that is the dialer's) and never looks into a body. A lone request is
+//! written by whoever asks, with the [`Pen`], and wakes the task only with its answer.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::IoSlice;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use logdrive_protocol::body::Body;
 use logdrive_protocol::frame::{self, CRITICAL_FLAGS, FLAG_ERROR, Frame, FrameDecoder, FrameError};
 use logdrive_protocol::operations::{Cancel, GoingAway, Operation};
 use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{Failure, TopicId};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
 
+use crate::alarm::Alarm;
+use crate::pen::{Desk, Pen};
 use crate::{Error, ErrorKind};
 
 /// Requests that wait for the task, apart from those that it has queued for writing.
@@ -38,8 +42,6 @@ const ORDERS: usize = 256;
 const QUEUE_BYTES: usize = 4 << 20;
 /// Requests without an answer at which the task takes no further request.
 const UNANSWERED: usize = 4096;
-/// Pieces handed to one vectored write.
-const SLICES: usize = 64;
 /// Longest frame that is taken, whatever the broker says its limit is (64 MiB).
 const LONGEST_FRAME_BYTES: u32 = 64 << 20;
 /// Marks the correlation ids of the task's own cancels, so that links never give out the same.
@@ -53,12 +55,37 @@ pub(crate) type Answered = Result<Frame, Error>;
 /// A request on its way to the task.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) opcode: u8,
     /// Not 0, without [`CANCEL_BIT`], and of no other request that waits.
     pub(crate) correlation: u32,
     /// The frame.
     pub(crate) parts: Vec<Bytes>,
-    pub(crate) answer: oneshot::Sender<Answered>,
+    pub(crate) waiting: Waiting,
+}
+
+/// Who waits for an answer, and until when.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) opcode: u8,
+    /// The operation's name.
+    pub(crate) name: &'static str,
+    /// `None` once it was told that its time is up.
+    pub(crate) answer: Option<oneshot::Sender<Answered>>,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl Waiting {
+    /// Whether nobody waits any more.
+    fn is_gone(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Nobody may wait for it any more: then it is of no use to anybody.
+    fn tell(self, answer: Answered) {
+        if let Some(waits) = self.answer {
+            let _ = waits.send(answer);
+        }
+    }
 }
 
 /// What a link tells the task besides requests.
@@ -72,11 +99,12 @@ pub(crate) enum Order {
     End(Error),
 }
 
-/// The two ends of a connection's mailbox that its links hold.
+/// What a connection's links hold of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     pub(crate) requests: mpsc::Sender<Asked>,
     pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 /// Begins a connection on a socket whose prefaces were exchanged; `rest` came after them.
@@ -85,6 +113,7 @@ pub(crate) fn begin(
     rest: &BytesMut,
     limits: &Limits,
     address: Arc<str>,
+    timeout: Duration,
 ) -> Mailbox {
     let (requests, asked) = mpsc::channel(REQUESTS);
     let (orders, ordered) = mpsc::channel(ORDERS);
@@ -92,110 +121,154 @@ pub(crate) fn begin(
     let decoder = FrameDecoder::new(limits.frame_bytes.min(LONGEST_FRAME_BYTES));
     let mut reader = FramedRead::with_capacity(read, decoder, READ_BYTES);
     reader.read_buffer_mut().extend_from_slice(rest);
+    let desk = Arc::new(Desk::default());
     let connection = Connection {
         reader,
-        writer,
+        desk: desk.clone(),
+        pen: Some(Box::new(Pen::new(writer))),
         requests: asked,
         orders: ordered,
         waiting: HashMap::new(),
-        queue: VecDeque::new(),
-        queued: 0,
+        alarm: Alarm::default(),
         heard: Instant::now(),
         address,
+        timeout,
     };
     tokio::spawn(connection.run());
-    Mailbox { requests, orders }
-}
-
-struct Waiting {
-    opcode: u8,
-    answer: oneshot::Sender<Answered>,
+    Mailbox {
+        requests,
+        orders,
+        desk,
+    }
 }
 
 struct Connection {
     reader: FramedRead<OwnedReadHalf, FrameDecoder>,
-    writer: OwnedWriteHalf,
+    desk: Arc<Desk>,
+    /// With the task as long as it has something to write, or knows of a request without an
+    /// answer; else on the desk.
+    pen: Option<Box<Pen>>,
     requests: mpsc::Receiver<Asked>,
     orders: mpsc::Receiver<Order>,
     /// By correlation id; an entry stays until its answer comes, even if nobody waits for it, so
     /// that every answer is one to a known request.
     waiting: HashMap<u32, Waiting>,
-    queue: VecDeque<Bytes>,
-    queued: usize,
+    /// Goes off no later than the first deadline among `waiting` and the pen's.
+    alarm: Alarm,
     /// When something arrived last.
     heard: Instant,
     address: Arc<str>,
+    /// How long an answer may take, for messages.
+    timeout: Duration,
 }
 
-/// Writes of the queue as much as the socket takes; nothing is lost if it is dropped.
-async fn write_some(
-    writer: &mut OwnedWriteHalf,
-    queue: &VecDeque<Bytes>,
-) -> std::io::Result<usize> {
-    let slices: [IoSlice<'_>; SLICES] = std::array::from_fn(|index| {
-        IoSlice::new(queue.get(index).map_or(&[][..], |part| &part[..]))
-    });
-    writer
-        .write_vectored(&slices[..queue.len().min(SLICES)])
-        .await
+async fn write(pen: Option<&mut Box<Pen>>) -> std::io::Result<()> {
+    match pen {
+        Some(pen) => pen.write().await,
+        None => std::future::pending().await,
+    }
 }
 
 enum Event {
     Asked(Option<Asked>),
     Ordered(Order),
-    Wrote(std::io::Result<usize>),
+    Wrote(std::io::Result<()>),
     Arrived(Option<Result<Frame, FrameError>>),
+    /// A link has written with the pen, and something of that needs the task.
+    Left,
+    Alarmed,
+}
+
+/// How to go on after an event.
+enum Pace {
+    On,
+    Gather,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Whoever was left with the pen learns that there is no task any more.
+        self.desk.clear();
+    }
 }
 
 impl Connection {
     async fn run(mut self) {
         let end = loop {
+            self.lay_down();
             let event = self.next_event().await;
-            if let Err(end) = self.process(event) {
-                break end;
+            self.pick_up().await;
+            match self.process(event) {
+                // Others who are about to ask leave with the same write.
+                Ok(Pace::Gather) => tokio::task::yield_now().await,
+                Ok(Pace::On) => {}
+                Err(end) => break end,
             }
         };
         tracing::debug!(address = %self.address, %end, "connection ended");
-        // Whoever asks from now on finds it closed; what is queued behind was never sent.
+        // Whoever asks from now on finds neither pen nor task; what is queued behind was never
+        // sent.
         self.requests.close();
         for (_, waiting) in self.waiting.drain() {
-            let _ = waiting.answer.send(Err(end.clone()));
+            waiting.tell(Err(end.clone()));
         }
         while let Some(asked) = self.requests.recv().await {
             let unsent = Error::new(ErrorKind::Unreachable, end.message());
-            let _ = asked.answer.send(Err(unsent));
+            asked.waiting.tell(Err(unsent));
+        }
+    }
+
+    /// Puts the pen on the desk while there is nothing to do with it.
+    fn lay_down(&mut self) {
+        if self.waiting.is_empty()
+            && let Some(mut pen) = self.pen.take_if(|pen| pen.is_done())
+        {
+            pen.watched_at = self.alarm.at();
+            self.desk.put(pen);
+        }
+    }
+
+    /// Takes the pen, and over what was written with it.
+    async fn pick_up(&mut self) {
+        if self.pen.is_none() {
+            let mut pen = self.desk.take().await;
+            if let Some((correlation, waiting)) = pen.lone.take() {
+                self.alarm.set_by(waiting.deadline);
+                self.waiting.insert(correlation, waiting);
+            }
+            self.pen = Some(pen);
         }
     }
 
     async fn next_event(&mut self) -> Event {
-        let room = self.queued < QUEUE_BYTES && self.waiting.len() < UNANSWERED;
+        let room = self.has_room();
+        let pen = self.pen.as_mut().filter(|pen| !pen.is_done());
+        let writes = pen.is_some();
         tokio::select! {
             asked = self.requests.recv(), if room => Event::Asked(asked),
             Some(order) = self.orders.recv() => Event::Ordered(order),
-            wrote = write_some(&mut self.writer, &self.queue), if !self.queue.is_empty() => {
-                Event::Wrote(wrote)
-            }
+            wrote = write(pen), if writes => Event::Wrote(wrote),
             frame = self.reader.next() => Event::Arrived(frame),
+            () = self.desk.left() => Event::Left,
+            () = self.alarm.rings() => Event::Alarmed,
         }
     }
 
-    fn process(&mut self, event: Event) -> Result<(), Error> {
+    fn process(&mut self, event: Event) -> Result<Pace, Error> {
         match event {
-            Event::Asked(Some(asked)) => self.enqueue(asked),
+            Event::Asked(Some(asked)) => return self.enqueue(asked),
             Event::Asked(None) => Err(Error::new(ErrorKind::Closed, "the client was closed")),
             Event::Ordered(order) => self.obey(order),
-            Event::Wrote(Ok(0)) => Err(self.lost("nothing more can be written")),
-            Event::Wrote(Ok(written)) => {
-                self.wrote(written);
-                Ok(())
-            }
+            Event::Wrote(Ok(())) | Event::Left => Ok(()),
             Event::Wrote(Err(error)) | Event::Arrived(Some(Err(FrameError::Io(error)))) => {
                 Err(self.lost(&error.to_string()))
             }
             Event::Arrived(None) => Err(self.lost("the broker closed it")),
             Event::Arrived(Some(Err(fault))) => Err(Error::protocol(fault)),
             Event::Arrived(Some(Ok(frame))) => self.arrived(frame),
+            Event::Alarmed => self.look_for_late(),
         }
+        .map(|()| Pace::On)
     }
 
     fn lost(&self, why: &str) -> Error {
@@ -205,47 +278,82 @@ impl Connection {
         )
     }
 
-    fn enqueue(&mut self, asked: Asked) -> Result<(), Error> {
+    fn enqueue(&mut self, asked: Asked) -> Result<Pace, Error> {
+        let many = !self.waiting.is_empty();
         self.put(asked)?;
         // What came meanwhile leaves with the same write.
-        while self.queued < QUEUE_BYTES && self.waiting.len() < UNANSWERED {
+        while self.has_room() {
             match self.requests.try_recv() {
                 Ok(asked) => self.put(asked)?,
-                Err(_) => break,
+                Err(_) => return Ok(if many { Pace::Gather } else { Pace::On }),
             }
         }
-        Ok(())
+        Ok(Pace::On)
+    }
+
+    fn has_room(&self) -> bool {
+        self.pen
+            .as_ref()
+            .is_none_or(|pen| pen.queued() < QUEUE_BYTES)
+            && self.waiting.len() < UNANSWERED
     }
 
     fn put(&mut self, asked: Asked) -> Result<(), Error> {
-        if asked.answer.is_closed() {
-            // Nobody waits any more, and nothing was sent.
-            return Ok(());
+        let Asked {
+            correlation,
+            parts,
+            waiting,
+        } = asked;
+        // Where nobody waits any more, nothing is sent.
+        let sends = !waiting.is_gone();
+        if sends {
+            self.alarm.set_by(waiting.deadline);
+            self.expect(correlation, waiting)?;
+            self.write(parts);
         }
-        let waiting = Waiting {
-            opcode: asked.opcode,
-            answer: asked.answer,
-        };
-        if self.waiting.insert(asked.correlation, waiting).is_some() {
-            return Err(self.lost("its correlation ids are used up"));
-        }
-        for part in asked.parts {
-            self.queued += part.len();
-            self.queue.push_back(part);
-        }
+        self.desk.arrived();
         Ok(())
     }
 
-    fn wrote(&mut self, mut written: usize) {
-        self.queued -= written;
-        while let Some(front) = self.queue.front_mut() {
-            if written < front.len() {
-                front.advance(written);
-                return;
-            }
-            written -= front.len();
-            self.queue.pop_front();
+    fn expect(&mut self, correlation: u32, waiting: Waiting) -> Result<(), Error> {
+        match self.waiting.insert(correlation, waiting) {
+            None => Ok(()),
+            Some(_) => Err(self.lost("its correlation ids are used up")),
         }
+    }
+
+    fn write(&mut self, parts: Vec<Bytes>) {
+        // Every event is processed with the pen in hand.
+        if let Some(pen) = &mut self.pen {
+            pen.enqueue(parts);
+        }
+    }
+
+    /// Tells those whose time is up, and ends the connection if nothing came since they asked.
+    fn look_for_late(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        self.alarm.clear();
+        let mut silent = false;
+        for waiting in self.waiting.values_mut().filter(|it| !it.is_gone()) {
+            if waiting.deadline > now {
+                self.alarm.set_by(waiting.deadline);
+                continue;
+            }
+            silent |= self.heard < waiting.started;
+            let late = too_late(
+                waiting.name,
+                "was not answered",
+                self.timeout,
+                &self.address,
+            );
+            if let Some(answer) = waiting.answer.take() {
+                let _ = answer.send(Err(late));
+            }
+        }
+        if silent {
+            return Err(self.lost("the broker has fallen silent"));
+        }
+        Ok(())
     }
 
     fn obey(&mut self, order: Order) -> Result<(), Error> {
@@ -266,18 +374,16 @@ impl Connection {
     fn cancel(&mut self, topic: TopicId, correlation: u32) -> Result<(), Error> {
         let cancel = Cancel { topic, correlation };
         let own = correlation | CANCEL_BIT;
-        let (answer, _nobody) = oneshot::channel();
-        let waiting = Waiting {
+        let now = Instant::now();
+        let nobody = Waiting {
             opcode: Cancel::OPCODE,
-            answer,
+            name: Cancel::NAME,
+            answer: None,
+            started: now,
+            deadline: now,
         };
-        if self.waiting.insert(own, waiting).is_some() {
-            return Err(self.lost("its correlation ids are used up"));
-        }
-        for part in frame::encode(Cancel::OPCODE, 0, own, &cancel) {
-            self.queued += part.len();
-            self.queue.push_back(part);
-        }
+        self.expect(own, nobody)?;
+        self.write(frame::encode(Cancel::OPCODE, 0, own, &cancel));
         Ok(())
     }
 
@@ -304,7 +410,7 @@ impl Connection {
             match failure {
                 Ok(failure) => Err(Error::from(failure)),
                 Err(nonsense) => {
-                    let _ = waiting.answer.send(Err(nonsense.clone()));
+                    waiting.tell(Err(nonsense.clone()));
                     return Err(nonsense);
                 }
             }
@@ -315,11 +421,10 @@ impl Connection {
                 "operation {:#04x} answered with {:#04x}",
                 waiting.opcode, frame.opcode
             ));
-            let _ = waiting.answer.send(Err(nonsense.clone()));
+            waiting.tell(Err(nonsense.clone()));
             return Err(nonsense);
         };
-        // Nobody may wait for it any more: then it is of no use to anybody.
-        let _ = waiting.answer.send(answer);
+        waiting.tell(answer);
         Ok(())
     }
 
@@ -335,4 +440,12 @@ impl Connection {
         // Other notices, those of later versions among them, need no answer.
         Ok(())
     }
+}
+
+/// A request whose time is up.
+pub(crate) fn too_late(name: &str, what: &str, timeout: Duration, address: &str) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{name} {what} within {timeout:?} by the broker at {address}"),
+    )
 }

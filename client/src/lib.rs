@@ -27,6 +27,8 @@
 //! | `client` | addresses, operations by name, what opens producers, consumers and fetchers |
 //! | `dialer` | which connection is the current one |
 //! | `connection` | one socket: requests out, answers matched to who asked |
+//! | `pen` | the right to write to a socket, and who has it |
+//! | `alarm` | one timer for all that a connection waits for |
 //! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
@@ -37,6 +39,7 @@
 //! All state has one owner: a connection, and each topic of a producer, is a task that others send
 //! messages to. Everything must be called within a tokio runtime, [`blocking`] apart.
 
+mod alarm;
 mod backoff;
 pub mod blocking;
 mod client;
@@ -47,6 +50,7 @@ mod error;
 mod fetch;
 mod link;
 mod options;
+mod pen;
 mod producer;
 mod reading;
 mod record;

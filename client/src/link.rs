@@ -18,9 +18,9 @@ use logdrive_protocol::operations::Operation;
 use logdrive_protocol::preface::Limits;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::connection::{self, Answered, Asked, CANCEL_BIT, Mailbox, Order};
+use crate::connection::{self, Answered, Asked, CANCEL_BIT, Mailbox, Order, Waiting, too_late};
 use crate::{Error, ErrorKind};
 
 /// The way to one connection; cheap to clone. The connection ends with its last link.
@@ -53,7 +53,7 @@ impl Link {
     ) -> Self {
         let address: Arc<str> = address.into();
         Self {
-            mailbox: connection::begin(socket, rest, &limits, address.clone()),
+            mailbox: connection::begin(socket, rest, &limits, address.clone(), timeout),
             correlations: Arc::new(AtomicU32::new(1)),
             limits,
             address,
@@ -111,30 +111,47 @@ impl Link {
         }
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
-            opcode: O::OPCODE,
             correlation,
             parts,
-            answer,
+            waiting: Waiting {
+                opcode: O::OPCODE,
+                name: O::NAME,
+                answer: Some(answer),
+                started,
+                deadline: started + self.timeout + parking.wait,
+            },
         };
+        if let Err(asked) = self.mailbox.desk.write_lone(asked) {
+            self.hand_over(asked).await?;
+        }
+        Ok(Call {
+            answered,
+            link: self.clone(),
+            correlation,
+            parked: parking.topic,
+            done: false,
+            operation: PhantomData,
+        })
+    }
+
+    /// Gives a request to the task, which writes it after those before it.
+    async fn hand_over(&self, asked: Asked) -> Result<(), Error> {
+        let (name, started) = (asked.waiting.name, asked.waiting.started);
+        let sending = self.mailbox.desk.sending();
         let sent = tokio::time::timeout(self.timeout, self.mailbox.requests.send(asked)).await;
         match sent {
-            Ok(Ok(())) => Ok(Call {
-                answered,
-                deadline: Box::pin(tokio::time::sleep(self.timeout + parking.wait)),
-                link: self.clone(),
-                correlation,
-                parked: parking.topic,
-                started,
-                done: false,
-                operation: PhantomData,
-            }),
+            Ok(Ok(())) => {
+                sending.sent();
+                Ok(())
+            }
             Ok(Err(_)) => Err(Error::new(
                 ErrorKind::Unreachable,
                 format!("the connection to {} has ended", self.address),
             )),
             Err(_) => {
                 self.order(Order::Silent { since: started });
-                Err(self.too_late::<O>("was not even sent"))
+                let what = "was not even sent";
+                Err(too_late(name, what, self.timeout, &self.address))
             }
         }
     }
@@ -157,29 +174,15 @@ impl Link {
             }
         }
     }
-
-    fn too_late<O: Operation>(&self, what: &str) -> Error {
-        Error::new(
-            ErrorKind::Timeout,
-            format!(
-                "{} {what} within {:?} by the broker at {}",
-                O::NAME,
-                self.timeout,
-                self.address
-            ),
-        )
-    }
 }
 
 /// A request that was started: a future of its answer. Dropping it withdraws the request.
 #[derive(Debug)]
 pub(crate) struct Call<O: Operation> {
     answered: oneshot::Receiver<Answered>,
-    deadline: Pin<Box<Sleep>>,
     link: Link,
     correlation: u32,
     parked: Option<TopicId>,
-    started: Instant,
     done: bool,
     operation: PhantomData<fn() -> O>,
 }
@@ -210,11 +213,6 @@ impl<O: Operation> Future for Call<O> {
                     nonsense
                 })
             }));
-        }
-        if self.deadline.as_mut().poll(context).is_ready() {
-            let since = self.started;
-            self.link.order(Order::Silent { since });
-            return Poll::Ready(Err(self.link.too_late::<O>("was not answered")));
         }
         Poll::Pending
     }

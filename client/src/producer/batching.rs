@@ -21,6 +21,7 @@ use logdrive_protocol::batch::{BatchBuilder, NewRecord};
 use tokio::sync::{Notify, oneshot};
 
 use super::delivery::Settled;
+use super::lone::Lent;
 use crate::Error;
 
 /// Room that a batch begins with, whatever the last one needed.
@@ -73,6 +74,8 @@ pub(crate) enum Put {
 /// Where producer and task meet.
 pub(crate) struct Slot {
     open: AtomicCell<Option<Box<Open>>>,
+    /// What the task sends with, while it is at rest.
+    lent: AtomicCell<Option<Box<Lent>>>,
     /// The task would take a batch of any size: wake it at the next record.
     wanted: AtomicBool,
     /// No further record fits, or one did not.
@@ -91,6 +94,7 @@ impl Slot {
     pub(crate) fn new() -> Self {
         Self {
             open: AtomicCell::new(None),
+            lent: AtomicCell::new(None),
             wanted: AtomicBool::new(true),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -137,6 +141,28 @@ impl Slot {
         self.for_producer.notified().await;
     }
 
+    /// Borrows what the task sends with, if it is at rest and has taken all that was put, so many
+    /// records. Only the producer calls this, and gives it back before it puts anything.
+    pub(crate) fn borrow(&self, taken: u64) -> Option<Box<Lent>> {
+        let lent = self.lent.take()?;
+        if lent.unanswered.records() == taken && lent.unanswered.has_room() {
+            return Some(lent);
+        }
+        self.lent.store(Some(lent));
+        // The task may have looked for it meanwhile.
+        self.for_task.notify_one();
+        None
+    }
+
+    /// Gives back what was borrowed; the task is woken if it has to go on with something.
+    pub(crate) fn give_back(&self, lent: Box<Lent>) {
+        let wakes = lent.left.is_some();
+        self.lent.store(Some(lent));
+        if wakes {
+            self.for_task.notify_one();
+        }
+    }
+
     /// Says that nothing will be put any more.
     pub(crate) fn leave(&self) {
         self.left.store(true, Ordering::SeqCst);
@@ -155,6 +181,18 @@ impl Slot {
         self.last_len.store(open.builder.len(), Ordering::Relaxed);
         self.for_producer.notify_one();
         Some(open)
+    }
+
+    /// Lends the producer what the task sends with, until the task is woken.
+    pub(crate) async fn lend(&self, lent: Box<Lent>) -> Box<Lent> {
+        self.lent.store(Some(lent));
+        loop {
+            self.filled().await;
+            // Away only while a call of the producer goes on, and whatever wakes comes after that.
+            if let Some(lent) = self.lent.take() {
+                return lent;
+            }
+        }
     }
 
     /// Whether the producer waits for its batch to be taken, or will never come back to it.

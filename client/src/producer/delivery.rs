@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 
 use super::batching::Answer;
 use crate::{Error, ErrorKind};
@@ -41,6 +42,22 @@ pub(crate) struct Placed {
     pub(crate) durability: Durability,
 }
 
+impl Placed {
+    pub(crate) fn is_synced(&self) -> bool {
+        self.durability == Durability::Synced
+    }
+
+    /// The receipt of the batch's record of this number.
+    pub(crate) fn receipt(&self, topic: &Arc<str>, index: usize) -> Receipt {
+        Receipt {
+            topic: topic.clone(),
+            offset: self.base_offset.saturating_add(index as u64),
+            append_time: self.append_time,
+            durability: self.durability,
+        }
+    }
+}
+
 /// What became of a batch.
 pub(crate) type Settled = Result<Placed, Error>;
 
@@ -60,6 +77,11 @@ impl Delivery {
             index,
         }
     }
+
+    /// Of the only record of a batch.
+    pub(crate) fn of_one(topic: Arc<str>, answer: oneshot::Receiver<Settled>) -> Self {
+        Self::new(topic, answer.shared(), 0)
+    }
 }
 
 impl Future for Delivery {
@@ -75,12 +97,7 @@ impl Future for Delivery {
                 "the producer's task ended before the record was acknowledged",
             ))
         });
-        Poll::Ready(settled.map(|placed| Receipt {
-            topic: self.topic.clone(),
-            offset: placed.base_offset.saturating_add(self.index as u64),
-            append_time: placed.append_time,
-            durability: placed.durability,
-        }))
+        Poll::Ready(settled.map(|placed| placed.receipt(&self.topic, self.index)))
     }
 }
 

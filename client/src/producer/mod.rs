@@ -4,15 +4,17 @@
 //! |---|---|
 //! | `batching` | the open batch and the slot by which it is passed on |
 //! | `task` | sending, answers, recovering |
+//! | `lone` | a record that is sent while nothing is under way, past the task |
 //! | `sequence` | which batches are unanswered, and what may be done with each |
 //! | `register` | registering, again and anew |
 //! | `delivery` | what a caller learns |
 //!
-//! The handle encodes records into the open batch and does nothing else with them; it never talks
-//! to a connection.
+//! The handle encodes records into the open batch and does nothing else with them, a lone record
+//! apart.
 
 mod batching;
 mod delivery;
+mod lone;
 mod register;
 mod sequence;
 mod task;
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use crate::{Ack, Client, Error, ErrorKind, ProducerOptions};
 use batching::{BatchLimits, Put, Slot};
 use delivery::Tally;
+use lone::Lone;
 use register::Registrar;
 use sequence::{Unanswered, Window};
 use task::Task;
@@ -64,6 +67,8 @@ struct Lane {
     tally: watch::Receiver<Tally>,
     /// Records handed over.
     put: u64,
+    /// Of these, records acknowledged past the task, which are not in its tally.
+    lone: u64,
     /// What the caller was told of.
     told: Tally,
     created: bool,
@@ -110,7 +115,7 @@ impl Producer {
             value: value.as_ref(),
             ..NewRecord::default()
         };
-        self.enqueue(topic, &record).await?.await
+        self.send_record(topic, &record).await
     }
 
     /// Produces one record and waits until it is acknowledged. A timestamp of 0 becomes the
@@ -120,7 +125,13 @@ impl Producer {
         topic: &str,
         record: &NewRecord<'_>,
     ) -> Result<Receipt, Error> {
-        self.enqueue(topic, record).await?.await
+        let acknowledgements = self.acknowledgements.clone();
+        let lane = self.lane(topic)?;
+        match lane.send_lone(record, &acknowledgements).await? {
+            Lone::Done(receipt) => Ok(receipt),
+            Lone::Left(delivery) => delivery.await,
+            Lone::Not => self.enqueue(topic, record).await?.await,
+        }
     }
 
     /// Hands a record over, waiting only for room in the window; the delivery says what became
@@ -269,12 +280,34 @@ impl Lane {
             record_bytes: limits.record_bytes.min(limits.batch_bytes / 2),
             tally: told,
             put: 0,
+            lone: 0,
             told: Tally::default(),
             created: found.topic_created,
         })
     }
 
-    fn put(&mut self, record: &NewRecord<'_>) -> Result<Put, Error> {
+    /// Sends a record past the task, if nothing of the topic is under way.
+    async fn send_lone(
+        &mut self,
+        record: &NewRecord<'_>,
+        acknowledgements: &Acknowledgements,
+    ) -> Result<Lone, Error> {
+        let record = self.stamped(record)?;
+        let Some(lent) = self.slot.borrow(self.put) else {
+            return Ok(Lone::Not);
+        };
+        // Whatever becomes of this future, the record is handed over from here on.
+        self.put += 1;
+        let sent = lone::send(&self.slot, lent, &self.topic, &record).await;
+        if let Lone::Done(_) = sent {
+            acknowledgements.add(1);
+            self.lone += 1;
+        }
+        Ok(sent)
+    }
+
+    /// A record that may be produced, with a time.
+    fn stamped<'a>(&self, record: &NewRecord<'a>) -> Result<NewRecord<'a>, Error> {
         let length = record.content_len();
         if length > self.record_bytes as usize {
             return Err(too_large(length, self.record_bytes));
@@ -285,13 +318,17 @@ impl Lane {
                 format!("a severity of {} is above {MAX_SEVERITY}", record.severity),
             ));
         }
-        let stamped = NewRecord {
+        Ok(NewRecord {
             timestamp: match record.timestamp {
                 0 => now(),
                 given => given,
             },
             ..*record
-        };
+        })
+    }
+
+    fn put(&mut self, record: &NewRecord<'_>) -> Result<Put, Error> {
+        let stamped = self.stamped(record)?;
         let put = self.slot.put(&stamped, self.limits)?;
         if matches!(put, Put::In(..)) {
             self.put += 1;
@@ -300,7 +337,7 @@ impl Lane {
     }
 
     async fn flush(&mut self) -> Option<UnacknowledgedTopic> {
-        let put = self.put;
+        let put = self.put - self.lone;
         let ended = self
             .tally
             .wait_for(|tally| tally.settled >= put)

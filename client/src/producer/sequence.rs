@@ -104,6 +104,8 @@ pub(crate) struct Unanswered<T> {
     registration: Registration,
     next_sequence: u64,
     next_id: u64,
+    /// Ever taken in.
+    records: u64,
     held: VecDeque<Held<T>>,
     bytes: usize,
     window: Window,
@@ -119,6 +121,7 @@ impl<T> Unanswered<T> {
             registration,
             next_sequence: registration.next_sequence,
             next_id: 0,
+            records: 0,
             held: VecDeque::new(),
             bytes: 0,
             window,
@@ -134,6 +137,11 @@ impl<T> Unanswered<T> {
 
     fn is_registered(&self) -> bool {
         !self.registration.producer.is_none()
+    }
+
+    /// Records that were ever taken in.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
     }
 
     /// Whether one more batch may be held.
@@ -163,6 +171,7 @@ impl<T> Unanswered<T> {
         });
         self.next_id += 1;
         self.next_sequence += u64::from(count);
+        self.records += u64::from(count);
     }
 
     fn origin(&self, sequence: u64) -> Origin {

@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use logdrive_protocol::operations::{Payload, Produce, Produced, UnregisterProducer};
@@ -26,8 +27,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::batching::Slot;
 use super::delivery::{Acknowledgements, Durability, Placed, Settled, Tally};
+use super::lone::{Left, Lent};
 use super::register::{Registrar, Wanted};
-use super::sequence::{GivenUp, Outgoing, Unanswered, Verdict};
+use super::sequence::{GivenUp, Outgoing, Registration, Unanswered, Verdict, Window};
 use crate::backoff::Retry;
 use crate::client::follow;
 use crate::dialer::Dialer;
@@ -39,10 +41,10 @@ pub(crate) type Tell = oneshot::Sender<Settled>;
 
 /// One batch in flight.
 #[derive(Debug)]
-struct Flight {
-    id: u64,
-    synced: bool,
-    call: Call<Produce>,
+pub(crate) struct Flight {
+    pub(crate) id: u64,
+    pub(crate) synced: bool,
+    pub(crate) call: Call<Produce>,
 }
 
 impl Future for Flight {
@@ -63,10 +65,40 @@ impl Future for Flight {
     }
 }
 
+/// The request for a batch.
+pub(crate) fn produce(topic: TopicId, batch: Bytes, synced: bool) -> Produce {
+    Produce {
+        topic,
+        leader_epoch: 0,
+        ack: if synced { SYNCED } else { ACCEPTED },
+        not_before: 0,
+        batch: Payload::Shared(batch),
+    }
+}
+
+/// What an answer says.
+pub(crate) fn placed(produced: &Produced) -> Placed {
+    Placed {
+        base_offset: produced.base_offset,
+        append_time: produced.append_time,
+        durability: if produced.durability == SYNCED {
+            Durability::Synced
+        } else {
+            Durability::Accepted
+        },
+    }
+}
+
 /// `durability` of an answer: on disk.
 const SYNCED: u8 = Produce::SYNCED;
 /// `durability` of an answer: staged.
 const ACCEPTED: u8 = Produce::ACCEPTED;
+
+/// What is held while the producer has all of it.
+const NO_WINDOW: Window = Window {
+    batches: 0,
+    bytes: 0,
+};
 
 /// Why sending has stopped.
 #[derive(Debug)]
@@ -139,12 +171,39 @@ impl Task {
                 }
                 continue;
             }
+            if running.flights.is_empty() && self.unanswered.is_answered() {
+                self.rest(running).await;
+                continue;
+            }
             tokio::select! {
                 Some((id, produced)) = running.flights.next(), if !running.flights.is_empty() => {
                     self.landed(running, id, produced);
                 }
                 () = self.slot.filled() => {}
             }
+        }
+    }
+
+    /// Lets the producer send by itself until it needs the task, and takes over what it has left.
+    async fn rest(&mut self, running: &mut Running) {
+        let nothing = Unanswered::new(Registration::default(), NO_WINDOW, true);
+        let lent = Lent {
+            topic: self.id,
+            link: self.link.clone(),
+            unanswered: std::mem::replace(&mut self.unanswered, nothing),
+            succeeded: false,
+            left: None,
+        };
+        let lent = self.slot.lend(Box::new(lent)).await;
+        self.unanswered = lent.unanswered;
+        if lent.succeeded {
+            running.retry.succeeded();
+        }
+        match lent.left {
+            None => {}
+            Some(Left::Unsent(id)) => self.unanswered.failed(id, Outcome::NotDone),
+            Some(Left::Flying(flight)) => running.flights.push(flight),
+            Some(Left::Failed(id, error)) => self.failed(running, id, error),
         }
     }
 
@@ -168,13 +227,7 @@ impl Task {
         while running.trouble.is_none()
             && let Some(Outgoing { id, batch, synced }) = self.unanswered.next()
         {
-            let produce = Produce {
-                topic: self.id,
-                leader_epoch: 0,
-                ack: if synced { SYNCED } else { ACCEPTED },
-                not_before: 0,
-                batch: Payload::Shared(batch),
-            };
+            let produce = produce(self.id, batch, synced);
             match self.link.start(&produce, Parking::default()).await {
                 Ok(call) => running.flights.push(Flight { id, synced, call }),
                 Err(error) => self.failed(running, id, error),
@@ -189,25 +242,16 @@ impl Task {
             Err(error) => return self.failed(running, id, error),
         };
         running.retry.succeeded();
-        let synced = produced.durability == SYNCED;
-        let Some((tell, count)) = self.unanswered.answered(id, synced) else {
+        let placed = placed(&produced);
+        let Some((tell, count)) = self.unanswered.answered(id, placed.is_synced()) else {
             return;
-        };
-        let durability = if synced {
-            Durability::Synced
-        } else {
-            Durability::Accepted
         };
         // Counted first: whoever has a receipt finds its record among the acknowledged ones.
         self.acknowledgements.add(count.into());
         self.tally
             .send_modify(|tally| tally.settled += u64::from(count));
         // Whoever does not wait for it reads the counts.
-        let _ = tell.send(Ok(Placed {
-            base_offset: produced.base_offset,
-            append_time: produced.append_time,
-            durability,
-        }));
+        let _ = tell.send(Ok(placed));
     }
 
     /// One batch failed: notes what kind of trouble that is.

@@ -25,7 +25,7 @@ const SHAPES: [(usize, bool); 4] = [(1000, false), (1, true), (10, true), (100, 
 /// Measures every shape.
 pub(super) async fn run(ground: &Ground, arguments: &FootprintArgs) -> anyhow::Result<Vec<Figure>> {
     let size = Volume(arguments.size.into());
-    let payload = Payload::generated(size)?;
+    let payload = Payload::generated(size, arguments.records)?;
     let mut figures = Vec::new();
     for (batch, waits) in SHAPES {
         let batches = if waits {

@@ -17,7 +17,7 @@ use super::producing::Load;
 pub(super) async fn run(ground: &Ground, arguments: &ManyArgs) -> anyhow::Result<Vec<Figure>> {
     let target = ground.broker().await?;
     let size = Volume(arguments.size.into());
-    let payload = Arc::new(Payload::generated(size)?);
+    let payload = Arc::new(Payload::generated(size, arguments.records)?);
     let count = arguments.producers;
     let load = |producers, connections, records| Load {
         producers,

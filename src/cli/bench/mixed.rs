@@ -38,7 +38,7 @@ struct Ran {
 
 /// Measures both shapes.
 pub(super) async fn run(ground: &Ground, arguments: &MixedArgs) -> anyhow::Result<Vec<Figure>> {
-    let payload = Arc::new(Payload::new(&arguments.source)?);
+    let payload = Arc::new(Payload::new(&arguments.source, arguments.bytes)?);
     let before = shape(ground, arguments, &payload, 1).await?;
     let many = shape(ground, arguments, &payload, arguments.topics).await?;
     let after = shape(ground, arguments, &payload, 1).await?;

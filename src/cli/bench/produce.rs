@@ -25,6 +25,8 @@ use crate::cli::progress::Progress;
 const BURST: u64 = 2_000_000_000;
 /// What makes a broker begin to write files ahead.
 const STORED_FIRST: u64 = 160_000_000;
+/// Different ones among its records.
+const FIRST_RECORDS: u64 = 1000;
 /// Bytes of a file that is written ahead, at least.
 const AHEAD_FILE: u64 = 256 << 20;
 /// The broker's counter of them.
@@ -36,9 +38,17 @@ const AHEAD_LOOK: Duration = Duration::from_millis(50);
 const SMALL_APPENDS: u32 = 1000;
 
 impl ProduceArgs {
+    /// Bytes of records in all.
+    fn volume(&self) -> Volume {
+        match self.records {
+            Some(records) => Volume(records.saturating_mul(self.source.size.0)),
+            None => self.bytes,
+        }
+    }
+
     /// What to produce, and a name for it.
     fn load(&self, topic: impl Fn(u32) -> String) -> anyhow::Result<(Load, String)> {
-        let payload = Arc::new(Payload::new(&self.source)?);
+        let payload = Arc::new(Payload::new(&self.source, self.volume())?);
         let mut name = format!("produce {}", payload.name());
         let mut say = |what: String| name.extend([", ", &what]);
         let mut options = ProducerOptions {
@@ -170,7 +180,7 @@ async fn written_ahead(ground: &Ground, files: u32) -> anyhow::Result<Target> {
     let target = ground
         .broker_with(&["--write-ahead", &files.to_string()])
         .await?;
-    let payload = Arc::new(Payload::generated(Volume(1 << 10))?);
+    let payload = Arc::new(Payload::generated(Volume(1 << 10), FIRST_RECORDS)?);
     let records = payload.records_in(STORED_FIRST);
     let progress = Progress::new(None, "stored first");
     let load = Load::plain(payload, records, target.topic("first"));
