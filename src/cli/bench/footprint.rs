@@ -9,10 +9,11 @@ use std::path::Path;
 
 use logdrive_client::{NewRecord, ProducerOptions};
 
-use super::args::{FootprintArgs, Volume};
+use super::args::FootprintArgs;
 use super::figure::{Figure, Unit};
 use super::ground::Ground;
 use super::payload::Payload;
+use super::volume::Volume;
 use crate::cli::progress::Progress;
 
 /// Unit of a file's block count.
@@ -85,7 +86,7 @@ async fn shape(
 }
 
 /// Bytes that the files of a directory and below take up, those written ahead apart.
-fn on_disk(directory: &Path) -> anyhow::Result<u64> {
+pub(super) fn on_disk(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
