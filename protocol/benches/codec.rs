@@ -249,7 +249,6 @@ mod frames {
     fn decode_produce(bencher: Bencher, shape: Shape) {
         let bytes = shape.request().encode(7).concat();
         bencher
-            .counter(BytesCount::of_slice(&bytes))
             .with_inputs(|| BytesMut::from(bytes.as_slice()))
             .bench_local_values(|mut input| {
                 let frame = FrameDecoder::new(LIMIT).decode(&mut input);
