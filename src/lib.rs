@@ -20,7 +20,7 @@
 //! |---|---|---|---|
 //! | 1 | [`connection`] | the codec yields a frame; a [permit](window::Permit) for its bytes is taken; it becomes a [`Request`] with a [`Reply`] | topic |
 //! | 2 | [`topic`] | [`State::produce`] checks the batch, recognizes a retry and gives offsets; the change is *staged*, the reply parked under the change's ticket | storage thread |
-//! | 3 | [`storage`] | the change joins the flush that is being gathered: one redb transaction, one fsync; then [`Committed`] names the ticket | topic |
+//! | 3 | [`storage`] | the change joins the flush that is being gathered: one redb transaction or, where it is small, one entry of the journal, and one fsync; then [`Committed`] names the ticket | topic |
 //! | 4 | [`topic`] | the high watermark moves; the reply is answered; fetches and consumes that waited are served | writer |
 //! | 5 | [`connection`] | the answer is written with whatever else is ready; the permit goes back | socket |
 //!

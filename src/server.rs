@@ -39,6 +39,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Files of a segment's size that are written ahead.
+    pub write_ahead: usize,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
@@ -59,7 +61,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr().context("asking for the port")?;
-    let (opened, opening) = (disk.clone(), storage::Options::default());
+    let opening = storage::Options {
+        ahead_segments: options.write_ahead,
+        ..storage::Options::default()
+    };
+    let opened = disk.clone();
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
         .await
         .context("opening the store")??;

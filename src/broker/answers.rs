@@ -104,6 +104,11 @@ impl Broker {
         add("topics", self.topics.len());
         add("registrations", self.registered.len());
         add("tail_bytes", self.budget.tail_bytes());
+        let ahead = self.storage.health().ahead_bytes();
+        counters.push(Counter {
+            name: "written_ahead_bytes".to_owned(),
+            value: ahead,
+        });
         Counted { counters }
     }
 

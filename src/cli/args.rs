@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use logdrive_protocol::Position;
 
+use super::bench::Bench;
 use super::output::Format;
 use super::severity::Severity;
 
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Shows on real logs that nothing is lost: starts a broker of its own, kills it, and checks.
     Demo(Demo),
+    /// Measures a broker of its own, every figure beside the limit of the machine.
+    Bench(Bench),
     /// Creates, lists, describes and deletes topics.
     #[command(subcommand)]
     Topic(Topic),
@@ -80,6 +83,10 @@ pub(crate) struct Serve {
     /// Where to accept connections; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDR")]
     pub(crate) listen: SocketAddr,
+    /// Files of 272 MiB that are written ahead while there is little else to write, which doubles
+    /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
+    #[arg(long, default_value_t = 2, value_name = "FILES")]
+    pub(crate) write_ahead: usize,
 }
 
 /// Arguments of `demo`.

@@ -1,7 +1,7 @@
 //! The command line: `logdrive` as a person or a script uses it.
 //!
 //! Data goes to stdout, talk to stderr, and every way to end has its exit code. Owns no semantics:
-//! every command but `serve` and `demo` is a client like any other.
+//! every command but `serve`, `demo` and `bench` is a client like any other.
 //!
 //! | module | owns |
 //! |---|---|
@@ -11,9 +11,13 @@
 //! | `lines` | cutting files into records |
 //! | `progress`, `signals`, `suggest` | what a person sees, stops, and meant |
 //! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping` | one command each |
+//! | `broker` | a broker in a child process |
 //! | `demo` | the broker on trial: killed, restarted, checked |
+//! | `bench` | its figures, each beside the limit of the machine |
 
 mod args;
+mod bench;
+mod broker;
 mod consume;
 mod consumer;
 mod demo;
@@ -77,6 +81,7 @@ async fn run(common: &Common, command: Command) -> Result<Exit, Fault> {
     match command {
         Command::Serve(serve) => serve::run(serve),
         Command::Demo(demo) => demo::run(common.output, demo).await,
+        Command::Bench(bench) => bench::run(common.output, bench).await,
         Command::Topic(topic) => topic::run(common, topic).await,
         Command::Produce(produce) => produce::run(common, produce).await,
         Command::Fetch(fetch) => fetch::run(common, fetch).await,

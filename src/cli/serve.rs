@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
     let options = crate::server::Options {
         data: arguments.data,
         listen: arguments.listen,
+        write_ahead: arguments.write_ahead,
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

@@ -49,14 +49,14 @@ impl Audience {
         missed
     }
 
-    pub(super) fn committed(&mut self, flush: Flush, generation: u64) {
-        for (topic, share) in flush.topics {
+    pub(super) fn committed(&mut self, flush: &Flush, generation: u64) {
+        for (topic, share) in &flush.topics {
             share.announce.send(Notice::Committed {
                 generation,
                 ticket: share.ticket,
             });
             if share.deleted {
-                self.topics.remove(&topic);
+                self.topics.remove(topic);
             }
         }
     }

@@ -97,4 +97,8 @@ impl StorageBackend for Backend {
             .fetch_add(data.len() as u64, Ordering::Relaxed);
         self.witness.note(self.file.write_at(offset, data))
     }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.finish()
+    }
 }

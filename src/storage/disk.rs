@@ -50,4 +50,8 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes content and length durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// Gives room back that the content does not need; nothing is written afterwards.
+    fn finish(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -44,6 +44,19 @@ pub enum OpenError {
         /// The file that says that it was there.
         note: &'static str,
     },
+    /// The journal is not there, or not as it was written.
+    #[error(
+        "the file journal {fault}. It may hold the last changes, which {file} does not have \
+         yet. Restore it from a copy; or create an empty file of that name in the data directory \
+         to go on without, which LOSES whatever was acknowledged in the last moments, unless the \
+         broker was stopped gracefully"
+    )]
+    Journal {
+        /// What is wrong with it.
+        fault: String,
+        /// The name of the segment that it belongs to.
+        file: String,
+    },
     /// The data directory was written by a newer version.
     #[error(
         "segment {file} has format {found}, and this version reads formats up to {supported}: \

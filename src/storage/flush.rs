@@ -9,7 +9,7 @@ use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::Head;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::job::{Announce, Appended, Job, JobKind};
+use super::job::{Announce, Appended, Job, JobKind, Row};
 use super::layout::{self, Contents, Extent, FlushRow, INDEX, LOG, RowHead, STATE};
 use super::segment::SegmentError;
 
@@ -18,7 +18,7 @@ use super::segment::SegmentError;
 pub(super) struct Flush {
     pub(super) topics: BTreeMap<TopicId, TopicFlush>,
     /// The last word on each key; `None` deletes.
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(super) rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Bytes of batches, and of rows as they were submitted.
     pub(super) bytes: usize,
 }
@@ -29,7 +29,7 @@ pub(super) struct TopicFlush {
     /// The highest.
     pub(super) ticket: u64,
     pub(super) announce: Announce,
-    batches: Vec<Appended>,
+    pub(super) batches: Vec<Appended>,
     pub(super) deleted: bool,
 }
 
@@ -60,8 +60,7 @@ impl Flush {
             generation: _,
         } = job;
         let batch_bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-        let row_bytes =
-            |row: &super::job::Row| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
+        let row_bytes = |row: &Row| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
         self.bytes += batch_bytes + rows.iter().map(row_bytes).sum::<usize>();
         let entry = self.topics.entry(topic).or_insert_with(|| TopicFlush {
             ticket,
@@ -79,16 +78,25 @@ impl Flush {
                 .retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
         }
         entry.batches.extend(batches);
-        self.rows
-            .extend(rows.into_iter().map(|row| (row.key, row.value)));
+        for row in rows {
+            self.set(row);
+        }
+    }
+
+    /// Has the last word on a row.
+    pub(super) fn set(&mut self, row: Row) {
+        self.rows.insert(row.key, row.value);
     }
 
     /// Writes everything into `txn`, behind what the segment holds already.
+    ///
+    /// What is not durable by this commit leaves out the flush row: it is always of a checkpoint.
     pub(super) fn store(
         &self,
         txn: &WriteTransaction,
         before: &Tally,
         chunk_bytes: usize,
+        commit: Commit,
     ) -> Result<Stored, SegmentError> {
         let (mut index, mut log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
         let mut state = txn.open_table(STATE)?;
@@ -100,6 +108,7 @@ impl Flush {
             },
             arrived: vec![],
             next_log: before.next_log,
+            commit,
         };
         for (&topic, share) in &self.topics {
             if share.deleted {
@@ -139,9 +148,28 @@ impl Flush {
                 None => drop(state.remove(&key[..])?),
             }
         }
-        put(&mut state, &FlushRow::key(), &stored.row.encode())?;
+        if commit == Commit::Durable {
+            // A topic's first offset counts: with this commit all behind it becomes durable.
+            let mut appended: BTreeMap<_, _> = stored.row.appended.iter().copied().collect();
+            appended.extend(&before.unsynced);
+            let row = FlushRow {
+                appended: appended.into_iter().collect(),
+                ..stored.row
+            };
+            put(&mut state, &FlushRow::key(), &row.encode())?;
+            stored.row = row;
+        }
         Ok(stored)
     }
+}
+
+/// What a transaction's commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// The disk has everything: this flush and all before it.
+    Durable,
+    /// Nothing: the journal has it.
+    Journaled,
 }
 
 /// What the active segment holds, as far as writing needs to know.
@@ -155,9 +183,23 @@ pub(super) struct Tally {
     pub(super) present: HashSet<TopicId>,
     /// Where the log goes on.
     pub(super) next_log: u64,
+    /// What was appended since the last durable commit: each topic's first offset of it.
+    pub(super) unsynced: BTreeMap<TopicId, u64>,
+    /// Flushes since the last durable commit.
+    pub(super) journaled: u64,
 }
 
 impl Tally {
+    /// Writes the flush row that goes with it.
+    pub(super) fn store(&self, txn: &WriteTransaction) -> Result<(), SegmentError> {
+        let row = FlushRow {
+            number: self.flushes,
+            contents: self.contents,
+            appended: self.unsynced.iter().map(|(t, f)| (*t, *f)).collect(),
+        };
+        put(&mut txn.open_table(STATE)?, &FlushRow::key(), &row.encode())
+    }
+
     /// Counts a flush in once it is committed.
     pub(super) fn add(&mut self, flush: &Flush, stored: Stored) {
         self.flushes = stored.row.number;
@@ -167,6 +209,18 @@ impl Tally {
             self.present.remove(topic);
         }
         self.present.extend(stored.arrived);
+        match stored.commit {
+            Commit::Durable => {
+                self.unsynced.clear();
+                self.journaled = 0;
+            }
+            Commit::Journaled => {
+                for (topic, first) in stored.row.appended {
+                    self.unsynced.entry(topic).or_insert(first);
+                }
+                self.journaled += 1;
+            }
+        }
     }
 }
 
@@ -177,6 +231,7 @@ pub(super) struct Stored {
     /// Topics that got their extent in this segment.
     arrived: Vec<TopicId>,
     next_log: u64,
+    commit: Commit,
 }
 
 type IndexTable<'txn> = Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;

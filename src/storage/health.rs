@@ -1,10 +1,11 @@
-//! Whether the storage can take changes, as one word that anybody may read.
+//! How the storage is, for anybody to read: whether it can take changes, and how much it does.
 //!
-//! Owns two flags: the storage thread sets *failed*, the keeper of the directory sets *low space*.
-//! It never decides what a topic refuses.
+//! Owns two flags and two counts: the storage thread sets *failed* and counts what it writes, the
+//! keeper of the directory sets *low space* and counts what is written ahead. It never decides what
+//! a topic refuses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 const LOW_SPACE: u8 = 1;
 const FAILED: u8 = 2;
@@ -22,12 +23,21 @@ pub enum Condition {
 
 /// A view of the storage's condition; cheap to clone and to ask.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<AtomicU8>);
+pub struct Health(Arc<Vitals>);
+
+#[derive(Debug, Default)]
+struct Vitals {
+    flags: AtomicU8,
+    /// Bytes of flushes so far.
+    flushed: AtomicU64,
+    /// Bytes of files written ahead.
+    ahead: AtomicU64,
+}
 
 impl Health {
     /// The condition now; `Failed` hides `LowSpace`.
     pub fn condition(&self) -> Condition {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.flags.load(Ordering::Acquire) {
             flags if flags & FAILED != 0 => Condition::Failed,
             flags if flags & LOW_SPACE != 0 => Condition::LowSpace,
             _ => Condition::Ok,
@@ -43,14 +53,33 @@ impl Health {
     }
 
     pub(super) fn is_low_space(&self) -> bool {
-        self.0.load(Ordering::Acquire) & LOW_SPACE != 0
+        self.0.flags.load(Ordering::Acquire) & LOW_SPACE != 0
+    }
+
+    /// Bytes of files that are written ahead and wait for a segment.
+    pub fn ahead_bytes(&self) -> u64 {
+        self.0.ahead.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ahead_bytes(&self, bytes: u64) {
+        self.0.ahead.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a flush of so many bytes that is about to be written.
+    pub(super) fn note_flushed(&self, bytes: u64) {
+        self.0.flushed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of all flushes so far.
+    pub(super) fn flushed_bytes(&self) -> u64 {
+        self.0.flushed.load(Ordering::Relaxed)
     }
 
     fn set(&self, flag: u8, on: bool) {
         if on {
-            self.0.fetch_or(flag, Ordering::AcqRel);
+            self.0.flags.fetch_or(flag, Ordering::AcqRel);
         } else {
-            self.0.fetch_and(!flag, Ordering::AcqRel);
+            self.0.flags.fetch_and(!flag, Ordering::AcqRel);
         }
     }
 }

@@ -21,7 +21,8 @@ use std::sync::{Arc, Weak};
 use redb::Database;
 use tokio::sync::watch;
 
-use super::disk::Disk;
+use super::ahead::Ahead;
+use super::disk::{Disk, DiskFile};
 use super::health::Health;
 use super::layout;
 use super::newest;
@@ -58,7 +59,9 @@ pub(super) enum Chore {
     Discard(u64),
     /// Note that this segment is active.
     Mark(u64),
-    /// Remove these files; nothing refers to them.
+    /// Let these sealed segments go; nothing refers to them.
+    Release(Vec<u64>),
+    /// Remove these files.
     Unlink(Vec<String>),
     /// Look at the free space.
     CheckSpace,
@@ -74,6 +77,14 @@ pub(super) struct Keeper {
     /// Where segments that it makes go to be closed; `None` inline.
     inbox: Option<Sender<Chore>>,
     shelf: watch::Sender<Shelf>,
+    ahead: Ahead,
+    /// Whether files are written ahead: once so much was written that they will be needed, and
+    /// while there is room.
+    writes_ahead: bool,
+    /// Bytes of all flushes when it was last asked.
+    flushed: u64,
+    /// Handles that were ever on the shelf, of segments that are there.
+    opened: BTreeMap<u64, Weak<Segment>>,
     /// Retired, and not closed yet.
     retiring: BTreeMap<u64, Weak<Segment>>,
     /// Who waits for a close.
@@ -93,12 +104,18 @@ impl Keeper {
         inbox: Option<Sender<Chore>>,
         shelf: watch::Sender<Shelf>,
     ) -> Self {
+        let ahead = Ahead::new(disk.clone(), &options);
+        health.set_ahead_bytes(ahead.ready_bytes());
         Self {
             disk,
             options,
             health,
             inbox,
             shelf,
+            ahead,
+            writes_ahead: false,
+            flushed: 0,
+            opened: BTreeMap::new(),
             retiring: BTreeMap::new(),
             waiting: Vec::new(),
             ballast: false,
@@ -112,12 +129,15 @@ impl Keeper {
         while !(self.stopping && self.unclosed.is_empty()) {
             let next = if self.health.is_low_space() {
                 chores.recv_timeout(self.options.space_check_interval)
+            } else if self.writes_ahead && self.ahead.is_wanting() {
+                chores.recv_timeout(self.options.ahead_pause)
             } else {
                 chores.recv().map_err(RecvTimeoutError::from)
             };
             match next {
                 Ok(chore) => self.perform(chore),
-                Err(RecvTimeoutError::Timeout) => self.check_space(),
+                Err(RecvTimeoutError::Timeout) if self.health.is_low_space() => self.check_space(),
+                Err(RecvTimeoutError::Timeout) => self.write_ahead(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -132,8 +152,13 @@ impl Keeper {
             } => {
                 let cache = self.options.active_cache_bytes;
                 let inbox = self.inbox.clone();
+                let made = self.blank(&layout::unborn_name(number));
+                let made = made.map_err(SegmentError::from);
+                let made =
+                    made.and_then(|file| Segment::create(file, number, identity, cache, inbox));
                 // Whoever asked may have gone; the file is removed at the next start then.
-                let _ = reply.send(Segment::create(&*self.disk, number, identity, cache, inbox));
+                let _ = reply.send(made);
+                self.begin_writing_ahead();
             }
             Chore::Retire(segment) => {
                 if self.inbox.is_some() {
@@ -156,13 +181,64 @@ impl Keeper {
                     tracing::warn!(segment = number, %error, "the newest segment is not noted");
                 }
             }
-            Chore::Unlink(names) => self.unlink(&names),
+            Chore::Release(numbers) => {
+                for number in numbers {
+                    self.release(number);
+                }
+            }
+            Chore::Unlink(names) => {
+                for name in names {
+                    self.unlink(&name);
+                }
+            }
             Chore::CheckSpace => self.check_space(),
             Chore::Stop { active } => {
                 self.stopping = true;
                 self.unclosed.extend(active);
             }
         }
+    }
+
+    /// An empty file for a segment: one that was written ahead, if there is one.
+    fn blank(&mut self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        match self.ahead.take(name) {
+            Some(Ok(file)) => {
+                self.health.set_ahead_bytes(self.ahead.ready_bytes());
+                Ok(Arc::new(file))
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a file written ahead is not used");
+                self.disk.create(name)
+            }
+            None => self.disk.create(name),
+        }
+    }
+
+    /// So much is written here that further segments will follow.
+    fn begin_writing_ahead(&mut self) {
+        self.writes_ahead = true;
+        self.check_space();
+        if self.inbox.is_none() {
+            // Without a thread there is no better time.
+            while self.writes_ahead && self.ahead.is_wanting() {
+                self.write_ahead();
+            }
+        }
+    }
+
+    /// Writes a piece ahead, unless there is much else to write.
+    fn write_ahead(&mut self) {
+        let flushed = self.health.flushed_bytes();
+        let busy = flushed - std::mem::replace(&mut self.flushed, flushed);
+        if busy >= self.options.ahead_quiet_bytes && self.inbox.is_some() {
+            return;
+        }
+        if let Err(error) = self.ahead.step() {
+            // Segments grow by themselves then.
+            tracing::warn!(%error, "nothing is written ahead any more");
+            self.writes_ahead = false;
+        }
+        self.health.set_ahead_bytes(self.ahead.ready_bytes());
     }
 
     fn close(&mut self, number: u64, db: Database) {
@@ -204,6 +280,7 @@ impl Keeper {
     }
 
     fn shelve(&mut self, segment: Arc<Segment>) {
+        self.opened.insert(segment.number, Arc::downgrade(&segment));
         let limit = self.options.sealed_handles.max(1);
         self.shelf.send_modify(|handles| {
             let open = Arc::make_mut(handles);
@@ -218,27 +295,35 @@ impl Keeper {
         });
     }
 
-    fn unlink(&mut self, names: &[String]) {
-        let numbers: Vec<u64> = names
-            .iter()
-            .filter_map(|name| match layout::file_kind(name) {
-                layout::FileKind::Segment(number) => Some(number),
-                _ => None,
-            })
-            .collect();
-        if !numbers.is_empty() {
-            self.shelf.send_modify(|shelf| {
-                Arc::make_mut(shelf).retain(|number, _| !numbers.contains(number));
-            });
+    /// Lets a sealed segment go that nothing refers to any more.
+    fn release(&mut self, number: u64) {
+        self.shelf.send_modify(|shelf| {
+            Arc::make_mut(shelf).remove(&number);
+        });
+        let opened = self.opened.remove(&number);
+        let is_read = opened.is_some_and(|segment| segment.strong_count() > 0);
+        let name = layout::segment_name(number);
+        // Who still reads it keeps the content; a file that is written again has none.
+        if is_read || self.retiring.contains_key(&number) || !self.recycle(&name) {
+            self.unlink(&name);
         }
-        for name in names {
-            match self.disk.unlink(name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    // Removed at the next start.
-                    tracing::warn!(file = name, %error, "a file was not removed");
-                }
-                _ => {}
+    }
+
+    fn recycle(&mut self, name: &str) -> bool {
+        self.writes_ahead
+            && self.ahead.recycle(name).unwrap_or_else(|error| {
+                tracing::warn!(file = name, %error, "a file is not written again");
+                false
+            })
+    }
+
+    fn unlink(&self, name: &str) {
+        match self.disk.unlink(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // Removed at the next start.
+                tracing::warn!(file = name, %error, "a file was not removed");
             }
+            _ => {}
         }
     }
 
@@ -251,7 +336,14 @@ impl Keeper {
             }
         };
         let low = self.options.low_space_bytes;
+        if free < low + self.options.ballast_bytes + 2 * self.ahead.room() {
+            self.writes_ahead = false;
+        }
         if free < low {
+            if let Err(error) = self.ahead.give_up() {
+                tracing::warn!(%error, "a file written ahead was not removed");
+            }
+            self.health.set_ahead_bytes(0);
             if !self.health.is_low_space() {
                 tracing::warn!(
                     free,

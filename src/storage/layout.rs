@@ -50,8 +50,11 @@
 //! 0     | F1 | segment        catalogue: batches in bytes u64, first and last append time u64
 //! 0     | F2                  flush: number u64, the active segment's batches in bytes u64, first
 //!                             and last append time u64, then (topic u64, first offset u64) of what
-//!                             the last flush appended
+//!                             the last durable commit appended
 //! ```
+//!
+//! Format 2: a bit of the meta row "features" says that the [journal](super::journal) goes on where
+//! the segment's last durable commit ends. Format 1 has neither.
 //!
 //! # Changing the format
 //!
@@ -68,7 +71,7 @@ use redb::TableDefinition;
 use super::job::Totals;
 
 /// The format that this version writes; it reads this one and all before it.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Bytes of batches in a chunk that fills 1 MiB: a page of redb's less what it adds.
 pub(super) const FULL_CHUNK_BYTES: usize = (1 << 20) - PAGE_HEAD_BYTES;
@@ -92,6 +95,9 @@ pub(super) const META_SEGMENT: &str = "segment";
 pub(super) const META_CLUSTER: &str = "cluster";
 pub(super) const META_NODE: &str = "node";
 pub(super) const META_FEATURES: &str = "features";
+
+/// The last flushes of a segment may be in the journal alone.
+pub(super) const FEATURE_JOURNAL: u32 = 1;
 
 /// The first kind of state row that topics may not use.
 pub(super) const OWN_KINDS: u8 = 0xF0;
@@ -340,13 +346,13 @@ impl Contents {
     }
 }
 
-/// What the last flush of a segment was.
+/// What the last durable flush of a segment was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FlushRow {
     /// Counts the flushes of this data directory.
     pub(super) number: u64,
     pub(super) contents: Contents,
-    /// Each topic that it appended to, with the first offset of what was appended.
+    /// Each topic appended to since the durable commit before, with the first offset of that.
     pub(super) appended: Vec<(TopicId, u64)>,
 }
 

@@ -14,6 +14,7 @@
 //!                           keeper's thread: Keeper --handles--> Reader <-- topics, on a pool
 //! ```
 
+mod ahead;
 mod audience;
 pub mod backend;
 pub mod disk;
@@ -21,6 +22,7 @@ mod error;
 mod flush;
 mod health;
 mod job;
+mod journal;
 mod keeper;
 mod layout;
 mod newest;

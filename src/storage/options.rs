@@ -19,6 +19,12 @@ pub struct Options {
     pub chunk_bytes: usize,
     /// Bytes of batches and rows after which a flush takes no further job.
     pub flush_bytes: usize,
+    /// Bytes of the journal, for small flushes; 0 for none. An existing one keeps its size.
+    pub journal_bytes: u64,
+    /// Bytes of batches and rows in a flush that goes through the journal, at most.
+    ///
+    /// It is written twice, and a larger one loses more by that than redb's own commit costs.
+    pub journal_flush_bytes: usize,
     /// redb's cache for the active segment, in bytes; half of it buffers writes.
     pub active_cache_bytes: usize,
     /// redb's cache for each sealed segment that is open, in bytes.
@@ -32,6 +38,14 @@ pub struct Options {
     pub low_space_bytes: u64,
     /// Bytes held back in a file that is given up when space is low; 0 for none.
     pub ballast_bytes: u64,
+    /// Files of a segment's size that are written ahead while there is little else to write.
+    ///
+    /// None before the first segment is half full, nor while space is short.
+    pub ahead_segments: usize,
+    /// How long to wait before the next piece of these files.
+    pub ahead_pause: Duration,
+    /// Bytes of flushes in such a pause from which on there is much to write.
+    pub ahead_quiet_bytes: u64,
     /// How long the free space that was seen last counts as known.
     pub space_check_interval: Duration,
     /// Wait before the second attempt to recover from a failed commit; it doubles from there.
@@ -46,12 +60,17 @@ impl Default for Options {
             segment_bytes: 256 * MIB,
             chunk_bytes: super::layout::FULL_CHUNK_BYTES,
             flush_bytes: 16 << 20,
+            journal_bytes: 16 * MIB,
+            journal_flush_bytes: 64 << 10,
             active_cache_bytes: 32 << 20,
             sealed_cache_bytes: 2 << 20,
             sealed_handles: 64,
             carry_bytes: 16 * MIB,
             low_space_bytes: LOW_SPACE_BYTES,
             ballast_bytes: BALLAST_BYTES,
+            ahead_segments: 2,
+            ahead_pause: Duration::from_millis(20),
+            ahead_quiet_bytes: MIB,
             space_check_interval: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_longest: Duration::from_secs(2),

@@ -33,9 +33,40 @@ use super::segment::{Segment, SegmentError, guarded};
 #[derive(Clone, Debug)]
 pub struct Reader {
     active: watch::Receiver<Option<Arc<Segment>>>,
+    pub(super) progress: Progress,
     sealed: Sealed,
     /// Counts uses, so that the least recently used handle is known.
     clock: Arc<AtomicU64>,
+}
+
+/// How far the active segment is behind what was announced.
+///
+/// What the journal has is announced before the segment has it. So a snapshot that may be asked for
+/// it is taken once everything announced before has followed: some 50 us, and no disk is waited
+/// for, but where redb grows its file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    announced: Arc<AtomicU64>,
+    followed: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// The next flush will be announced before it is in the segment.
+    pub(super) fn announcing(&self) {
+        self.announced.fetch_add(1, Ordering::Release);
+    }
+
+    /// The segment has it, or never will.
+    pub(super) fn followed(&self) {
+        self.followed.fetch_add(1, Ordering::Release);
+    }
+
+    fn catch_up(&self) {
+        let announced = self.announced.load(Ordering::Acquire);
+        while self.followed.load(Ordering::Acquire) < announced {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Where handles of sealed segments come from.
@@ -107,6 +138,7 @@ impl Reader {
     ) -> Self {
         Self {
             active,
+            progress: Progress::default(),
             sealed: Sealed::Kept { shelf, keeper },
             clock: Arc::default(),
         }
@@ -123,6 +155,7 @@ impl Reader {
         };
         Self {
             active,
+            progress: Progress::default(),
             sealed,
             clock: Arc::default(),
         }
@@ -246,6 +279,7 @@ impl Reader {
     }
 
     fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        self.progress.catch_up();
         let active = self.active.borrow().clone();
         let active = active.ok_or_else(|| unavailable(anyhow::anyhow!("the storage is closed")))?;
         let txn = guarded(|| active.begin_read()).map_err(|error| unavailable(error.into()))?;

@@ -6,7 +6,9 @@
 //! [keeper](super::keeper) gets the handle of the found segment and the names of dead files.
 //!
 //! ```text
-//!   directory --list--> highest N.redb --overlay--> state, last flush
+//!   directory --list--> highest N.redb --overlay--> state, last durable flush
+//!                                                      |
+//!                       journal --replay--> what came after it, in the view alone
 //!                                                      |
 //!        M.new: the same state, and the chunks of the last flush (of a small N: all chunks)
 //!                                                      |
@@ -26,7 +28,8 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Tally, put};
+use super::flush::{Commit, Flush, Tally, put};
+use super::journal;
 use super::keeper::Chore;
 use super::layout::{
     self, Contents, Damage, Extent, FileKind, FlushRow, INDEX, LOG, OwnRow, RowHead, STATE,
@@ -93,14 +96,87 @@ pub(super) fn find(
     let open = || {
         let segment = Segment::open_overlaid(disk, number, options.active_cache_bytes)?;
         let identity = segment.identify()?;
-        Ok(Found {
-            segment: Arc::new(segment),
-            identity,
-        })
+        Ok((segment, identity))
     };
-    open()
-        .map(Some)
-        .map_err(|error| OpenError::unreadable(number, error))
+    let unreadable = |error| OpenError::unreadable(number, error);
+    let (segment, identity) = open().map_err(unreadable)?;
+    if identity.journaled {
+        let begun = last_flush(&segment).map_err(unreadable)?;
+        let entries =
+            journal::entries(disk, number, begun.number).map_err(|error| match error {
+                journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
+                fault => OpenError::Journal {
+                    fault: fault.to_string(),
+                    file: layout::segment_name(number),
+                },
+            })?;
+        replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
+    }
+    let segment = Arc::new(segment);
+    Ok(Some(Found { segment, identity }))
+}
+
+/// The last flush that is in the segment's file.
+fn last_flush(segment: &Segment) -> Result<FlushRow, SegmentError> {
+    guarded(|| {
+        let txn = segment.begin_read()?;
+        let row = txn.open_table(STATE)?.get(&FlushRow::key()[..])?;
+        Ok(row.map_or(Ok(FlushRow::default()), |row| FlushRow::decode(row.value()))?)
+    })
+}
+
+/// Stores in the view of a segment what the journal has beyond its last flush.
+fn replay(
+    segment: &Segment,
+    begun: FlushRow,
+    entries: Vec<(u64, Flush)>,
+    chunk_bytes: usize,
+) -> Result<(), SegmentError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    guarded(|| {
+        let mut tally = tally_of(segment, begun)?;
+        let txn = segment.begin_write(Commit::Durable)?;
+        for (number, flush) in entries {
+            // Gaps in the numbers are checkpoints without a flush.
+            debug_assert_eq!(number, tally.flushes + 1);
+            let stored = flush.store(&txn, &tally, chunk_bytes, Commit::Journaled)?;
+            tally.add(&flush, stored);
+        }
+        tally.store(&txn)?;
+        Ok(txn.commit()?)
+    })
+}
+
+/// What writing needs to know of a segment that was found.
+fn tally_of(segment: &Segment, begun: FlushRow) -> Result<Tally, SegmentError> {
+    let txn = segment.begin_read()?;
+    let mut present = HashSet::new();
+    for row in txn.open_table(STATE)?.iter()? {
+        let (key, stored) = row?;
+        let (key, stored) = (key.value(), stored.value());
+        if layout::own_row(key) == Some(OwnRow::Extent)
+            && let Some((topic, _)) = layout::parse_state_key(key)
+            && Extent::decode(key, stored)?.segment == segment.number
+        {
+            present.insert(topic);
+        }
+    }
+    let last = txn
+        .open_table(LOG)?
+        .last()?
+        .map(|(number, _)| number.value());
+    Ok(Tally {
+        segment: segment.number,
+        flushes: begun.number,
+        contents: begun.contents,
+        present,
+        next_log: last.map_or(0, |last| last + 1),
+        // As the last flush of the file: its sync may have failed.
+        unsynced: begun.appended.into_iter().collect(),
+        journaled: 0,
+    })
 }
 
 /// Writes what was found into a new, unborn segment above `floor`, and syncs it.
@@ -108,10 +184,14 @@ pub(super) fn carry_over(
     disk: &dyn Disk,
     options: &Options,
     found: Option<&Found>,
+    journaled: bool,
     floor: &mut u64,
     closer: Option<Sender<Chore>>,
 ) -> Result<Born, OpenError> {
-    let identity = found.map_or(Identity::default(), |found| found.identity);
+    let identity = Identity {
+        journaled,
+        ..found.map_or(Identity::default(), |found| found.identity)
+    };
     let picture = match found {
         Some(found) => Picture::read(&found.segment)
             .map_err(|error| OpenError::unreadable(found.segment.number, error))?,
@@ -120,11 +200,16 @@ pub(super) fn carry_over(
     *floor += 1;
     let number = *floor;
     let failed = |error: SegmentError| OpenError::writing(number, error);
-    let segment = Segment::create(disk, number, identity, options.active_cache_bytes, closer)
+    let file = disk.create(&layout::unborn_name(number));
+    let segment = file
+        .map_err(SegmentError::from)
+        .and_then(|file| {
+            Segment::create(file, number, identity, options.active_cache_bytes, closer)
+        })
         .map_err(failed)?;
     let source = found.map(|found| &*found.segment);
     let (named, tally) = guarded(|| {
-        let txn = segment.begin_write()?;
+        let txn = segment.begin_write(Commit::Durable)?;
         let carried = picture.write(source, &txn, number, options)?;
         txn.commit()?;
         Ok(carried)
@@ -283,6 +368,7 @@ impl Picture {
                 contents,
                 present,
                 next_log: carrier.next_log,
+                ..Tally::default()
             },
         ))
     }

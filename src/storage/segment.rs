@@ -20,21 +20,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
-    StorageError, WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase, StorageError, WriteTransaction,
 };
 
 use super::backend::{Backend, Witness};
 use super::disk::{Disk, DiskFile};
+use super::flush::Commit;
 use super::keeper::Chore;
 use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
 
-/// To whom a data directory belongs; the same in all its segments.
+/// To whom a data directory belongs, the same in all its segments, and what else they need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) cluster: [u8; 16],
     pub(super) node: u64,
+    /// Whether the last flushes of a segment may be in the journal alone.
+    pub(super) journaled: bool,
+}
+
+impl Identity {
+    fn features(self) -> u32 {
+        if self.journaled {
+            layout::FEATURE_JOURNAL
+        } else {
+            0
+        }
+    }
 }
 
 /// Why a segment cannot be opened, read or written.
@@ -153,15 +166,14 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Segment {
-    /// Creates `number` as an unborn file with its tables, empty and synced.
+    /// Makes an unborn segment of an empty file: its tables, empty and synced.
     pub(super) fn create(
-        disk: &dyn Disk,
+        file: Arc<dyn DiskFile>,
         number: u64,
         identity: Identity,
         cache_bytes: usize,
         closer: Option<Sender<Chore>>,
     ) -> Result<Self, SegmentError> {
-        let file = disk.create(&layout::unborn_name(number))?;
         let fence = Arc::new(AtomicBool::new(false));
         let backend = Backend::new(Arc::new(Fenced {
             file: file.clone(),
@@ -179,7 +191,10 @@ impl Segment {
                 meta.insert(layout::META_SEGMENT, &number.to_be_bytes()[..])?;
                 meta.insert(layout::META_CLUSTER, &identity.cluster[..])?;
                 meta.insert(layout::META_NODE, &identity.node.to_be_bytes()[..])?;
-                meta.insert(layout::META_FEATURES, &0_u32.to_be_bytes()[..])?;
+                meta.insert(
+                    layout::META_FEATURES,
+                    &identity.features().to_be_bytes()[..],
+                )?;
                 txn.open_table(INDEX)?;
                 txn.open_table(LOG)?;
                 txn.open_table(STATE)?;
@@ -265,10 +280,18 @@ impl Segment {
         }
     }
 
-    /// The write transaction; only the writer asks for it.
-    pub(super) fn begin_write(&self) -> Result<WriteTransaction, SegmentError> {
+    /// The write transaction; only the writer asks for it, and recovery for its view of a segment,
+    /// before anybody reads there.
+    pub(super) fn begin_write(&self, commit: Commit) -> Result<WriteTransaction, SegmentError> {
         match &self.db {
-            Some(Handle::Writable(db)) => Ok(db.begin_write()?),
+            Some(Handle::Writable(db) | Handle::Overlaid(db)) => {
+                let mut txn = db.begin_write()?;
+                if commit == Commit::Journaled {
+                    let refused = |error| SegmentError::Unreadable(format!("redb: {error}"));
+                    txn.set_durability(Durability::None).map_err(refused)?;
+                }
+                Ok(txn)
+            }
             _ => Err(SegmentError::Unreadable("the segment is sealed".into())),
         }
     }
@@ -327,9 +350,11 @@ impl Segment {
                 )));
             }
             let cluster = read(layout::META_CLUSTER)?.try_into().unwrap_or_default();
+            let features = number(&read(layout::META_FEATURES)?);
             Ok(Identity {
                 cluster,
                 node: number(&read(layout::META_NODE)?),
+                journaled: features & u64::from(layout::FEATURE_JOURNAL) != 0,
             })
         })
     }
@@ -411,5 +436,9 @@ impl DiskFile for Fenced {
 
     fn sync(&self) -> io::Result<()> {
         self.pass()?.sync()
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        self.pass()?.finish()
     }
 }

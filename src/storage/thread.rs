@@ -50,7 +50,7 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Message>, options: &Optio
                 Err(TryRecvError::Disconnected) => flow = Flow::Closing,
             }
         }
-        writer.write(flush);
+        writer.write(&flush);
         if writer.has_failed() && flow == Flow::On {
             flow = retry(&mut writer, inbox, options);
         }

@@ -25,9 +25,10 @@ use tokio::sync::watch;
 use super::audience::Audience;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Flush, Tally};
+use super::flush::{Commit, Flush, Tally};
 use super::health::Health;
 use super::job::{Announce, Job};
+use super::journal::Journal;
 use super::keeper::{BALLAST, Chore, Keeper};
 use super::layout::{self, STATE};
 use super::options::Options;
@@ -49,6 +50,8 @@ pub struct Writer {
     generation: u64,
     /// `None` after a failed commit, until recovery has succeeded.
     active: Option<Active>,
+    /// Where small flushes are durable first; it holds what the active segment has not on disk.
+    journal: Option<Journal>,
     /// What recovery found, kept between its attempts.
     found: Option<Found>,
     /// The highest segment number in use.
@@ -137,6 +140,7 @@ impl Writer {
             identity: Identity::default(),
             generation: 1,
             active: None,
+            journal: None,
             found: None,
             floor: 0,
             spare: None,
@@ -150,7 +154,7 @@ impl Writer {
         };
         let topics = writer.first_carry()?;
         writer.hands.give(Chore::CheckSpace);
-        let Identity { cluster, node } = writer.identity;
+        let Identity { cluster, node, .. } = writer.identity;
         let generation = writer.generation;
         Ok((
             writer,
@@ -189,7 +193,7 @@ impl Writer {
         for job in jobs {
             self.admit(job, &mut flush);
         }
-        self.write(flush);
+        self.write(&flush);
     }
 
     /// Adds a job to a flush, unless it is of a time that has passed.
@@ -215,9 +219,10 @@ impl Writer {
     }
 
     /// Makes a flush durable and announces it, or fails.
-    pub(super) fn write(&mut self, flush: Flush) {
+    pub(super) fn write(&mut self, flush: &Flush) {
+        self.health.note_flushed(flush.bytes as u64);
         if let Some(error) = self.doubt.take() {
-            return self.fail(&flush, &error);
+            return self.fail(flush, &error);
         }
         if flush.is_empty() {
             return;
@@ -225,16 +230,32 @@ impl Writer {
         let Some(active) = self.active.take() else {
             return;
         };
-        let outcome = match self.take_spare(&active, &flush) {
-            Ok(None) => self.append(active, &flush),
-            Ok(Some(spare)) => self.rotate(active, spare, &flush),
+        let spare = match self.take_spare(&active, flush) {
+            Ok(spare) => spare,
             Err(error) => {
                 active.segment.fence();
-                Err(error)
+                return self.fail(flush, &error);
             }
+        };
+        if spare.is_none() {
+            match self.journal(&active, flush) {
+                Ok(true) => return self.follow(active, flush),
+                Ok(false) => {}
+                Err(error) => {
+                    active.segment.fence();
+                    return self.fail(flush, &error);
+                }
+            }
+        }
+        let outcome = match spare {
+            None => self.append(active, flush, Commit::Durable),
+            Some(spare) => self.rotate(active, spare, flush),
         };
         match outcome {
             Ok(active) => {
+                if let Some(journal) = &mut self.journal {
+                    journal.restart();
+                }
                 if flush.deletes() {
                     self.unlink_unreferenced(&active.segment);
                 }
@@ -243,7 +264,34 @@ impl Writer {
                 self.prepare();
                 self.check_space();
             }
-            Err(error) => self.fail(&flush, &error),
+            Err(error) => self.fail(flush, &error),
+        }
+    }
+
+    /// Makes a small flush durable in the journal; `false` where it must be in the segment.
+    fn journal(&mut self, active: &Active, flush: &Flush) -> Result<bool, SegmentError> {
+        let small = flush.bytes <= self.options.journal_flush_bytes && !flush.deletes();
+        let Some(journal) = self.journal.as_mut().filter(|_| small) else {
+            return Ok(false);
+        };
+        let number = active.tally.flushes + 1;
+        Ok(journal.append(active.segment.number, number, flush)?)
+    }
+
+    /// Announces a flush that the journal has, and lets the segment have it too.
+    fn follow(&mut self, active: Active, flush: &Flush) {
+        self.reader.progress.announcing();
+        self.audience.committed(flush, self.generation);
+        let appended = self.append(active, flush, Commit::Journaled);
+        self.reader.progress.followed();
+        match appended {
+            Ok(active) => {
+                self.active = Some(active);
+                self.prepare();
+                self.check_space();
+            }
+            // The flush is on disk and announced: only what comes after it has to wait.
+            Err(error) => self.fail(&Flush::default(), &error),
         }
     }
 
@@ -258,10 +306,15 @@ impl Writer {
         Ok(payload > 0 && (outgrown || payload + flush.payload() > limit))
     }
 
-    fn append(&self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
+    fn append(
+        &self,
+        mut active: Active,
+        flush: &Flush,
+        commit: Commit,
+    ) -> Result<Active, SegmentError> {
         let stored = guarded(|| {
-            let txn = active.segment.begin_write()?;
-            let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes)?;
+            let txn = active.segment.begin_write(commit)?;
+            let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes, commit)?;
             txn.commit()?;
             Ok(stored)
         });
@@ -275,6 +328,14 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Lets the segment have on disk what only the journal has there.
+    fn checkpoint(&self, active: Active) -> Result<Active, SegmentError> {
+        if active.tally.journaled == 0 {
+            return Ok(active);
+        }
+        self.append(active, &Flush::default(), Commit::Durable)
     }
 
     /// The successor, if the active segment must give way now.
@@ -307,7 +368,8 @@ impl Writer {
         self.floor += 1;
         let cache = self.options.active_cache_bytes;
         let closer = self.hands.closer();
-        Segment::create(&*self.disk, self.floor, self.identity, cache, closer).map(Some)
+        let file = self.disk.create(&layout::unborn_name(self.floor))?;
+        Segment::create(file, self.floor, self.identity, cache, closer).map(Some)
     }
 
     fn rotate(
@@ -317,19 +379,26 @@ impl Writer {
         flush: &Flush,
     ) -> Result<Active, SegmentError> {
         let number = spare.number;
+        let active = match self.checkpoint(active) {
+            Ok(active) => active,
+            Err(error) => {
+                spare.fence();
+                return Err(error);
+            }
+        };
         let Active {
             segment: old,
             tally,
         } = active;
         let born = guarded(|| {
-            let txn = spare.begin_write()?;
+            let txn = spare.begin_write(Commit::Durable)?;
             let dead = rotation::carry_state(&old, &tally, &txn)?;
             let fresh = Tally {
                 segment: number,
                 flushes: tally.flushes,
                 ..Tally::default()
             };
-            let stored = flush.store(&txn, &fresh, self.options.chunk_bytes)?;
+            let stored = flush.store(&txn, &fresh, self.options.chunk_bytes, Commit::Durable)?;
             txn.commit()?;
             Ok((dead, fresh, stored))
         })
@@ -355,8 +424,7 @@ impl Writer {
         self.hands.give(Chore::Mark(number));
         self.view.send_replace(Some(segment.clone()));
         if !dead.is_empty() {
-            let names = dead.into_iter().map(layout::segment_name).collect();
-            self.hands.give(Chore::Unlink(names));
+            self.hands.give(Chore::Release(dead));
         }
         self.space_checked = None;
         tracing::debug!(segment = number, "a new segment is active");
@@ -368,8 +436,7 @@ impl Writer {
         match rotation::unreferenced(active) {
             Ok(dead) if dead.is_empty() => {}
             Ok(dead) => {
-                let names = dead.into_iter().map(layout::segment_name).collect();
-                self.hands.give(Chore::Unlink(names));
+                self.hands.give(Chore::Release(dead));
                 self.space_checked = None;
             }
             // They go with the next rotation.
@@ -413,6 +480,7 @@ impl Writer {
         }
         self.found = None;
         self.spare = None;
+        self.journal = None;
         self.audience.failed(flush, generation);
         self.hands.give(Chore::CheckSpace);
     }
@@ -467,10 +535,12 @@ impl Writer {
         }
         // A handle that has seen an error fails ever after, so the next attempt opens another.
         let found = self.found.take();
+        self.open_journal();
         let born = recovery::carry_over(
             &*self.disk,
             &self.options,
             found.as_ref(),
+            self.journal.is_some(),
             &mut self.floor,
             self.hands.closer(),
         );
@@ -505,6 +575,19 @@ impl Writer {
         Ok(topics)
     }
 
+    /// Before anything needs it: a segment says in its first transaction whether there is one.
+    fn open_journal(&mut self) {
+        let bytes = self.options.journal_bytes;
+        if bytes == 0 || self.journal.is_some() {
+            return;
+        }
+        match Journal::open(&*self.disk, bytes) {
+            Ok(journal) => self.journal = Some(journal),
+            // Small flushes take longer, and nothing else.
+            Err(error) => tracing::warn!(%error, "there is no journal: small flushes take longer"),
+        }
+    }
+
     /// Lets the active segment be closed cleanly.
     pub fn close(mut self) {
         self.stop();
@@ -521,18 +604,26 @@ impl Writer {
             drop(spare);
             self.hands.give(Chore::Unlink(vec![name]));
         }
-        let active = self.active.take();
+        let active = self.active.take().and_then(|active| {
+            let checkpointed = self.checkpoint(active);
+            checkpointed
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "not closed cleanly; the next start reads the journal");
+                })
+                .ok()
+        });
         // The keeper must know what to wait for before the last holder lets go.
         let number = active.as_ref().map(|active| active.segment.number);
         self.hands.give(Chore::Stop { active: number });
         self.view.send_replace(None);
     }
 
-    /// Syncs of the active segment so far, and its number.
+    /// The active segment's number, and the syncs of it and of the journal so far.
     pub fn syncs(&self) -> Option<(u64, u64)> {
-        self.active
-            .as_ref()
-            .map(|active| (active.segment.number, active.segment.syncs()))
+        self.active.as_ref().map(|active| {
+            let journaled = self.journal.as_ref().map_or(0, Journal::syncs);
+            (active.segment.number, active.segment.syncs() + journaled)
+        })
     }
 }
 

@@ -12,13 +12,11 @@
 //! |---|---|
 //! | [`plan`] | who produces to and consumes from which topic |
 //! | [`logs`] | the log lines |
-//! | [`broker`] | the child process |
 //! | [`players`] | producers and consumers |
 //! | [`verdict`] | what is printed |
 //!
-//! What is right and wrong is decided by [`history`](crate::history), from the players' notes.
+//! The child process is a [`Broker`]; what is right and wrong is decided by [`history`](crate::history), from the players' notes.
 
-mod broker;
 mod logs;
 mod plan;
 mod players;
@@ -36,11 +34,11 @@ use tokio::task::JoinSet;
 use crate::history::{self, Recorder};
 
 use super::args::Demo;
+use super::broker::{Broker, Place};
 use super::exit::{Exit, Fault};
 use super::output::Format;
 use super::progress::Progress;
 use super::signals::Signals;
-use broker::{Broker, Place};
 use logs::Logs;
 use plan::{CONSUMERS, PRODUCERS, TOPICS};
 use players::{ConsumerReady, Produced, ProducerReady};
@@ -114,7 +112,7 @@ async fn trial(arguments: &Demo, directory: &Path) -> anyhow::Result<Verdict> {
             TOPICS.len()
         );
     }
-    let place = Place::new(directory)?;
+    let place = Place::new(directory, &[])?;
     let broker = place.start().await?;
     let client = players::connect(place.address, "C0").await?;
     for topic in TOPICS {

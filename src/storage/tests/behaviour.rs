@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use logdrive_protocol::batch::{Head, Records};
 use redb::ReadableTable;
 
-use super::world::{BROKER, Log, World, append, change_segment, read_all, row_key, tiny};
+use super::world::{BROKER, Log, World, append, change_segment, open, read_all, row_key, tiny};
 use crate::storage::disk::{Disk, RealDisk, SimDisk};
 use crate::storage::layout::{self, FileKind, IndexKey, file_kind, index_key, segment_name};
 use crate::storage::segment::Segment;
@@ -162,10 +162,20 @@ fn a_topic_hears_once_for_each_flush_and_of_the_highest_ticket() {
 
 #[test]
 fn a_commit_syncs_once() {
-    let (_, mut writer) = simulated();
+    // The second one has room for all of them in its journal.
+    check_that_a_commit_syncs_once(0);
+    check_that_a_commit_syncs_once(1 << 20);
+}
+
+fn check_that_a_commit_syncs_once(journal_bytes: u64) {
+    let options = Options {
+        journal_bytes,
+        ..tiny()
+    };
+    let (mut writer, _) = open(&SimDisk::new(1), &options).unwrap();
     let mut side = Side::new(1);
     // redb syncs once more where its file grows: it has grown far enough by then.
-    for _ in 0..5 {
+    for _ in 0..60 {
         writer.commit([side.append(&[vec![1]], 1)]);
     }
     let (segment, before) = writer.syncs().unwrap();

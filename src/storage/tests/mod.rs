@@ -3,8 +3,10 @@
 //! [`world`] owns the model: what topics staged, and what must therefore be on disk. The others
 //! make something happen and compare.
 
+mod ahead;
 mod behaviour;
 mod damage;
 mod failures;
+mod journal;
 mod power_cuts;
 mod world;

@@ -24,6 +24,8 @@ pub(super) fn tiny() -> Options {
         segment_bytes: 24 << 10,
         chunk_bytes: 3 << 10,
         flush_bytes: 64 << 10,
+        journal_bytes: 48 << 10,
+        journal_flush_bytes: 5 << 10,
         active_cache_bytes: 256 << 10,
         sealed_cache_bytes: 64 << 10,
         sealed_handles: 2,

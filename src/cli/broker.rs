@@ -1,9 +1,11 @@
-//! The broker on trial: a child process that is started, killed and started again.
+//! A broker in a child process, which commands start, kill and start again.
 //!
-//! Owns the process, and ends it by its handle alone, also when the demo is given up or panics:
-//! dropping a [`Broker`] kills it. Everything that the broker says on stderr goes to `broker.log` beside its
-//! data.
+//! Owns the process, and ends it by its handle alone, also when its command is given up or panics:
+//! dropping a [`Broker`] kills it and returns when it is gone. Everything that the broker says on
+//! stderr goes to `broker.log` beside its data. What it is started for is known to
+//! [`demo`](super::demo) and [`bench`](super::bench).
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::oneshot;
@@ -32,22 +34,24 @@ const PORT_TRIES: usize = 100;
 
 /// Where a broker runs; the same for every start.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The program.
     program: PathBuf,
     /// Its data, and its `broker.log`.
     directory: PathBuf,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    /// More arguments of `logdrive serve`.
+    arguments: Vec<OsString>,
 }
 
 /// A running broker.
 #[derive(Debug)]
-pub(super) struct Broker(Child);
+pub(crate) struct Broker(Child);
 
 impl Place {
     /// This program, on a port that is free now.
-    pub(super) fn new(directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(directory: &Path, arguments: &[OsString]) -> anyhow::Result<Self> {
         let port = (0..PORT_TRIES)
             .map(|_| fastrand::u16(PORTS))
             .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
@@ -56,11 +60,17 @@ impl Place {
             program: std::env::current_exe().context("cannot find the program's own file")?,
             directory: directory.to_owned(),
             address: (Ipv4Addr::LOCALHOST, port).into(),
+            arguments: arguments.to_vec(),
         })
     }
 
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
     /// Starts a broker and waits until it says that it is ready.
-    pub(super) async fn start(&self) -> anyhow::Result<Broker> {
+    pub(crate) async fn start(&self) -> anyhow::Result<Broker> {
         let log = self.directory.join("broker.log");
         let log = OpenOptions::new()
             .create(true)
@@ -70,13 +80,14 @@ impl Place {
         let mut child = Command::new(&self.program)
             .arg("serve")
             .arg("--data")
-            .arg(self.directory.join("data"))
+            .arg(self.data())
             .arg("--listen")
             .arg(self.address.to_string())
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // Ctrl-C on the terminal is for the demo, which then ends the broker itself.
+            // Ctrl-C on the terminal is for the command, which then ends the broker itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -123,8 +134,13 @@ async fn keep(stderr: ChildStderr, mut log: File, ready: oneshot::Sender<()>) {
 }
 
 impl Broker {
+    /// Its process, as long as it was not seen to end.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.0.id()
+    }
+
     /// Kills it with SIGKILL and waits until it is gone.
-    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.0.try_wait()? {
             bail!("the broker ended by itself: {status}");
         }
@@ -132,7 +148,7 @@ impl Broker {
     }
 
     /// Stops it with SIGTERM, as an operator would; one that does not stop is killed.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let id = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.ok_or_else(|| anyhow!("the broker ended by itself"))?;
         kill_process(id, Signal::TERM).context("cannot stop the broker")?;
@@ -142,6 +158,22 @@ impl Broker {
                 status => bail!("the broker was asked to stop and ended with {status}"),
             },
             Err(_) => bail!("the broker did not stop within {} s", STOP_LIMIT.as_secs()),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let Some(id) = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
+            return;
+        };
+        // Whoever comes next removes its directory: nothing may be written there any more. The
+        // process stays a zombie for the runtime to collect.
+        if self.0.start_kill().is_ok() {
+            let _ = waitid(
+                WaitId::Pid(id),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            );
         }
     }
 }

@@ -1,0 +1,164 @@
+//! `bench produce`: records per second into the broker, beside what the disk does with as many
+//! bytes directly before and after.
+//!
+//! Owns the figures; the load is [`producing`](super::producing)'s.
+
+use std::sync::Arc;
+
+use logdrive_client::ProducerOptions;
+
+use super::args::{Connections, Mode, ProduceArgs};
+use super::course::per_second;
+use super::disk::{self, Appends};
+use super::figure::{Figure, Limit, Unit};
+use super::ground::Ground;
+use super::machine::Meter;
+use super::payload::Payload;
+use super::producing::{Load, Produced};
+use crate::cli::args::Ack;
+use crate::cli::progress::Progress;
+
+/// What a disk takes in a burst: over it, the rest is told apart.
+const BURST: u64 = 2_000_000_000;
+/// Small appends before and after a measurement of single records.
+const SMALL_APPENDS: u32 = 1000;
+
+impl ProduceArgs {
+    /// What to produce, and a name for it.
+    fn load(&self, topic: impl Fn(u32) -> String) -> anyhow::Result<(Load, String)> {
+        let payload = Arc::new(Payload::new(&self.source)?);
+        let mut name = format!("produce {}", payload.name());
+        let mut say = |what: String| name.extend([", ", &what]);
+        let mut options = ProducerOptions {
+            ack: self.ack.into(),
+            ..ProducerOptions::default()
+        };
+        if let Some(batch) = self.batch {
+            options.batch_bytes = batch.length();
+            say(format!("batches of {batch}"));
+        }
+        if self.producers > 1 {
+            say(format!("{} producers", self.producers));
+        }
+        if self.topics > 1 {
+            say(format!("{} topics", self.topics));
+        }
+        if self.connections == Connections::Shared {
+            say("one connection".to_owned());
+        }
+        if self.mode == Mode::OneByOne {
+            say("one by one".to_owned());
+        }
+        if let Some(rate) = self.rate {
+            say(format!("{rate}/s"));
+        }
+        if self.ack == Ack::Accepted {
+            say("accepted".to_owned());
+        }
+        let records = self.records;
+        let load = Load {
+            records: records.unwrap_or_else(|| payload.records_in(self.bytes.0)),
+            payload,
+            topics: (0..self.topics).map(topic).collect(),
+            producers: self.producers as usize,
+            connections: self.connections,
+            options,
+            mode: self.mode,
+            rate: self.rate,
+        };
+        Ok((load, name))
+    }
+}
+
+impl From<Ack> for logdrive_client::Ack {
+    fn from(ack: Ack) -> Self {
+        match ack {
+            Ack::Synced => Self::Synced,
+            Ack::Accepted => Self::Accepted,
+        }
+    }
+}
+
+/// Measures producing.
+pub(super) async fn run(ground: &Ground, arguments: &ProduceArgs) -> anyhow::Result<Vec<Figure>> {
+    let target = ground.broker().await?;
+    let (load, name) = arguments.load(|index| target.topic(&index.to_string()))?;
+    let records = load.records;
+    let mut figures = Vec::new();
+    match arguments.mode {
+        Mode::Pipelined => {
+            let bytes = (records as f64 * load.payload.mean()) as u64;
+            let before = Appends::measure(ground, bytes).await?;
+            let meter = Meter::begin(target.pid());
+            let progress = Progress::new(Some(records), &name);
+            let produced = load.run(&target, &progress).await?;
+            drop(progress);
+            let costs = meter.costs(records);
+            let after = Appends::measure(ground, bytes).await?;
+            figures.extend(rates(&name, &produced, &before, &after));
+            if let Some(first) = figures.first_mut() {
+                first.costs = Some(costs);
+            }
+        }
+        Mode::OneByOne => {
+            let before = disk::small_appends(ground, SMALL_APPENDS).await?;
+            let meter = Meter::begin(target.pid());
+            let progress = Progress::new(Some(records), &name);
+            let produced = load.run(&target, &progress).await?;
+            drop(progress);
+            let costs = meter.costs(records);
+            let after = disk::small_appends(ground, SMALL_APPENDS).await?;
+            let rate = per_second(produced.records, produced.took);
+            let series = produced.course.series(&name, 1.0, "records/s");
+            figures.push(
+                Figure::new(&name, rate, Unit::RecordsPerSecond)
+                    .costing(costs)
+                    .with_series(series),
+            );
+            for (percent, percentile) in [(50.0, "p50"), (99.0, "p99")] {
+                let latency = produced.latencies.percentile(percent);
+                let figure = Figure::seconds(format!("{name}, {percentile}"), latency);
+                figures.push(figure.beside(disk::small_limit(&before, &after)));
+            }
+        }
+    }
+    target.end().await?;
+    for figure in &mut figures {
+        figure.parameters.insert("records", records.to_string());
+    }
+    Ok(figures)
+}
+
+/// Records per second, and bytes per second beside the disk: as a whole, and in parts if it is long.
+fn rates(name: &str, produced: &Produced, before: &Appends, after: &Appends) -> Vec<Figure> {
+    let size = produced.bytes as f64 / produced.records.max(1) as f64;
+    let rate = per_second(produced.records, produced.took);
+    let records_limit = |limit: Limit| Limit {
+        value: limit.value / size,
+        around: limit
+            .around
+            .map(|(before, after)| (before / size, after / size)),
+        ..limit
+    };
+    let limit = disk::limit(before.rate(), after.rate());
+    let series = produced.course.series(name, size, "bytes/s");
+    let mut figures = vec![
+        Figure::new(name, rate, Unit::RecordsPerSecond).beside(records_limit(limit.clone())),
+        Figure::new(format!("{name}, bytes"), rate * size, Unit::BytesPerSecond)
+            .beside(limit)
+            .with_series(series),
+    ];
+    let burst = (BURST as f64 / size) as u64;
+    if let Some((first, rest)) = produced.course.rates_apart(burst) {
+        let (before, after) = (before.rates_apart(BURST), after.rates_apart(BURST));
+        let parts = [
+            ("first 2 GB", first, before.0, after.0),
+            ("after 2 GB", rest, before.1, after.1),
+        ];
+        for (part, rate, before, after) in parts {
+            let figure = Figure::new(format!("{name}, {part}"), rate * size, Unit::BytesPerSecond);
+            figures.push(figure.beside(disk::limit(before, after)));
+        }
+    }
+    figures
+}
