@@ -205,12 +205,11 @@ impl Events {
         let delivered = &self.portion.delivered;
         loop {
             let batch = delivered.batches.get(self.batch)?;
-            let head = match self.head {
-                Some(head) => head,
-                None => {
-                    self.remaining = Records::of(batch).remaining();
-                    *self.head.insert(Head::parse(batch)?)
-                }
+            let head = if let Some(head) = self.head {
+                head
+            } else {
+                self.remaining = Records::of(batch).remaining();
+                *self.head.insert(Head::parse(batch)?)
             };
             let mut records = Records::last_of(batch, self.remaining);
             let Some(Some(record)) = records.next() else {
