@@ -52,7 +52,7 @@ pub const MAX_TEXT_RECORDS: u32 = 10_000;
 /// stranger may send at once, since closing with bytes unread would take the answer back.
 pub const FIRST_READ_BYTES: usize = 8 << 10;
 /// Most bytes that one read takes while no frame is begun; they are kept only as far as they came.
-pub const READ_SCRATCH_BYTES: usize = 32 << 10;
+pub const READ_SCRATCH_BYTES: usize = 16 << 10;
 /// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again.
 pub const MAX_CACHED_ROUTES: usize = 16_384;
 

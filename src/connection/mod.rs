@@ -79,7 +79,7 @@ pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
             write,
             buffer,
         }) => {
-            Connection::start_binary(id, read, write, buffer, around, ended);
+            Connection::start_binary(id, read, write, &buffer, around, ended);
         }
         Ok(Opening::Text {
             read,
@@ -166,7 +166,7 @@ impl Connection {
         id: ConnectionId,
         read: OwnedReadHalf,
         write: OwnedWriteHalf,
-        buffer: bytes::BytesMut,
+        begun: &[u8],
         around: Surroundings,
         ended: oneshot::Sender<()>,
     ) {
@@ -186,7 +186,7 @@ impl Connection {
                 drop(ended);
             });
             // Requests may have come together with the preface: they are taken first.
-            let frames = Frames::new(read, &buffer, FRAME_BYTES);
+            let frames = Frames::new(read, begun, FRAME_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
