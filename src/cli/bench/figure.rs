@@ -203,7 +203,7 @@ impl Figure {
     }
 
     /// One aligned line: name, value, limit, ratio, costs.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let limit = self.limit.as_ref();
         let limit = limit.map_or_else(String::new, |it| self.unit.show(it.value));
         let ratio = self.ratio.map_or_else(String::new, |it| format!("{it:.2}"));
@@ -338,7 +338,7 @@ mod tests {
         let figure = Figure::new("produce", 300e6, Unit::BytesPerSecond)
             .beside(Limit::around("disk", 300e6, 500e6));
         assert_eq!(figure.ratio, Some(0.75));
-        let line = figure.line();
+        let line = figure.shown();
         assert!(
             line.contains("300 MB/s") && line.contains("400 MB/s"),
             "{line}"

@@ -9,10 +9,11 @@ use std::path::Path;
 
 use logdrive_client::{NewRecord, ProducerOptions};
 
-use super::args::{FootprintArgs, Volume};
+use super::args::FootprintArgs;
 use super::figure::{Figure, Unit};
 use super::ground::Ground;
 use super::payload::Payload;
+use super::volume::Volume;
 use crate::cli::progress::Progress;
 
 /// Unit of a file's block count.

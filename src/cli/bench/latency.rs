@@ -23,13 +23,14 @@ use logdrive_client::{
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::args::{LatencyArgs, Volume};
+use super::args::LatencyArgs;
 use super::disk;
 use super::figure::{Figure, Limit};
 use super::ground::{Ground, Target, blocking, go_on};
 use super::latencies::Latencies;
 use super::machine::Meter;
 use super::payload::Payload;
+use super::volume::Volume;
 use crate::cli::progress::Progress;
 
 /// Turns that the disk and the broker take in the closed loop, so that both meet the same neighbours.

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use super::args::{Connections, ManyArgs, Mode, Volume};
+use super::args::{Connections, ManyArgs, Mode};
 use super::course::per_second;
 use super::figure::{Figure, Limit, Unit};
 use super::ground::Ground;
 use super::payload::Payload;
 use super::produce::measured;
 use super::producing::Load;
+use super::volume::Volume;
 
 /// Measures the single producer and the many.
 pub(super) async fn run(ground: &Ground, arguments: &ManyArgs) -> anyhow::Result<Vec<Figure>> {

@@ -75,9 +75,9 @@ impl MixedArgs {
         };
         let mut name = format!("{} producers, {topics}", self.producers);
         if self.consumers > 0 {
-            name += &format!(", {} consumers", self.consumers);
+            name.extend([", ", &self.consumers.to_string(), " consumers"]);
         }
-        name + &format!(", {}, {batch} batches", payload.name())
+        format!("{name}, {}, {batch} batches", payload.name())
     }
 }
 

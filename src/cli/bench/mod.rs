@@ -13,7 +13,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `args` | what can be typed |
+//! | `args`, `volume` | what can be typed |
 //! | `figure` | figures and reports |
 //! | `ground` | the directory, the brokers in it |
 //! | `machine` | `/proc`, limits of files, the page cache |
@@ -58,6 +58,7 @@ mod producing;
 mod reach;
 mod reading;
 mod restart;
+mod volume;
 
 use std::io::{Write, stdout};
 
@@ -167,7 +168,7 @@ impl Sheet {
         }
         for figure in &figures {
             match self.format {
-                Format::Table => writeln!(out, "{}", figure.line())?,
+                Format::Table => writeln!(out, "{}", figure.shown())?,
                 Format::Raw => writeln!(out, "{}={}", figure.name, figure.value)?,
                 Format::Ndjson => writeln!(out, "{}", serde_json::to_string(figure)?)?,
                 Format::Json => {}

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 
-use super::args::{SourceArgs, Volume};
+use super::args::SourceArgs;
+use super::volume::Volume;
 use crate::cli::lines::{Line, Lines};
 
 /// Bytes of generated records.
@@ -144,7 +145,7 @@ mod tests {
         let payload = Payload::lines(&files).unwrap();
         let values: Vec<_> = payload.from(1).take(4).collect();
         assert_eq!(values, ["two\r", "three", "one", "two\r"]);
-        assert_eq!(payload.mean(), 4.0);
+        assert_eq!(payload.mean().to_string(), "4");
         let error = Payload::lines(&[file("c", "")]).unwrap_err();
         assert_eq!(error.to_string(), "there is no line in the files named");
         let missing = Payload::lines(&[directory.path().join("none")]).unwrap_err();

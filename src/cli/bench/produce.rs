@@ -10,7 +10,7 @@ use anyhow::Context;
 use logdrive_client::ProducerOptions;
 use tokio::time::{sleep, timeout};
 
-use super::args::{Connections, Mode, ProduceArgs, Volume};
+use super::args::{Connections, Mode, ProduceArgs};
 use super::course::per_second;
 use super::disk::{self, Appends};
 use super::figure::{Figure, Limit, Unit};
@@ -18,6 +18,7 @@ use super::ground::{Ground, Target};
 use super::machine::{Costs, Meter};
 use super::payload::Payload;
 use super::producing::{Load, Produced};
+use super::volume::Volume;
 use crate::cli::args::Ack;
 use crate::cli::progress::Progress;
 
