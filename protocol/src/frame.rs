@@ -30,7 +30,7 @@ pub const CRITICAL_FLAGS: u8 = 0xf0;
 
 /// Room that a frame gets beyond the bytes of it that have arrived, as their multiple: a long frame
 /// is copied a few times only, and a length field alone buys nothing.
-pub const GROWTH: usize = 8;
+pub const GROWTH: usize = 32;
 
 /// The correlation id of notices, which no request may use.
 pub const NOTICE: u32 = 0;

@@ -118,7 +118,7 @@ pub struct Connection {
     around: Surroundings,
     window: Window,
     /// Where answers go; none in text mode, whose session waits for each answer itself.
-    answers: Option<mpsc::UnboundedSender<Outgoing>>,
+    answers: Option<mpsc::UnboundedSender<Box<Outgoing>>>,
     topics: HashMap<TopicId, Addr<Topic>>,
 }
 
@@ -373,12 +373,12 @@ impl StreamHandler<Arrival> for Connection {
                 // The last frame before the end: it needs no permit, for nothing follows.
                 let (result, permits) = (Err(error.to_failure()), [None, None]);
                 if let Some(answers) = &self.answers {
-                    let _ = answers.send(Outgoing {
+                    let _ = answers.send(Box::new(Outgoing {
                         opcode: 0,
                         correlation,
                         result,
                         permits,
-                    });
+                    }));
                 }
             }
         }
