@@ -1,4 +1,4 @@
-//! What the storage costs over a bare file: small durable commits, large ones, reads, rotation.
+//! What the storage costs over a bare file: single flushes, many in flight, reads, rotation.
 //!
 //! `cargo bench --bench storage [-- DIR]` works in a temporary directory, in DIR if one is named:
 //! the disk under it is what is measured. Each figure stands beside the raw one of the same minute.
@@ -25,7 +25,8 @@ use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{BatchBuilder, Head, NewRecord, Origin, Place, next_digest, place};
 
 const MIB: usize = 1 << 20;
-const SMALL_COMMITS: usize = 1_000;
+const SMALL_FLUSHES: usize = 1_000;
+const LARGE_FLUSHES: usize = 50;
 const LARGE_TOTAL: usize = 1 << 30;
 const IN_FLIGHT: usize = 16;
 /// Topics that share a segment.
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
         .find(|argument| !argument.starts_with("--"));
     let base = base.map_or_else(std::env::temp_dir, Into::into);
     let directory = tempfile::tempdir_in(base)?;
-    small_commits(directory.path())?;
+    flushes(directory.path())?;
     large_commits(directory.path())?;
     spread_commits(directory.path())?;
     rotation(directory.path())?;
@@ -166,30 +167,44 @@ fn percentile(times: &mut [Duration], share: usize) -> Duration {
     times[(times.len() - 1) * share / 100]
 }
 
-/// One 100-byte record and a state row at a time, against 4 KiB appended and synced, in turns.
-fn small_commits(directory: &Path) -> Result<()> {
-    let mut bench = Bench::open(&directory.join("small"), Options::default())?;
-    let mut raw = File::create(directory.join("raw-small"))?;
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..SMALL_COMMITS {
-        let begin = Instant::now();
-        raw.write_all(&[1; 4096])?;
-        raw.sync_data()?;
-        bare.push(begin.elapsed());
-        let batch = bench.topic.batch(1, &[b'x'; 100])?;
-        let begin = Instant::now();
-        bench.submit(vec![batch]);
-        bench.committed()?;
-        ours.push(begin.elapsed());
+/// One flush after another with a state row in each, against the same bytes appended and synced, in
+/// turns: one small record, 64 of them in batches of their own, and eight batches of 1 MiB.
+fn flushes(directory: &Path) -> Result<()> {
+    let small: &[u8] = &[b'x'; 100];
+    for (name, batches, records, value, flushes) in [
+        ("1 x 100 bytes", 1, 1, small, SMALL_FLUSHES),
+        ("64 x 100 bytes", 64, 1, small, SMALL_FLUSHES),
+        ("8 x 1 MiB", 8, MIB / 210 - 1, &[b'x'; 200], LARGE_FLUSHES),
+    ] {
+        let directory = directory.join(name);
+        let mut bench = Bench::open(&directory, Options::default())?;
+        let mut raw = File::create(directory.with_extension("raw"))?;
+        let (mut ours, mut bare) = (Vec::new(), Vec::new());
+        for _ in 0..flushes {
+            let batches = (0..batches)
+                .map(|_| bench.topic.batch(records, value))
+                .collect::<Result<Vec<_>>>()?;
+            let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+            let block = vec![1; bytes.next_multiple_of(4096)];
+            let begin = Instant::now();
+            raw.write_all(&block)?;
+            raw.sync_data()?;
+            bare.push(begin.elapsed());
+            // One job is in one flush, whatever the storage thread is doing meanwhile.
+            let begin = Instant::now();
+            bench.submit(batches);
+            bench.committed()?;
+            ours.push(begin.elapsed());
+        }
+        for share in [50, 99] {
+            println!(
+                "flush of {name:<15} p{share} {:>9.0?}   raw append + fdatasync {:>9.0?}",
+                percentile(&mut ours, share),
+                percentile(&mut bare, share)
+            );
+        }
+        bench.storage.close();
     }
-    for share in [50, 99] {
-        println!(
-            "small commit    p{share} {:>9.0?}   raw append + fdatasync {:>9.0?}",
-            percentile(&mut ours, share),
-            percentile(&mut bare, share)
-        );
-    }
-    bench.storage.close();
     Ok(())
 }
 

@@ -46,6 +46,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    /// How the program ends after an error of many possible kinds: a file or directory that is not
+    /// there is as any that is not there.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        if let Some(error) = error.downcast_ref::<ClientError>() {
+            return Fault::from(error).exit;
+        }
+        match error.downcast_ref::<io::Error>() {
+            Some(error) if error.kind() == io::ErrorKind::NotFound => Self::NotFound,
+            _ => Self::Failed,
+        }
+    }
+}
+
 /// An error that knows how the program ends.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

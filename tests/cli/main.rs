@@ -10,7 +10,9 @@
 )]
 
 mod admin;
+mod bench;
 mod broker;
+mod compare;
 mod consume;
 mod demo;
 mod fetch;

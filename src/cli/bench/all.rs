@@ -14,10 +14,15 @@ use super::{Sheet, figures, html};
 use crate::cli::exit::{Exit, Fault};
 
 /// Each line, with what makes it long enough to mean something, and short enough for a test.
-const LINES: [(&str, &str, &str); 15] = [
+const LINES: [(&str, &str, &str); 16] = [
     ("disk", "--bytes 2GiB", "--bytes 16MiB --writes 20"),
     ("loopback", "--bytes 8GiB", "--bytes 4MiB --round-trips 100"),
     ("produce --size 1KiB", "--bytes 7GB", "--bytes 4MB"),
+    (
+        "produce --size 1KiB",
+        "--bytes 2GB --ahead 8",
+        "--bytes 1MB --ahead 1",
+    ),
     ("produce --size 100B", "--bytes 1GB", "--bytes 200KB"),
     (
         "produce --size 1KiB --ack accepted",
@@ -46,7 +51,7 @@ const LINES: [(&str, &str, &str); 15] = [
     ("restart", "--bytes 5GB", "--bytes 1MB"),
     (
         "footprint",
-        "--records 5000000 --flushes 10000",
+        "--records 10000000 --flushes 10000",
         "--records 2000 --flushes 5",
     ),
     (
@@ -99,7 +104,7 @@ pub(super) async fn run(
     let report = &sheet.report;
     write(&arguments.html, html::page(report))
         .and_then(|()| write(&arguments.json, serde_json::to_vec_pretty(report)?))
-        .map_err(|error| Fault::new(Exit::Failed, format_args!("bench: {error:#}")))?;
+        .map_err(|error| super::failed(&error))?;
     if failed.is_empty() {
         return Ok(());
     }

@@ -4,13 +4,13 @@
 //! a report can be measured again by typing its line.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::compare::CompareArgs;
+pub(super) use super::volume::Volume;
 use crate::cli::args::Ack;
 
 const ABOUT: &str = "\
@@ -58,6 +58,19 @@ pub(super) enum Work {
     One(Measurement),
     /// All of these in turn; writes the figures as JSON, and as a page with charts.
     All(AllArgs),
+    /// The same work for logdrive and for Redis Streams and NATS JetStream, where they are installed.
+    Compare(CompareArgs),
+}
+
+impl Work {
+    /// Whether it has to look into the broker's process or files, or to kill it.
+    pub(super) fn needs_own_broker(&self) -> bool {
+        match self {
+            Self::One(measurement) => measurement.needs_own_broker(),
+            Self::All(_) => false,
+            Self::Compare(_) => true,
+        }
+    }
 }
 
 /// One measurement.
@@ -90,10 +103,11 @@ pub(super) enum Measurement {
 impl Measurement {
     /// Whether it has to look into the broker's process or files, or to kill it.
     pub(super) fn needs_own_broker(&self) -> bool {
-        matches!(
-            self,
-            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_)
-        )
+        match self {
+            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_) => true,
+            Self::Produce(produce) => produce.ahead.is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -148,6 +162,9 @@ pub(super) struct ProduceArgs {
     /// Whether a producer waits for each acknowledgement.
     #[arg(long, default_value = "pipelined")]
     pub(super) mode: Mode,
+    /// Waits until so many segment files are written ahead, and then measures; 8 are 2 GiB.
+    #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) ahead: Option<u32>,
     /// Records per second of all producers together [default: as fast as it goes].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) rate: Option<u64>,
@@ -228,7 +245,7 @@ pub(super) struct RestartArgs {
 #[derive(Clone, Debug, Args)]
 pub(super) struct FootprintArgs {
     /// Records in batches of 1,000.
-    #[arg(long, default_value_t = 5_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) records: u64,
     /// Flushes with one batch of 1, of 10 and of 100 records.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -326,80 +343,4 @@ pub(super) enum Mode {
     Pipelined,
     /// The next record is sent when the last is acknowledged.
     OneByOne,
-}
-
-/// A number of bytes, typed as `4096`, `64KiB`, `1MiB` or `5GB`; at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Volume(pub(super) u64);
-
-/// Units of [`Volume`], longest first where one ends another.
-const UNITS: [(&str, u64); 7] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("B", 1),
-];
-
-impl FromStr for Volume {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unit = UNITS.iter().find_map(|&(name, unit)| {
-            let number = text.strip_suffix(name)?;
-            Some((number, unit))
-        });
-        let (number, unit) = unit.unwrap_or((text, 1));
-        let number: Option<u64> = number.trim().parse().ok();
-        match number.and_then(|number| number.checked_mul(unit)) {
-            Some(bytes) if bytes > 0 => Ok(Self(bytes)),
-            _ => Err("bytes are such as 4096, 64KiB, 1MiB or 5GB".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Volume {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |&&(_, unit): &&(&str, u64)| self.0.is_multiple_of(unit);
-        let (name, unit) = UNITS
-            .iter()
-            .filter(fits)
-            .max_by_key(|it| it.1)
-            .unwrap_or(&("B", 1));
-        write!(f, "{} {name}", self.0 / unit)
-    }
-}
-
-impl Volume {
-    /// As a length in memory.
-    pub(super) fn length(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expected: &str) {
-        let got = match text.parse::<Volume>() {
-            Ok(volume) => format!("{} = {volume}", volume.0),
-            Err(error) => error,
-        };
-        assert_eq!(got, expected, "{text}");
-    }
-
-    #[test]
-    fn bytes_are_typed_with_units_of_both_kinds() {
-        check("4096", "4096 = 4 KiB");
-        check("100B", "100 = 100 B");
-        check("64KiB", "65536 = 64 KiB");
-        check("5GB", "5000000000 = 5 GB");
-        check("3 MB", "3000000 = 3 MB");
-        for wrong in ["", "KiB", "0", "1.5MB", "-1", "20000000000GB", "1mb"] {
-            check(wrong, "bytes are such as 4096, 64KiB, 1MiB or 5GB");
-        }
-    }
 }

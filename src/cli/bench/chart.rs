@@ -62,12 +62,12 @@ impl Axis {
         });
         let (least, most) = if ends.0 <= ends.1 { ends } else { (1.0, 10.0) };
         let first = least.log10().floor() as i32;
-        let last = (most.log10().ceil() as i32).max(first + 1);
+        let end = (most.log10().ceil() as i32).max(first + 1);
         Self {
             from: 10_f64.powi(first),
-            to: 10_f64.powi(last),
+            to: 10_f64.powi(end),
             logarithmic: true,
-            marks: (first..=last).map(|power| 10_f64.powi(power)).collect(),
+            marks: (first..=end).map(|power| 10_f64.powi(power)).collect(),
         }
     }
 
@@ -207,20 +207,16 @@ pub(super) fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn marks(values: &[f64], axis: fn(std::vec::IntoIter<f64>) -> Axis) -> Vec<f64> {
-        axis(values.to_vec().into_iter()).marks
-    }
-
     #[test]
     fn axes_end_at_round_numbers_above_all_values() {
-        let from_zero = |values: &[f64]| marks(values, Axis::from_zero);
+        let from_zero = |values: &[f64]| Axis::from_zero(values.iter().copied()).marks;
         assert_eq!(
             from_zero(&[3.0, 870.0]),
             [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0]
         );
         assert_eq!(from_zero(&[]).len(), 6);
         assert_eq!(from_zero(&[0.0]).len(), 6);
-        let powers = |values: &[f64]| marks(values, Axis::of_powers);
+        let powers = |values: &[f64]| Axis::of_powers(values.iter().copied()).marks;
         assert_eq!(powers(&[2.0, 300.0]), [1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(powers(&[0.0]), [1.0, 10.0]);
         assert_eq!(powers(&[]), [1.0, 10.0]);

@@ -36,7 +36,7 @@ struct Stored {
 /// Measures reading.
 pub(super) async fn run(ground: &Ground, arguments: &ConsumeArgs) -> anyhow::Result<Vec<Figure>> {
     let mut target = ground.broker().await?;
-    let payload = Arc::new(Payload::new(&arguments.source)?);
+    let payload = Arc::new(Payload::new(&arguments.source, arguments.bytes)?);
     let records = payload.records_in(arguments.bytes.0);
     let name = payload.name().to_owned();
     let topic = target.topic("read");

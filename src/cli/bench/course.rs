@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn rates_are_of_the_whole_of_a_beginning_and_of_the_rest() {
         let course = course(&[(100, 10), (200, 30), (400, 40)]);
-        assert_eq!(course.rate(), 100.0);
+        assert_eq!(course.rate().to_string(), "100");
         assert_eq!(course.rates_apart(20), Some((150.0, 50.0)));
         assert_eq!(course.rates_apart(40), None);
         assert_eq!(course.rates_apart(41), None);

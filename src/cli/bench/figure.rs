@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::compare::Table;
 use super::machine::{Costs, Machine};
 
 /// Version of the report's form: it grows when a key changes its meaning or goes.
@@ -35,6 +36,8 @@ pub(crate) struct Report {
     pub(super) date: String,
     pub(super) machine: Machine,
     pub(crate) figures: Vec<Figure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) comparison: Option<Table>,
 }
 
 /// One value, and what it is to be seen beside.
@@ -125,6 +128,7 @@ impl Report {
             date: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
             machine,
             figures: Vec::new(),
+            comparison: None,
         }
     }
 }
@@ -199,12 +203,12 @@ impl Figure {
     }
 
     /// One aligned line: name, value, limit, ratio, costs.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let limit = self.limit.as_ref();
         let limit = limit.map_or_else(String::new, |it| self.unit.show(it.value));
         let ratio = self.ratio.map_or_else(String::new, |it| format!("{it:.2}"));
         let value = self.unit.show(self.value);
-        let mut line = format!("{:<56} {value:>18} {limit:>18} {ratio:>7}", self.name);
+        let mut line = format!("{:<68} {value:>19} {limit:>19} {ratio:>7}", self.name);
         if let Some(costs) = &self.costs {
             // Writing to a String cannot fail.
             let _ = write!(line, "  {costs}");
@@ -215,7 +219,7 @@ impl Figure {
 
 /// What stands above the lines of figures.
 pub(crate) const HEADING: &str = "\
-figure                                                                value              limit   ratio  CPU s per million records, peak memory";
+figure                                                                             value               limit   ratio  CPU s per million records, peak memory";
 
 impl Limit {
     /// A limit that was measured once.
@@ -334,7 +338,7 @@ mod tests {
         let figure = Figure::new("produce", 300e6, Unit::BytesPerSecond)
             .beside(Limit::around("disk", 300e6, 500e6));
         assert_eq!(figure.ratio, Some(0.75));
-        let line = figure.line();
+        let line = figure.shown();
         assert!(
             line.contains("300 MB/s") && line.contains("400 MB/s"),
             "{line}"

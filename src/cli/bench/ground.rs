@@ -62,6 +62,11 @@ impl Ground {
         self.directory.path()
     }
 
+    /// What brokers of ours are started with besides.
+    pub(super) fn serve_args(&self) -> &[OsString] {
+        &self.serve_args
+    }
+
     /// Whether brokers are ours to stop and to look into.
     pub(super) fn is_own(&self) -> bool {
         self.address.is_none()
@@ -69,6 +74,11 @@ impl Ground {
 
     /// A broker that has stored nothing, or the one that was running before.
     pub(crate) async fn broker(&self) -> anyhow::Result<Target> {
+        self.broker_with(&[]).await
+    }
+
+    /// Likewise, with arguments of `logdrive serve` before those of the user, which win.
+    pub(crate) async fn broker_with(&self, arguments: &[&str]) -> anyhow::Result<Target> {
         let prefix = self.prefix.clone();
         if let Some(address) = &self.address {
             return Ok(Target {
@@ -80,7 +90,9 @@ impl Ground {
         let directory = tempfile::Builder::new()
             .prefix("broker-")
             .tempdir_in(self.path())?;
-        let place = Place::new(directory.path(), &self.serve_args)?;
+        let arguments = arguments.iter().map(OsString::from);
+        let arguments: Vec<OsString> = arguments.chain(self.serve_args.iter().cloned()).collect();
+        let place = Place::new(directory.path(), &arguments)?;
         let broker = Some(place.start().await?);
         Ok(Target {
             address: place.address.to_string(),

@@ -23,13 +23,14 @@ use logdrive_client::{
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::args::{LatencyArgs, Volume};
+use super::args::LatencyArgs;
 use super::disk;
 use super::figure::{Figure, Limit};
 use super::ground::{Ground, Target, blocking, go_on};
 use super::latencies::Latencies;
 use super::machine::Meter;
 use super::payload::Payload;
+use super::volume::Volume;
 use crate::cli::progress::Progress;
 
 /// Turns that the disk and the broker take in the closed loop, so that both meet the same neighbours.
@@ -103,7 +104,7 @@ async fn closed_loop(
     let topic = target.topic("closed");
     let options = ProducerOptions::default();
     let mut producer = target.client().await?.producer(&[&topic], options).await?;
-    let payload = Payload::generated(size)?;
+    let payload = Payload::generated(size, arguments.sends.into())?;
     let mut values = payload.from(0);
     let (mut sends, mut appends) = (Latencies::new()?, Latencies::new()?);
     let progress = Progress::new(Some(arguments.sends.into()), "one record at a time");
@@ -165,7 +166,7 @@ async fn open_loop(
     let options = ProducerOptions::default();
     let producer = target.client().await?.producer(&[&topic], options).await?;
     let records = arguments.rate * arguments.seconds;
-    let payload = Payload::generated(Volume(arguments.size.into()))?;
+    let payload = Payload::generated(Volume(arguments.size.into()), records)?;
     let before = disk::small_appends(ground, SMALL_APPENDS).await?;
     let meter = Meter::begin(target.pid());
     let schedule = Schedule {

@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
-use super::args::{Connections, ManyArgs, Mode, Volume};
+use super::args::{Connections, ManyArgs, Mode};
 use super::course::per_second;
 use super::figure::{Figure, Limit, Unit};
-use super::ground::{Ground, Target};
-use super::machine::{Costs, Meter};
+use super::ground::Ground;
 use super::payload::Payload;
-use super::producing::{Load, Produced};
-use crate::cli::progress::Progress;
+use super::produce::measured;
+use super::producing::Load;
+use super::volume::Volume;
 
 /// Measures the single producer and the many.
 pub(super) async fn run(ground: &Ground, arguments: &ManyArgs) -> anyhow::Result<Vec<Figure>> {
     let target = ground.broker().await?;
     let size = Volume(arguments.size.into());
-    let payload = Arc::new(Payload::generated(size)?);
+    let payload = Arc::new(Payload::generated(size, arguments.records)?);
     let count = arguments.producers;
     let load = |producers, connections, records| Load {
         producers,
@@ -27,21 +27,21 @@ pub(super) async fn run(ground: &Ground, arguments: &ManyArgs) -> anyhow::Result
         ..Load::plain(payload.clone(), records, target.topic("many"))
     };
     let single = || load(1, Connections::Each, arguments.single.into());
-    let (before, _) = measured(&target, single()).await?;
+    let (before, _) = measured(&target, single(), "one in flight").await?;
     let mut many = Vec::new();
     for (connections, which) in [
         (Connections::Each, "own connections"),
         (Connections::Shared, "one connection"),
     ] {
         let load = load(count as usize, connections, arguments.records);
-        many.push((measured(&target, load).await?, which));
+        many.push((measured(&target, load, "one in flight each").await?, which));
     }
-    let (after, costs) = measured(&target, single()).await?;
+    let (after, costs) = measured(&target, single(), "one in flight").await?;
     target.end().await?;
 
     let [before, after] = [before, after].map(|it| per_second(it.records, it.took));
     let rate = f64::midpoint(before, after);
-    let name = format!("1 producer, one record of {size} in flight");
+    let name = format!("one producer, one record of {size} in flight");
     let mut figures = vec![Figure::new(name, rate, Unit::RecordsPerSecond).costing(costs)];
     for ((produced, costs), which) in many {
         let name = format!("{count} producers, one record of {size} in flight each, {which}");
@@ -55,13 +55,4 @@ pub(super) async fn run(ground: &Ground, arguments: &ManyArgs) -> anyhow::Result
         figures.push(Figure::seconds(format!("{name}, p99"), p99));
     }
     Ok(figures)
-}
-
-async fn measured(target: &Target, load: Load) -> anyhow::Result<(Produced, Costs)> {
-    let records = load.records;
-    let ready = load.ready(target).await?;
-    let progress = Progress::new(Some(records), "one in flight each");
-    let meter = Meter::begin(target.pid());
-    let produced = ready.run(&progress).await?;
-    Ok((produced, meter.costs(records)))
 }

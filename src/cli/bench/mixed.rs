@@ -10,6 +10,7 @@ use anyhow::Context;
 use logdrive_client::{Consumer, ConsumerOptions, ProducerOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::args::MixedArgs;
 use super::course::per_second;
@@ -37,7 +38,7 @@ struct Ran {
 
 /// Measures both shapes.
 pub(super) async fn run(ground: &Ground, arguments: &MixedArgs) -> anyhow::Result<Vec<Figure>> {
-    let payload = Arc::new(Payload::new(&arguments.source)?);
+    let payload = Arc::new(Payload::new(&arguments.source, arguments.bytes)?);
     let before = shape(ground, arguments, &payload, 1).await?;
     let many = shape(ground, arguments, &payload, arguments.topics).await?;
     let after = shape(ground, arguments, &payload, 1).await?;
@@ -68,11 +69,15 @@ pub(super) async fn run(ground: &Ground, arguments: &MixedArgs) -> anyhow::Resul
 impl MixedArgs {
     fn name(&self, payload: &Payload, topics: u32) -> String {
         let batch = self.batch;
-        let mut name = format!("{} producers, {topics} topics", self.producers);
+        let topics = match topics {
+            1 => "one topic".to_owned(),
+            topics => format!("{topics} topics"),
+        };
+        let mut name = format!("{} producers, {topics}", self.producers);
         if self.consumers > 0 {
-            name += &format!(", {} consumers", self.consumers);
+            name.extend([", ", &self.consumers.to_string(), " consumers"]);
         }
-        name + &format!(", {}, {batch} batches", payload.name())
+        format!("{name}, {}, {batch} batches", payload.name())
     }
 }
 
@@ -103,25 +108,31 @@ async fn shape(
     let meter = Meter::begin(target.pid());
     let progress = Progress::new(Some(records), &name);
     let begun = Instant::now();
-    let (taken, all_taken) = watch::channel(0);
+    let (taken, mut all_taken) = watch::channel(0);
     let mut tasks = JoinSet::new();
     let consuming = !consumers.is_empty();
     for consumer in consumers {
         tasks.spawn(take(consumer, taken.clone(), records));
     }
+    let consumed = AbortOnDropHandle::new(tokio::spawn(async move {
+        // A worker that ends before its time is told of below.
+        let _ = all_taken.wait_for(|taken| *taken >= records).await;
+        begun.elapsed()
+    }));
     let produced = load.run(&progress).await?;
     progress.name("acknowledged, waiting for consumers");
     while let Some(ended) = tasks.join_next().await {
         ended.context("a consumer panicked")??;
     }
-    let consumed = begun.elapsed();
-    let costs = meter.costs(records);
-    drop(progress);
-    let all = *all_taken.borrow();
+    let all = *taken.borrow();
     anyhow::ensure!(
         !consuming || all == records,
         "{all} of {records} records were taken"
     );
+    drop(taken);
+    let consumed = consumed.await.context("the count panicked")?;
+    let costs = meter.costs(records);
+    drop(progress);
     target.end().await?;
     Ok(Ran {
         produced: per_second(produced.bytes, produced.took),

@@ -13,7 +13,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `args` | what can be typed |
+//! | `args`, `volume` | what can be typed |
 //! | `figure` | figures and reports |
 //! | `ground` | the directory, the brokers in it |
 //! | `machine` | `/proc`, limits of files, the page cache |
@@ -23,6 +23,7 @@
 //! | `reading` | the load of readers |
 //! | `produce`, `consume`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle` | one measurement each |
 //! | `all` | every measurement in turn |
+//! | `compare` | the same work for peers, and its table |
 //! | `reach` | what is asked of figures |
 //! | `html`, `chart` | the page |
 
@@ -35,6 +36,7 @@
 mod all;
 mod args;
 mod chart;
+mod compare;
 mod connections;
 mod consume;
 mod course;
@@ -56,6 +58,7 @@ mod producing;
 mod reach;
 mod reading;
 mod restart;
+mod volume;
 
 use std::io::{Write, stdout};
 
@@ -77,10 +80,7 @@ pub(crate) async fn run(output: Option<Format>, bench: Bench) -> Result<Exit, Fa
             "this build is not optimised, its figures say nothing: use cargo build --release"
         );
     }
-    if let Work::One(measurement) = &bench.work
-        && measurement.needs_own_broker()
-        && bench.ground.address.is_some()
-    {
+    if bench.work.needs_own_broker() && bench.ground.address.is_some() {
         let text = "bench: this needs a broker of its own, which it may look into and kill";
         return Err(Fault::new(Exit::Usage, text).hint("leave --address out"));
     }
@@ -108,6 +108,7 @@ async fn measure(ground: &Ground, work: &Work, sheet: &mut Sheet) -> Result<(), 
                 .map_err(|error| Fault::stdout(&error))
         }
         Work::All(arguments) => all::run(ground, arguments, sheet).await,
+        Work::Compare(arguments) => compare::run(ground, arguments, sheet).await,
     }
 }
 
@@ -118,7 +119,7 @@ fn typed() -> String {
 }
 
 fn failed(error: &anyhow::Error) -> Fault {
-    Fault::new(Exit::Failed, format_args!("bench: {error:#}"))
+    Fault::new(Exit::of(error), format_args!("bench: {error:#}"))
 }
 
 /// One measurement.
@@ -167,7 +168,7 @@ impl Sheet {
         }
         for figure in &figures {
             match self.format {
-                Format::Table => writeln!(out, "{}", figure.line())?,
+                Format::Table => writeln!(out, "{}", figure.shown())?,
                 Format::Raw => writeln!(out, "{}={}", figure.name, figure.value)?,
                 Format::Ndjson => writeln!(out, "{}", serde_json::to_string(figure)?)?,
                 Format::Json => {}

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 
-use super::args::{SourceArgs, Volume};
+use super::args::SourceArgs;
+use super::volume::Volume;
 use crate::cli::lines::{Line, Lines};
 
 /// Bytes of generated records.
@@ -31,20 +32,22 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// As the arguments say.
-    pub(super) fn new(arguments: &SourceArgs) -> anyhow::Result<Self> {
+    /// As the arguments say, for so many bytes in all.
+    pub(super) fn new(arguments: &SourceArgs, bytes: Volume) -> anyhow::Result<Self> {
         if arguments.source.is_empty() {
-            Self::generated(arguments.size)
+            Self::generated(arguments.size, bytes.0.div_ceil(arguments.size.0))
         } else {
             Self::lines(&arguments.source)
         }
     }
 
-    /// Letters and digits at random: a compressor finds little in them.
-    pub(crate) fn generated(size: Volume) -> anyhow::Result<Self> {
+    /// Letters and digits at random, in which a compressor finds little; for so many records.
+    pub(crate) fn generated(size: Volume, records: u64) -> anyhow::Result<Self> {
         let size = size.length();
         ensure!(size <= MAX_LINE, "a record has at most {MAX_LINE} bytes");
-        let count = (GENERATED_BYTES / size).clamp(1, GENERATED_RECORDS);
+        let most = (GENERATED_BYTES / size).min(GENERATED_RECORDS);
+        let count = usize::try_from(records).map_or(most, |records| records.min(most));
+        let count = count.max(1);
         let mut random = fastrand::Rng::with_seed(SEED);
         let text: Vec<u8> = (0..count * size)
             .map(|_| u8::try_from(random.alphanumeric()).unwrap_or(b'x'))
@@ -119,19 +122,15 @@ mod tests {
 
     #[test]
     fn generated_records_are_of_one_size_differ_and_repeat() {
-        let payload = Payload::generated(Volume(1 << 20).min_line()).unwrap();
+        let payload = Payload::generated(Volume(MAX_LINE as u64), 1000).unwrap();
         let first: Vec<_> = payload.from(0).take(payload.values.len() + 1).collect();
         assert!(first.iter().all(|it| it.len() == MAX_LINE));
         assert_ne!(first[0], first[1]);
         assert_eq!(first[0], first[payload.values.len()]);
         assert_eq!(payload.records_in(3 * MAX_LINE as u64), 3);
-        assert!(Payload::generated(Volume(2 << 20)).is_err());
-    }
-
-    impl Volume {
-        fn min_line(self) -> Self {
-            Self(self.0.min(MAX_LINE as u64))
-        }
+        assert!(Payload::generated(Volume(2 << 20), 1).is_err());
+        assert_eq!(Payload::generated(Volume(8), 3).unwrap().values.len(), 3);
+        assert_eq!(Payload::generated(Volume(8), 0).unwrap().values.len(), 1);
     }
 
     #[test]
@@ -146,7 +145,7 @@ mod tests {
         let payload = Payload::lines(&files).unwrap();
         let values: Vec<_> = payload.from(1).take(4).collect();
         assert_eq!(values, ["two\r", "three", "one", "two\r"]);
-        assert_eq!(payload.mean(), 4.0);
+        assert_eq!(payload.mean().to_string(), "4");
         let error = Payload::lines(&[file("c", "")]).unwrap_err();
         assert_eq!(error.to_string(), "there is no line in the files named");
         let missing = Payload::lines(&[directory.path().join("none")]).unwrap_err();

@@ -4,29 +4,52 @@
 //! Owns the figures; the load is [`producing`](super::producing)'s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
 use logdrive_client::ProducerOptions;
+use tokio::time::{sleep, timeout};
 
 use super::args::{Connections, Mode, ProduceArgs};
 use super::course::per_second;
 use super::disk::{self, Appends};
 use super::figure::{Figure, Limit, Unit};
-use super::ground::Ground;
-use super::machine::Meter;
+use super::ground::{Ground, Target};
+use super::machine::{Costs, Meter};
 use super::payload::Payload;
 use super::producing::{Load, Produced};
+use super::volume::Volume;
 use crate::cli::args::Ack;
 use crate::cli::progress::Progress;
 
 /// What a disk takes in a burst: over it, the rest is told apart.
 const BURST: u64 = 2_000_000_000;
+/// What makes a broker begin to write files ahead.
+const STORED_FIRST: u64 = 160_000_000;
+/// Different ones among its records.
+const FIRST_RECORDS: u64 = 1000;
+/// Bytes of a file that is written ahead, at least.
+const AHEAD_FILE: u64 = 256 << 20;
+/// The broker's counter of them.
+const AHEAD_COUNTER: &str = "written_ahead_bytes";
+/// How long that may take, and how often is looked.
+const AHEAD_LIMIT: Duration = Duration::from_mins(2);
+const AHEAD_LOOK: Duration = Duration::from_millis(50);
 /// Small appends before and after a measurement of single records.
 const SMALL_APPENDS: u32 = 1000;
 
 impl ProduceArgs {
+    /// Bytes of records in all.
+    fn volume(&self) -> Volume {
+        match self.records {
+            Some(records) => Volume(records.saturating_mul(self.source.size.0)),
+            None => self.bytes,
+        }
+    }
+
     /// What to produce, and a name for it.
     fn load(&self, topic: impl Fn(u32) -> String) -> anyhow::Result<(Load, String)> {
-        let payload = Arc::new(Payload::new(&self.source)?);
+        let payload = Arc::new(Payload::new(&self.source, self.volume())?);
         let mut name = format!("produce {}", payload.name());
         let mut say = |what: String| name.extend([", ", &what]);
         let mut options = ProducerOptions {
@@ -48,6 +71,9 @@ impl ProduceArgs {
         }
         if self.mode == Mode::OneByOne {
             say("one by one".to_owned());
+        }
+        if self.ahead.is_some() {
+            say("files written ahead".to_owned());
         }
         if let Some(rate) = self.rate {
             say(format!("{rate}/s"));
@@ -81,52 +107,102 @@ impl From<Ack> for logdrive_client::Ack {
 
 /// Measures producing.
 pub(super) async fn run(ground: &Ground, arguments: &ProduceArgs) -> anyhow::Result<Vec<Figure>> {
-    let target = ground.broker().await?;
+    let target = match arguments.ahead {
+        None => ground.broker().await?,
+        Some(files) => written_ahead(ground, files).await?,
+    };
     let (load, name) = arguments.load(|index| target.topic(&index.to_string()))?;
     let records = load.records;
-    let mut figures = Vec::new();
-    match arguments.mode {
-        Mode::Pipelined => {
-            let bytes = (records as f64 * load.payload.mean()) as u64;
-            let before = Appends::measure(ground, bytes).await?;
-            let meter = Meter::begin(target.pid());
-            let progress = Progress::new(Some(records), &name);
-            let produced = load.run(&target, &progress).await?;
-            drop(progress);
-            let costs = meter.costs(records);
-            let after = Appends::measure(ground, bytes).await?;
-            figures.extend(rates(&name, &produced, &before, &after));
-            if let Some(first) = figures.first_mut() {
-                first.costs = Some(costs);
-            }
-        }
-        Mode::OneByOne => {
-            let before = disk::small_appends(ground, SMALL_APPENDS).await?;
-            let meter = Meter::begin(target.pid());
-            let progress = Progress::new(Some(records), &name);
-            let produced = load.run(&target, &progress).await?;
-            drop(progress);
-            let costs = meter.costs(records);
-            let after = disk::small_appends(ground, SMALL_APPENDS).await?;
-            let rate = per_second(produced.records, produced.took);
-            let series = produced.course.series(&name, 1.0, "records/s");
-            figures.push(
-                Figure::new(&name, rate, Unit::RecordsPerSecond)
-                    .costing(costs)
-                    .with_series(series),
-            );
-            for (percent, percentile) in [(50.0, "p50"), (99.0, "p99")] {
-                let latency = produced.latencies.percentile(percent);
-                let figure = Figure::seconds(format!("{name}, {percentile}"), latency);
-                figures.push(figure.beside(disk::small_limit(&before, &after)));
-            }
-        }
-    }
+    let mut figures = match arguments.mode {
+        Mode::Pipelined => pipelined(ground, &target, load, &name).await?,
+        Mode::OneByOne => one_by_one(ground, &target, load, &name).await?,
+    };
     target.end().await?;
     for figure in &mut figures {
         figure.parameters.insert("records", records.to_string());
     }
     Ok(figures)
+}
+
+async fn pipelined(
+    ground: &Ground,
+    target: &Target,
+    load: Load,
+    name: &str,
+) -> anyhow::Result<Vec<Figure>> {
+    let bytes = (load.records as f64 * load.payload.mean()) as u64;
+    let before = Appends::measure(ground, bytes).await?;
+    let (produced, costs) = measured(target, load, name).await?;
+    let after = Appends::measure(ground, bytes).await?;
+    let mut figures = rates(name, &produced, &before, &after);
+    if let Some(first) = figures.first_mut() {
+        first.costs = Some(costs);
+    }
+    Ok(figures)
+}
+
+async fn one_by_one(
+    ground: &Ground,
+    target: &Target,
+    load: Load,
+    name: &str,
+) -> anyhow::Result<Vec<Figure>> {
+    let before = disk::small_appends(ground, SMALL_APPENDS).await?;
+    let (produced, costs) = measured(target, load, name).await?;
+    let after = disk::small_appends(ground, SMALL_APPENDS).await?;
+    let rate = per_second(produced.records, produced.took);
+    let rate = Figure::new(name, rate, Unit::RecordsPerSecond).costing(costs);
+    let mut figures = vec![rate.with_series(produced.course.series(name, 1.0, "records/s"))];
+    for (percent, percentile) in [(50.0, "p50"), (99.0, "p99")] {
+        let latency = produced.latencies.percentile(percent);
+        let figure = Figure::seconds(format!("{name}, {percentile}"), latency);
+        figures.push(figure.beside(disk::small_limit(&before, &after)));
+    }
+    Ok(figures)
+}
+
+/// Runs a load whose producers are registered before the meter begins.
+pub(super) async fn measured(
+    target: &Target,
+    load: Load,
+    name: &str,
+) -> anyhow::Result<(Produced, Costs)> {
+    let records = load.records;
+    let ready = load.ready(target).await?;
+    let progress = Progress::new(Some(records), name);
+    let meter = Meter::begin(target.pid());
+    let produced = ready.run(&progress).await?;
+    Ok((produced, meter.costs(records)))
+}
+
+/// A broker that has written so many files ahead: it begins when something is stored, and goes on
+/// while there is little else to write.
+async fn written_ahead(ground: &Ground, files: u32) -> anyhow::Result<Target> {
+    let target = ground
+        .broker_with(&["--write-ahead", &files.to_string()])
+        .await?;
+    let payload = Arc::new(Payload::generated(Volume(1 << 10), FIRST_RECORDS)?);
+    let records = payload.records_in(STORED_FIRST);
+    let progress = Progress::new(None, "stored first");
+    let load = Load::plain(payload, records, target.topic("first"));
+    load.run(&target, &progress).await?;
+    progress.name("files are written ahead");
+    let client = target.client().await?;
+    let all = timeout(AHEAD_LIMIT, async {
+        let wanted = u64::from(files) * AHEAD_FILE;
+        loop {
+            let counters = client.stats(None).await?;
+            let ahead = counters.iter().find(|it| it.name == AHEAD_COUNTER);
+            if ahead.is_some_and(|it| it.value >= wanted) {
+                return anyhow::Ok(());
+            }
+            sleep(AHEAD_LOOK).await;
+        }
+    });
+    all.await
+        .with_context(|| format!("{files} files were not written ahead in {AHEAD_LIMIT:?}"))??;
+    client.close().await;
+    Ok(target)
 }
 
 /// Records per second, and bytes per second beside the disk: as a whole, and in parts if it is long.

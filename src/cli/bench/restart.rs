@@ -23,7 +23,7 @@ const MORE_BYTES: u64 = 100_000_000;
 /// Measures both starts.
 pub(super) async fn run(ground: &Ground, arguments: &RestartArgs) -> anyhow::Result<Vec<Figure>> {
     let mut target = ground.broker().await?;
-    let payload = Arc::new(Payload::new(&arguments.source)?);
+    let payload = Arc::new(Payload::new(&arguments.source, arguments.bytes)?);
     let topic = target.topic("restart");
     let mut stored = 0;
     let mut figures = Vec::new();

@@ -47,14 +47,6 @@ use verdict::Verdict;
 /// How often the broker is killed: at equal steps on the way to all records.
 const KILLS: u64 = 2;
 
-/// Logs that are not there are as any file that is not there.
-fn exit_of(error: &anyhow::Error) -> Exit {
-    match error.downcast_ref::<std::io::Error>() {
-        Some(error) if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
-        _ => Exit::Failed,
-    }
-}
-
 /// Runs the demo in a temporary directory; fails on any fault.
 pub(crate) async fn run(output: Option<Format>, arguments: Demo) -> Result<Exit, Fault> {
     let mut signals = Signals::new()?;
@@ -64,7 +56,7 @@ pub(crate) async fn run(output: Option<Format>, arguments: Demo) -> Result<Exit,
         .map_err(|error| Fault::new(Exit::Failed, format_args!("no directory: {error}")))?;
     let tried = tokio::select! {
         tried = trial(&arguments, directory.path()) => {
-            tried.map_err(|error| Fault::new(exit_of(&error), format_args!("demo: {error:#}")))
+            tried.map_err(|error| Fault::new(Exit::of(&error), format_args!("demo: {error:#}")))
         }
         () = signals.wait() => Err(Fault::new(Exit::Interrupted, "demo: interrupted")),
     };
