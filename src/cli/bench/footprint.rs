@@ -86,7 +86,7 @@ async fn shape(
 }
 
 /// Bytes that the files of a directory and below take up, those written ahead apart.
-fn on_disk(directory: &Path) -> anyhow::Result<u64> {
+pub(super) fn on_disk(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

@@ -3,9 +3,8 @@
 //! Owns the process and its files. Dropping a [`Server`] kills the one and removes the others,
 //! however the comparison ends. What is sent to it is the business of the others.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::peer::Peer;
 use crate::cli::bench::ground::blocking;
-use crate::cli::bench::machine;
+use crate::cli::bench::{footprint, machine};
 
 /// How long a start may take; Redis reads its whole file before it is ready.
 const START_LIMIT: Duration = Duration::from_mins(5);
@@ -30,10 +29,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(2);
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How many of them are tried.
 const PORT_TRIES: usize = 100;
-/// What our broker keeps free for hard times: it holds no record.
-const BALLAST: &str = "ballast";
-/// Bytes of a block as `st_blocks` counts them, whatever the file system's own are.
-const BLOCK_BYTES: u64 = 512;
 
 /// A server that runs, or was stopped.
 pub(super) struct Server<'a, P> {
@@ -62,9 +57,15 @@ impl<'a, P: Peer> Server<'a, P> {
             child: None,
             directory,
         };
-        server.spawn()?;
-        server.until(async |peer, at| peer.idle(at).await).await?;
+        server.start_again().await?;
         Ok(server)
+    }
+
+    /// Starts it where it was, and waits until it is ready.
+    pub(super) async fn start_again(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.until(async |peer, at| peer.idle(at).await).await?;
+        Ok(())
     }
 
     /// Starts it where it was, without waiting until it is ready.
@@ -159,46 +160,14 @@ impl<'a, P: Peer> Server<'a, P> {
         Ok(())
     }
 
-    /// What its files occupy, once it is stopped and they are written out.
+    /// What its files take up, once it is stopped.
     pub(super) async fn disk_bytes(&self) -> Result<u64> {
         let data = self.data();
         blocking(move |_| {
             // Blocks are given to a file only when its pages are written.
             machine::drop_cached_below(&data)?;
-            occupied(&data)
+            footprint::on_disk(&data)
         })
         .await
-    }
-}
-
-fn occupied(directory: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let of_file = |file: &Metadata| file.blocks() * BLOCK_BYTES;
-        bytes += match entry.metadata()? {
-            below if below.is_dir() => occupied(&entry.path())?,
-            _ if entry.file_name() == BALLAST => 0,
-            file => of_file(&file),
-        };
-    }
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_count_with_their_blocks_and_the_ballast_does_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let below = directory.path().join("below");
-        std::fs::create_dir(&below).unwrap();
-        for path in [below.join("a"), directory.path().join(BALLAST)] {
-            std::fs::write(&path, vec![1; 100_000]).unwrap();
-            File::open(&path).unwrap().sync_all().unwrap();
-        }
-        let bytes = occupied(directory.path()).unwrap();
-        assert!((100_000..200_000).contains(&bytes), "{bytes}");
     }
 }

@@ -84,6 +84,9 @@ pub(super) async fn measure<P: Peer>(
     scale: &Scale,
     values: &mut Vec<f64>,
 ) -> Result<()> {
+    server.stop().await?;
+    let empty = server.disk_bytes().await?;
+    server.start_again().await?;
     let (records, took) = fill(server, size, scale.bytes, scale.time).await?;
     values.push(per_second(records, took));
 
@@ -105,7 +108,8 @@ pub(super) async fn measure<P: Peer>(
 
     if size == SMALL {
         server.stop().await?;
-        values.push(server.disk_bytes().await? as f64 / records as f64);
+        let grown = server.disk_bytes().await?.saturating_sub(empty);
+        values.push(grown as f64 / records as f64);
     }
     Ok(())
 }
