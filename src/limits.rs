@@ -48,8 +48,9 @@ pub const WRITE_BATCH: usize = 64;
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// Records of one text answer.
 pub const MAX_TEXT_RECORDS: u32 = 10_000;
-/// Room for the first bytes of a connection: a preface, or a text command.
-pub const FIRST_READ_BYTES: usize = 256;
+/// Room for the first bytes of a connection, held until it is known who is there: enough for what a
+/// stranger may send at once, since closing with bytes unread would take the answer back.
+pub const FIRST_READ_BYTES: usize = 8 << 10;
 /// Most bytes that one read takes while no frame is begun; they are kept only as far as they came.
 pub const READ_SCRATCH_BYTES: usize = 16 << 10;
 /// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again.

@@ -31,8 +31,9 @@ pub struct Outgoing {
 /// Where an answer goes.
 #[derive(Debug)]
 pub enum Sink {
-    /// To a connection's writer, as a frame.
-    Frame(mpsc::UnboundedSender<Outgoing>),
+    /// To a connection's writer, as a frame. Boxed: the queue keeps room for 32 of them, also when
+    /// the connection is idle.
+    Frame(mpsc::UnboundedSender<Box<Outgoing>>),
     /// To the text session that waits for it.
     Text(oneshot::Sender<Result<Answer, Failure>>),
 }
@@ -145,12 +146,12 @@ impl Reply {
                 let permits = [self.request.take(), self.share.take()];
                 let (opcode, correlation) = (self.opcode, self.correlation);
                 // A closed writer means that the connection is gone, and with it who asked.
-                let _ = writer.send(Outgoing {
+                let _ = writer.send(Box::new(Outgoing {
                     opcode,
                     correlation,
                     result,
                     permits,
-                });
+                }));
             }
             Some(Sink::Text(session)) => {
                 let _ = session.send(result);

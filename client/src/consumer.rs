@@ -10,7 +10,6 @@
 //! A topic is asked only when all that it gave was handed out (one answer earlier with
 //! `prefetch`), so that what a consumer that dies takes with it is at most its last answer.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use crate::dialer::Dialer;
 use crate::link::Parking;
 use crate::reading::{self, LONG_POLL, Landed, Pending};
+use crate::record::Events;
 use crate::{Client, ConsumerOptions, Error, ErrorKind, Event, Portion};
 
 /// Takes records for one consumer name from one or several topics.
@@ -92,8 +92,7 @@ impl Consumer {
                 worker: options.worker.unwrap_or_else(random_worker),
                 sequence: 1,
                 uncertain: false,
-                portion: None,
-                events: VecDeque::new(),
+                arrived: None,
                 pending: None,
                 asked_for: Duration::ZERO,
             });
@@ -180,6 +179,12 @@ impl Consumer {
     }
 
     async fn next_event(&mut self, patience: Patience) -> Result<Option<Event>, Error> {
+        // Most events have arrived: they need not pass what follows.
+        while let Some(index) = self.arrived() {
+            if let Some(event) = self.topics[index].take_event() {
+                return Ok(Some(event));
+            }
+        }
         while let Some(index) = self.ready(patience).await? {
             if let Some(event) = self.topics[index].take_event() {
                 return Ok(Some(event));
@@ -188,14 +193,21 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Which topic has something to hand out.
-    async fn ready(&mut self, patience: Patience) -> Result<Option<usize>, Error> {
+    /// Which topic has something that has arrived.
+    fn arrived(&mut self) -> Option<usize> {
         let count = self.topics.len();
         let mut order = (self.turn..count).chain(0..self.turn);
-        if let Some(index) = order.find(|&index| self.topics[index].is_ready()) {
-            self.turn = (index + 1) % count;
+        let index = order.find(|&index| self.topics[index].is_ready())?;
+        self.turn = if index + 1 == count { 0 } else { index + 1 };
+        Some(index)
+    }
+
+    /// Which topic has something to hand out.
+    async fn ready(&mut self, patience: Patience) -> Result<Option<usize>, Error> {
+        if let Some(index) = self.arrived() {
             return Ok(Some(index));
         }
+        let count = self.topics.len();
         for index in 0..count {
             let waits = self.topics[index].pending.as_ref();
             // A parked request would not say that nothing is left; asking again with the same
@@ -304,10 +316,8 @@ struct Source {
     sequence: u64,
     /// Whether a request of this sequence may have been served without its answer arriving.
     uncertain: bool,
-    /// The last answer, as long as something of it was not handed out.
-    portion: Option<Portion>,
-    /// What of `portion` is left, once its events are handed out one by one.
-    events: VecDeque<Event>,
+    /// What is left of the last answer, as long as something is.
+    arrived: Option<Events>,
     pending: Option<Pending>,
     /// How long the last request was to wait for records.
     asked_for: Duration,
@@ -315,7 +325,7 @@ struct Source {
 
 impl Source {
     fn is_ready(&self) -> bool {
-        self.portion.is_some()
+        self.arrived.is_some()
     }
 
     /// Takes an answer.
@@ -328,7 +338,7 @@ impl Source {
                     return Ok(Accepted::Nothing);
                 }
                 self.sequence += 1;
-                self.portion = Some(Portion::new(self.topic.clone(), delivered));
+                self.arrived = Some(Events::new(Portion::new(self.topic.clone(), delivered)));
                 Ok(Accepted::Something)
             }
             Err(error) if error.code() == Some(ErrorCode::WorkerForgotten) => {
@@ -351,31 +361,19 @@ impl Source {
     }
 
     fn take_event(&mut self) -> Option<Event> {
-        if self.events.is_empty() {
-            self.events = self.portion.as_ref()?.events().collect();
-        }
-        let event = self.events.pop_front();
-        if self.events.is_empty() {
-            self.portion = None;
+        let events = self.arrived.as_mut()?;
+        let event = events.next();
+        if event.is_none() || events.is_done() {
+            self.arrived = None;
         }
         event
     }
 
     fn take_portion(&mut self) -> Option<Portion> {
-        let events = std::mem::take(&mut self.events);
-        let portion = self.portion.take()?;
-        Some(if events.is_empty() {
-            portion
-        } else {
-            portion.rest(&events)
-        })
+        Some(self.arrived.take()?.into_portion())
     }
 
     fn buffered(&self) -> u64 {
-        let records = |it: &&Event| matches!(it, Event::Record(_));
-        match &self.portion {
-            Some(portion) if self.events.is_empty() => portion.record_count(),
-            _ => self.events.iter().filter(records).count() as u64,
-        }
+        self.arrived.as_ref().map_or(0, Events::record_count)
     }
 }

@@ -1,19 +1,29 @@
 //! Reading a topic without changing anything.
 //!
-//! One answer is with the caller while the next is under way: asked for as soon as the last has
-//! arrived, never further ahead.
+//! ```text
+//!  caller <-- an answer in use <-- [ an answer that has arrived | one under way ] <-- broker
+//! ```
+//!
+//! A task asks for the next answer as soon as the last has arrived, and never further ahead than
+//! the picture shows, so that the broker sends while the caller works.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use logdrive_protocol::operations::{Delivered, Fetch};
 use logdrive_protocol::{Position, TopicId};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::dialer::Dialer;
 use crate::link::Parking;
-use crate::reading::{self, LONG_POLL, Pending};
-use crate::{Client, End, Error, FetchOptions, Portion};
+use crate::reading::{self, LONG_POLL};
+use crate::{Client, End, Error, ErrorKind, FetchOptions, Portion};
 
-/// Reads a topic answer by answer; the next one is asked for while the last is used.
+/// Answers that have arrived or are under way, while another is with the caller.
+const AHEAD: usize = 2;
+
+/// Reads a topic answer by answer; the next two are asked for while one is used.
 ///
 /// A lost connection is a pause: it asks again from where it was, as long as
 /// [`retry_for`](crate::Options::retry_for) says. After an error the next call asks again.
@@ -21,16 +31,74 @@ use crate::{Client, End, Error, FetchOptions, Portion};
 pub struct Fetcher {
     dialer: Dialer,
     topic: Arc<str>,
-    id: TopicId,
-    /// The next offset to hand out.
-    position: u64,
-    end: Option<u64>,
-    /// Records that may still be handed out.
-    left: u64,
-    max_bytes: u32,
+    /// The next record to hand out, and what comes after it.
+    course: Course,
     /// What arrived and was not handed out.
     arrived: Option<Delivered>,
-    pending: Option<Pending>,
+    ahead: Option<Ahead>,
+}
+
+/// Answers on their way, in order; dropping it withdraws what was asked for.
+#[derive(Debug)]
+struct Ahead {
+    answers: mpsc::Receiver<Result<Delivered, Error>>,
+    _asking: AbortOnDropHandle<()>,
+}
+
+/// From where to where, and how much.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    topic: TopicId,
+    position: u64,
+    end: Option<u64>,
+    /// Records that may still be delivered.
+    left: u64,
+    max_bytes: u32,
+}
+
+impl Course {
+    fn is_done(&self) -> bool {
+        self.left == 0 || self.end.is_some_and(|end| self.position >= end)
+    }
+
+    fn request(&self, from: Position) -> (Fetch, Parking) {
+        let waits = self.end.is_none();
+        let parking = Parking {
+            wait: if waits { LONG_POLL } else { Duration::ZERO },
+            topic: Some(self.topic),
+        };
+        let fetch = Fetch {
+            topic: self.topic,
+            from,
+            max_records: u32::try_from(self.left).unwrap_or(0),
+            max_bytes: self.max_bytes,
+            max_wait_ms: u32::try_from(parking.wait.as_millis()).unwrap_or(u32::MAX),
+            leader_epoch: 0,
+        };
+        (fetch, parking)
+    }
+
+    /// Asks, and asks on, until the end or the first error.
+    async fn follow(mut self, dialer: Dialer, answers: mpsc::Sender<Result<Delivered, Error>>) {
+        while !self.is_done() {
+            let Ok(place) = answers.reserve().await else {
+                return;
+            };
+            let (fetch, parking) = self.request(Position::Offset(self.position));
+            let asked = Some(self.position);
+            let landed = reading::ask_until(&dialer, &fetch, asked, parking).await;
+            let goes_on = landed.result.as_ref().is_ok_and(|delivered| {
+                self.position = delivered.next;
+                self.left = self.left.saturating_sub(delivered.record_count());
+                // Nothing is left before an end that is known: the log has lost it.
+                delivered.status != Delivered::EMPTY || self.end.is_none()
+            });
+            place.send(landed.result);
+            if !goes_on {
+                return;
+            }
+        }
+    }
 }
 
 impl Fetcher {
@@ -45,121 +113,113 @@ impl Fetcher {
             End::Before(position) => Some(client.resolve_in(id, position).await?),
             End::HighWatermark | End::Follow => None,
         };
-        let mut fetcher = Self {
-            dialer: client.dialer().clone(),
-            topic: topic.into(),
-            id,
+        let mut course = Course {
+            topic: id,
             position: 0,
-            end: before,
+            // The first answer says where the log ends, and does not wait for more.
+            end: Some(before.unwrap_or(u64::MAX)),
             left: match options.max_records {
                 0 => u64::MAX,
                 most => most,
             },
             max_bytes: options.max_bytes,
-            arrived: None,
-            pending: None,
         };
         let asked = match from {
             Position::Offset(offset) => Some(offset),
             _ => None,
         };
-        let first = fetcher.ask(from, asked, false);
-        let first = reading::joined(first.await).result?;
+        let (fetch, parking) = course.request(from);
+        let dialer = client.dialer().clone();
+        let first = reading::ask_until(&dialer, &fetch, asked, parking)
+            .await
+            .result?;
         let first_gap = first.gaps.first().map(|gap| gap.from);
         let first_range = first.ranges.first().map(|range| range.from);
-        fetcher.position = first_gap.or(first_range).unwrap_or(first.next);
-        if options.end != End::Follow {
-            let watermark = first.high_watermark;
-            fetcher.end = Some(before.map_or(watermark, |before| before.min(watermark)));
-        }
-        fetcher.arrived = Some(first);
-        Ok(fetcher)
+        course.position = first_gap.or(first_range).unwrap_or(first.next);
+        let watermark = first.high_watermark;
+        course.end = match options.end {
+            End::Follow => None,
+            _ => Some(before.map_or(watermark, |before| before.min(watermark))),
+        };
+        Ok(Self {
+            dialer,
+            topic: topic.into(),
+            course,
+            arrived: Some(first),
+            ahead: None,
+        })
     }
 
     /// The next records; `None` at the end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Portion>, Error> {
-        while !self.is_done() {
+        while !self.course.is_done() {
             let delivered = match self.arrived.take() {
                 Some(delivered) => delivered,
                 None => self.land().await?,
             };
-            if delivered.status == Delivered::EMPTY && self.end.is_some() {
+            if delivered.status == Delivered::EMPTY && self.course.end.is_some() {
                 // The log has lost its end since the fetcher began: nothing more will come.
-                self.end = Some(self.position);
-                return Ok(None);
+                self.course.end = Some(self.course.position);
+                break;
             }
             let portion = self.accept(delivered);
-            if !self.is_done() && self.pending.is_none() {
-                let next = self.ask_on();
-                self.pending = Some(next);
+            if !self.course.is_done() && self.ahead.is_none() {
+                self.ahead = Some(self.ask_ahead());
             }
             if portion.record_count() > 0 || !portion.gaps().is_empty() {
                 return Ok(Some(portion));
             }
         }
-        self.pending = None;
+        self.ahead = None;
         Ok(None)
     }
 
     /// Where it ends, if it does: the high watermark of the start, or what was asked for.
     pub fn end_offset(&self) -> Option<u64> {
-        self.end
+        self.course.end
     }
 
     /// The offset of the next record.
     pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    fn is_done(&self) -> bool {
-        self.left == 0 || self.end.is_some_and(|end| self.position >= end)
+        self.course.position
     }
 
     async fn land(&mut self) -> Result<Delivered, Error> {
-        if self.pending.is_none() {
-            self.pending = Some(self.ask_on());
+        if self.ahead.is_none() {
+            self.ahead = Some(self.ask_ahead());
         }
-        let Some(pending) = &mut self.pending else {
-            return Ok(Delivered::default());
+        let answer = match &mut self.ahead {
+            Some(ahead) => ahead.answers.recv().await,
+            None => None,
         };
-        let landed = reading::joined(pending.await);
-        self.pending = None;
-        landed.result
+        let landed = answer.unwrap_or_else(|| {
+            let kind = ErrorKind::Closed;
+            Err(Error::new(kind, "the task that asks for records has ended"))
+        });
+        if landed.is_err() {
+            // The next call asks again, from where this one is.
+            self.ahead = None;
+        }
+        landed
     }
 
     fn accept(&mut self, delivered: Delivered) -> Portion {
         let mut portion = Portion::new(self.topic.clone(), delivered);
-        if let Some(end) = self.end {
+        if let Some(end) = self.course.end {
             portion.end_before(end);
         }
-        portion.limit(self.left);
-        self.position = portion.next_offset();
-        self.left -= portion.record_count();
+        portion.limit(self.course.left);
+        self.course.position = portion.next_offset();
+        self.course.left -= portion.record_count();
         portion
     }
 
-    fn ask_on(&self) -> Pending {
-        let from = Position::Offset(self.position);
-        self.ask(from, Some(self.position), self.end.is_none())
-    }
-
-    fn ask(&self, from: Position, asked: Option<u64>, waits: bool) -> Pending {
-        let parking = Parking {
-            wait: if waits {
-                LONG_POLL
-            } else {
-                std::time::Duration::ZERO
-            },
-            topic: Some(self.id),
-        };
-        let fetch = Fetch {
-            topic: self.id,
-            from,
-            max_records: u32::try_from(self.left).unwrap_or(0),
-            max_bytes: self.max_bytes,
-            max_wait_ms: u32::try_from(parking.wait.as_millis()).unwrap_or(u32::MAX),
-            leader_epoch: 0,
-        };
-        reading::begin(&self.dialer, fetch, asked, parking)
+    fn ask_ahead(&self) -> Ahead {
+        let (sender, answers) = mpsc::channel(AHEAD);
+        let asking = self.course.follow(self.dialer.clone(), sender);
+        Ahead {
+            answers,
+            _asking: AbortOnDropHandle::new(tokio::spawn(asking)),
+        }
     }
 }

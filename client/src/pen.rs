@@ -216,3 +216,78 @@ impl Drop for Sending<'_> {
         self.0.arrived();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A desk with a pen, and the other end of its socket.
+    async fn desk() -> (Desk, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (socket, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_, writer) = socket.unwrap().into_split();
+        let desk = Desk::default();
+        desk.put(Box::new(Pen::new(writer)));
+        (desk, accepted.unwrap().0)
+    }
+
+    fn asked(correlation: u32, text: &'static str) -> Asked {
+        let now = Instant::now();
+        Asked {
+            correlation,
+            parts: vec![Bytes::from_static(text.as_bytes())],
+            waiting: Waiting {
+                opcode: 2,
+                name: "Ping",
+                answer: None,
+                started: now,
+                deadline: now + Duration::from_secs(30),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lone_request_is_written_at_once_and_the_next_is_the_tasks() {
+        let (desk, peer) = desk().await;
+        peer.writable().await.unwrap();
+        assert!(desk.write_lone(asked(1, "lone")).is_ok());
+        assert!(desk.write_lone(asked(2, "second")).is_err());
+        peer.readable().await.unwrap();
+        let mut read = [0; 16];
+        assert_eq!(peer.try_read(&mut read).unwrap(), 4);
+        assert_eq!(&read[..4], b"lone");
+        let mut pen = desk.take().await;
+        assert_eq!(pen.lone.take().unwrap().0, 1);
+        desk.put(pen);
+        assert!(desk.write_lone(asked(3, "third")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_request_overtakes_one_that_is_on_its_way_to_the_task() {
+        let (desk, _peer) = desk().await;
+        let sending = desk.sending();
+        assert!(desk.write_lone(asked(1, "fast")).is_err());
+        sending.sent();
+        assert!(
+            desk.write_lone(asked(1, "fast")).is_err(),
+            "not written yet"
+        );
+        desk.arrived();
+        drop(desk.sending());
+        assert!(desk.write_lone(asked(1, "fast")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_task_waits_for_a_pen_that_is_in_use() {
+        let (desk, _peer) = desk().await;
+        let pen = desk.take().await;
+        let (taken, ()) = tokio::join!(desk.take(), async {
+            tokio::task::yield_now().await;
+            desk.put(pen);
+        });
+        assert!(taken.is_done());
+    }
+}

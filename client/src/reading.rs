@@ -27,9 +27,7 @@ pub(crate) struct Landed {
     pub(crate) uncertain: bool,
 }
 
-/// Asks for records, again and again as long as it makes sense, and checks what comes.
-///
-/// `asked` is the offset asked for, if it is one.
+/// Asks in a task of its own.
 pub(crate) fn begin<O>(dialer: &Dialer, request: O, asked: Option<u64>, parking: Parking) -> Pending
 where
     O: Operation<Answer = Delivered> + Send + Sync + 'static,
@@ -51,7 +49,10 @@ pub(crate) fn joined(joined: Result<Landed, tokio::task::JoinError>) -> Landed {
     })
 }
 
-async fn ask_until<O: Operation<Answer = Delivered>>(
+/// Asks for records, again and again as long as it makes sense, and checks what comes.
+///
+/// `asked` is the offset asked for, if it is one.
+pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
     dialer: &Dialer,
     request: &O,
     asked: Option<u64>,

@@ -1,9 +1,9 @@
 //! Records as they are handed to the caller: slices of the answer that brought them, not copies.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use logdrive_protocol::batch::{Head, Records};
 use logdrive_protocol::operations::{Delivered, DeliveredRecord, Gap};
 
 /// A record of a topic. Its bytes are slices of the answer, which lives as long as they do.
@@ -77,23 +77,6 @@ impl Portion {
         }
     }
 
-    /// What is left of it when only these of its events are.
-    pub(crate) fn rest(mut self, events: &VecDeque<Event>) -> Self {
-        let gaps = events.iter().filter(|it| matches!(it, Event::Gap { .. }));
-        let told = self.delivered.gaps.len() - gaps.count().min(self.delivered.gaps.len());
-        self.delivered.gaps.drain(..told);
-        let first = events.iter().find_map(|event| match event {
-            Event::Record(record) => Some(record.offset),
-            Event::Gap { .. } => None,
-        });
-        let first = first.unwrap_or(u64::MAX);
-        self.delivered.ranges.retain_mut(|range| {
-            range.from = range.from.max(first);
-            range.from < range.to
-        });
-        self
-    }
-
     /// The topic's name.
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
@@ -130,15 +113,8 @@ impl Portion {
     }
 
     /// Gaps, then records, as slices of the answer.
-    pub fn events(&self) -> impl Iterator<Item = Event> {
-        let gaps = self.delivered.gaps.iter().map(|gap| Event::Gap {
-            topic: self.topic.clone(),
-            gap: gap.clone(),
-        });
-        gaps.chain(
-            self.records()
-                .map(|record| Event::Record(self.owned(&record))),
-        )
+    pub fn events(&self) -> impl Iterator<Item = Event> + use<> {
+        Events::new(self.clone())
     }
 
     /// One of its records, as slices of the answer.
@@ -162,9 +138,123 @@ impl Portion {
     }
 }
 
+/// The events of a portion, one by one: each is decoded when it is asked for.
+#[derive(Debug)]
+pub(crate) struct Events {
+    portion: Portion,
+    /// Gaps that were handed out.
+    told: usize,
+    /// The batch that is being read, and its head.
+    batch: usize,
+    head: Option<Head>,
+    /// Bytes of its records that are left.
+    remaining: usize,
+    /// The range that the next record is in, or before.
+    range: usize,
+    /// After the last record that was handed out.
+    next: u64,
+}
+
+impl Events {
+    pub(crate) fn new(portion: Portion) -> Self {
+        Self {
+            portion,
+            told: 0,
+            batch: 0,
+            head: None,
+            remaining: 0,
+            range: 0,
+            next: 0,
+        }
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        let end = self.portion.delivered.ranges.last().map_or(0, |it| it.to);
+        self.told == self.portion.delivered.gaps.len() && self.next >= end
+    }
+
+    /// Records that are left, at most: offsets may have holes.
+    pub(crate) fn record_count(&self) -> u64 {
+        let ranges = self.portion.delivered.ranges.iter();
+        ranges
+            .map(|range| range.to.saturating_sub(range.from.max(self.next)))
+            .sum()
+    }
+
+    /// What is left.
+    pub(crate) fn into_portion(self) -> Portion {
+        let mut portion = self.portion;
+        portion.delivered.gaps.drain(..self.told);
+        portion.delivered.batches.drain(..self.batch);
+        portion.delivered.ranges.retain_mut(|range| {
+            range.from = range.from.max(self.next);
+            range.from < range.to
+        });
+        portion
+    }
+
+    fn next_gap(&mut self) -> Option<Event> {
+        let gap = self.portion.delivered.gaps.get(self.told)?.clone();
+        self.told += 1;
+        let topic = self.portion.topic.clone();
+        Some(Event::Gap { topic, gap })
+    }
+
+    fn next_record(&mut self) -> Option<Record> {
+        let delivered = &self.portion.delivered;
+        loop {
+            let batch = delivered.batches.get(self.batch)?;
+            let head = if let Some(head) = self.head {
+                head
+            } else {
+                self.remaining = Records::of(batch).remaining();
+                *self.head.insert(Head::parse(batch)?)
+            };
+            let mut records = Records::last_of(batch, self.remaining);
+            let Some(Some(record)) = records.next() else {
+                (self.batch, self.head) = (self.batch + 1, None);
+                continue;
+            };
+            self.remaining = records.remaining();
+            let offset = head.base_offset.saturating_add(record.offset_delta);
+            while delivered
+                .ranges
+                .get(self.range)
+                .is_some_and(|range| range.to <= offset)
+            {
+                self.range += 1;
+            }
+            if delivered.ranges.get(self.range)?.from > offset {
+                continue;
+            }
+            self.next = offset + 1;
+            return Some(self.portion.owned(&DeliveredRecord {
+                offset,
+                append_time: head.append_time,
+                timestamp: head.lowest_timestamp.saturating_add(record.timestamp_delta),
+                record,
+                batch,
+            }));
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    /// Gaps, then records.
+    fn next(&mut self) -> Option<Event> {
+        self.next_gap()
+            .or_else(|| self.next_record().map(Event::Record))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logdrive_protocol::TopicId;
+    use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place};
     use logdrive_protocol::operations::Range;
 
     /// A portion with gap 2..4 and these ranges, changed; what is left of it as text.
@@ -220,5 +310,68 @@ mod tests {
         check(&ranges, |it| it.limit(100), "gap 2 4..8 10..20 next 20");
         check(&ranges, |it| it.limit(6), "gap 2 4..8 10..12 next 12");
         check(&ranges, |it| it.limit(4), "gap 2 4..8 next 8");
+    }
+
+    fn batch(base_offset: u64, count: usize) -> Bytes {
+        let mut builder = BatchBuilder::default();
+        for _ in 0..count {
+            builder.push(&NewRecord {
+                value: b"line",
+                ..NewRecord::default()
+            });
+        }
+        let mut batch = builder.finish(Origin::default());
+        let place = Place {
+            topic: TopicId(3),
+            base_offset,
+            append_time: 1,
+            leader_epoch: 0,
+        };
+        batch::place(&mut batch, place);
+        batch.freeze()
+    }
+
+    /// What comes of batches 0..4 and 4..8 with gap 0..1 and these ranges; after `taken` of it the
+    /// rest is made a portion again, behind a bar.
+    fn check_events(ranges: &[(u64, u64)], taken: usize, expected: &str) {
+        let range = |&(from, to)| Range {
+            from,
+            to,
+            ..Range::default()
+        };
+        let gap = Gap {
+            from: 0,
+            to: 1,
+            ..Gap::default()
+        };
+        let delivered = Delivered {
+            gaps: vec![gap],
+            ranges: ranges.iter().map(range).collect(),
+            batches: vec![batch(0, 4), batch(4, 4)],
+            ..Delivered::default()
+        };
+        let mut events = Events::new(Portion::new("app".into(), delivered));
+        let said = |event: Event| match event {
+            Event::Gap { gap, .. } => format!("gap {}", gap.from),
+            Event::Record(record) => record.offset.to_string(),
+        };
+        let mut got: Vec<String> = events.by_ref().take(taken).map(said).collect();
+        got.push(format!("| {} left:", events.record_count()));
+        assert_eq!(events.is_done(), events.record_count() == 0 && taken > 0);
+        let rest = events.into_portion();
+        got.extend(rest.events().map(said));
+        assert_eq!(rest.records().count() as u64, rest.record_count());
+        assert_eq!(got.join(" "), expected);
+    }
+
+    #[test]
+    fn events_come_one_by_one_and_the_rest_is_a_portion() {
+        let ranges = [(1, 3), (5, 8)];
+        check_events(&ranges, 0, "| 5 left: gap 0 1 2 5 6 7");
+        check_events(&ranges, 1, "gap 0 | 5 left: 1 2 5 6 7");
+        check_events(&ranges, 3, "gap 0 1 2 | 3 left: 5 6 7");
+        check_events(&ranges, 4, "gap 0 1 2 5 | 2 left: 6 7");
+        check_events(&ranges, 6, "gap 0 1 2 5 6 7 | 0 left:");
+        check_events(&[(2, 8)], 6, "gap 0 2 3 4 5 6 | 1 left: 7");
     }
 }

@@ -29,8 +29,9 @@ pub const FLAG_ERROR: u8 = 0x80;
 pub const CRITICAL_FLAGS: u8 = 0xf0;
 
 /// Room that a frame gets beyond the bytes of it that have arrived, as their multiple: a long frame
-/// is copied a few times only, and a length field alone buys nothing.
-pub const GROWTH: usize = 8;
+/// is hardly copied while it grows, and a length field alone buys nothing. Room that was never
+/// written to is not yet memory.
+pub const GROWTH: usize = 64;
 
 /// The correlation id of notices, which no request may use.
 pub const NOTICE: u32 = 0;

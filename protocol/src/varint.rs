@@ -9,6 +9,7 @@ use bytes::{BufMut, BytesMut};
 pub const MAX_LEN: usize = 10;
 
 /// Bytes that `value` takes.
+#[inline]
 pub fn len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
@@ -28,14 +29,25 @@ fn low_byte(value: u64) -> u8 {
 }
 
 /// Takes one varint off the front; `None` if it is cut short or exceeds 64 bits.
+#[inline]
 pub fn take(input: &mut &[u8]) -> Option<u64> {
-    let (&first, rest) = input.split_first()?;
-    if first < 0x80 {
-        *input = rest;
-        return Some(u64::from(first));
+    // Nearly all are of one or two bytes.
+    match **input {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *input = rest;
+            Some(u64::from(first))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *input = rest;
+            Some(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => take_long(input),
     }
-    let mut value = u64::from(first & 0x7f);
-    for (index, &byte) in input.iter().enumerate().take(MAX_LEN).skip(1) {
+}
+
+fn take_long(input: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for (index, &byte) in input.iter().enumerate().take(MAX_LEN) {
         let bits = u64::from(byte & 0x7f);
         if index == MAX_LEN - 1 && byte > 1 {
             return None;

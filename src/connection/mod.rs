@@ -79,7 +79,7 @@ pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
             write,
             buffer,
         }) => {
-            Connection::start_binary(id, read, write, buffer, around, ended);
+            Connection::start_binary(id, read, write, &buffer, around, ended);
         }
         Ok(Opening::Text {
             read,
@@ -118,7 +118,7 @@ pub struct Connection {
     around: Surroundings,
     window: Window,
     /// Where answers go; none in text mode, whose session waits for each answer itself.
-    answers: Option<mpsc::UnboundedSender<Outgoing>>,
+    answers: Option<mpsc::UnboundedSender<Box<Outgoing>>>,
     topics: HashMap<TopicId, Addr<Topic>>,
 }
 
@@ -166,7 +166,7 @@ impl Connection {
         id: ConnectionId,
         read: OwnedReadHalf,
         write: OwnedWriteHalf,
-        buffer: bytes::BytesMut,
+        begun: &[u8],
         around: Surroundings,
         ended: oneshot::Sender<()>,
     ) {
@@ -186,7 +186,7 @@ impl Connection {
                 drop(ended);
             });
             // Requests may have come together with the preface: they are taken first.
-            let frames = Frames::new(read, &buffer, FRAME_BYTES);
+            let frames = Frames::new(read, begun, FRAME_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -373,12 +373,12 @@ impl StreamHandler<Arrival> for Connection {
                 // The last frame before the end: it needs no permit, for nothing follows.
                 let (result, permits) = (Err(error.to_failure()), [None, None]);
                 if let Some(answers) = &self.answers {
-                    let _ = answers.send(Outgoing {
+                    let _ = answers.send(Box::new(Outgoing {
                         opcode: 0,
                         correlation,
                         result,
                         permits,
-                    });
+                    }));
                 }
             }
         }

@@ -77,7 +77,7 @@ impl Buf for Pieces {
 /// What there is to write next.
 enum Next {
     News(News),
-    Answer(Outgoing),
+    Answer(Box<Outgoing>),
     /// Nobody is left who could answer.
     End,
 }
@@ -86,7 +86,7 @@ enum Next {
 /// is nothing to write.
 pub(super) async fn write(
     mut socket: OwnedWriteHalf,
-    mut answers: mpsc::UnboundedReceiver<Outgoing>,
+    mut answers: mpsc::UnboundedReceiver<Box<Outgoing>>,
     mut news: watch::Receiver<News>,
     counters: Arc<Counters>,
     window: Window,
@@ -120,7 +120,7 @@ pub(super) async fn write(
 
 /// News first: it is rare, and the last of it must not be lost to the end of answers.
 async fn next(
-    answers: &mut mpsc::UnboundedReceiver<Outgoing>,
+    answers: &mut mpsc::UnboundedReceiver<Box<Outgoing>>,
     news: &mut watch::Receiver<News>,
 ) -> Next {
     tokio::select! {
@@ -157,19 +157,24 @@ async fn write_all(
 
 fn encode(
     out: &mut Writer,
-    outgoing: Outgoing,
+    outgoing: Box<Outgoing>,
     permits: &mut Vec<[Option<Permit>; 2]>,
     counters: &Counters,
 ) {
-    let (opcode, correlation) = (outgoing.opcode, outgoing.correlation);
-    match outgoing.result {
+    let Outgoing {
+        opcode,
+        correlation,
+        result,
+        permits: held,
+    } = *outgoing;
+    match result {
         Ok(answer) => answer.append(out, correlation),
         Err(failure) => {
             Counters::add(&counters.errors, 1);
             frame::append(out, opcode, FLAG_ERROR, correlation, &failure);
         }
     }
-    permits.push(outgoing.permits);
+    permits.push(held);
 }
 
 fn encode_notice(out: &mut Writer, news: News) {

@@ -11,6 +11,7 @@ use logdrive_client::{
 use logdrive_protocol::operations::{
     Answer, Operation, Produce, Produced, ProducerUnregistered, Request,
 };
+use tokio::sync::oneshot;
 
 fn record(value: &str) -> NewRecord<'_> {
     NewRecord {
@@ -81,6 +82,44 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_with_its_sequence_and_store
     assert_eq!(producer.send("app", "next").await.unwrap().offset, 1);
     producer.close().await.unwrap();
     assert_eq!(script.await.unwrap(), ["once", "next"]);
+}
+
+#[tokio::test]
+async fn a_send_that_nobody_waits_for_any_more_is_acknowledged_all_the_same() {
+    let (arrived, has_arrived) = oneshot::channel();
+    let (dropped, is_dropped) = oneshot::channel();
+    let (address, script) = double(|mut broker| async move {
+        let mut log = Log::default();
+        let mut session = broker.accept().await;
+        session.register(1, 0).await;
+        for _ in 0..2 {
+            let (correlation, produce) = session.produce().await;
+            let answer = log.take(&produce);
+            session.answer(correlation, answer).await;
+        }
+        let (correlation, produce) = session.produce().await;
+        arrived.send(()).unwrap();
+        is_dropped.await.unwrap();
+        let answer = log.take(&produce);
+        session.answer(correlation, answer).await;
+        carry_on(session, &mut log).await;
+        log.values
+    })
+    .await;
+    let mut producer = producer(&address, ProducerOptions::default()).await;
+    producer.send("app", "first").await.unwrap();
+    producer.send("app", "second").await.unwrap();
+    tokio::select! {
+        receipt = producer.send("app", "left") => panic!("not answered yet: {receipt:?}"),
+        sent = has_arrived => sent.unwrap(),
+    }
+    dropped.send(()).unwrap();
+    producer.flush().await.unwrap();
+    assert_eq!((producer.handed_over(), producer.acknowledged()), (3, 3));
+    assert_eq!(producer.send("app", "last").await.unwrap().offset, 3);
+    producer.close().await.unwrap();
+    let values = script.await.unwrap();
+    assert_eq!(values, ["first", "second", "left", "last"]);
 }
 
 #[tokio::test]

@@ -84,12 +84,26 @@ impl<'a> Records<'a> {
             rest: batch.get(super::HEAD_BYTES..).unwrap_or_default(),
         }
     }
+
+    /// The last records of `batch`, which take so many bytes: see [`Records::remaining`].
+    pub fn last_of(batch: &'a [u8], remaining: usize) -> Self {
+        let from = batch.len().saturating_sub(remaining);
+        Self {
+            rest: &batch[from..],
+        }
+    }
+
+    /// Bytes of the records that are still to come.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
     /// A record, or `None` once where the bytes are none; nothing follows that.
     type Item = Option<RecordView<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -102,6 +116,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
+#[inline]
 fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = usize::try_from(varint::take(input)?).ok()?;
     let (taken, rest) = input.split_at_checked(len)?;
@@ -109,6 +124,7 @@ fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(taken)
 }
 
+#[inline]
 fn parse(mut record: &[u8]) -> Option<RecordView<'_>> {
     let input = &mut record;
     let offset_delta = varint::take(input)?;
