@@ -111,7 +111,7 @@ impl Work {
         }
     }
 
-    /// Its figures, in the order in which [`measure`] gives them.
+    /// Its figures, in the order in which [`measure`](Self::measure) gives them.
     pub(super) fn rows(self, scale: &Scale) -> Vec<Row> {
         let row = |name: &str, unit, better| Row {
             name: name.to_owned(),
