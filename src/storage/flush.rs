@@ -110,6 +110,7 @@ impl Flush {
             next_log: before.next_log,
             commit,
         };
+        let mut joined = Vec::new();
         for (&topic, share) in &self.topics {
             if share.deleted {
                 let range = layout::state_range(topic);
@@ -119,8 +120,13 @@ impl Flush {
             let mut first_of_topic = None;
             for batches in cut(&share.batches, chunk_bytes) {
                 let chunk = Chunk::new(topic, batches)?;
-                stored.next_log =
-                    chunk.store(&mut index, &mut log, stored.next_log, chunk_bytes)?;
+                stored.next_log = chunk.store(
+                    &mut index,
+                    &mut log,
+                    stored.next_log,
+                    chunk_bytes,
+                    &mut joined,
+                )?;
                 stored
                     .row
                     .contents
@@ -353,13 +359,14 @@ impl<'a> Chunk<'a> {
         })
     }
 
-    /// Answers the log number after its own.
+    /// Answers the log number after its own; `joined` is room for batches that share a row.
     fn store(
         &self,
         index: &mut IndexTable<'_>,
         log: &mut LogTable<'_>,
         number: u64,
         chunk_bytes: usize,
+        joined: &mut Vec<u8>,
     ) -> Result<u64, SegmentError> {
         let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
         let parts = self.payload.div_ceil(chunk_bytes);
@@ -375,13 +382,12 @@ impl<'a> Chunk<'a> {
                 log.insert(number, part)?;
             }
         } else {
-            let mut row = log.insert_reserve(number, self.payload)?;
-            let mut rest = row.as_mut();
+            // Not `insert_reserve`: it begins with as many zeros, and copies those as well.
+            joined.clear();
             for batch in self.batches {
-                let (slot, left) = rest.split_at_mut(batch.bytes.len());
-                slot.copy_from_slice(&batch.bytes);
-                rest = left;
+                joined.extend_from_slice(&batch.bytes);
             }
+            log.insert(number, &joined[..])?;
         }
         Ok(head.log_numbers().end)
     }

@@ -7,13 +7,18 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
 use super::{Disk, DiskFile};
+
+/// Bytes of a write from which on the disk is told to begin at once, so that it works while the
+/// next piece is copied, and the sync that follows waits for little.
+const EAGER: u64 = 256 << 10;
 
 /// The name of the file whose lock says that the directory is in use.
 const LOCK: &str = "LOCK";
@@ -230,7 +235,13 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.0.write_all_at(bytes, offset)?;
+        if let Some(length) = NonZeroU64::new(bytes.len() as u64).filter(|it| it.get() >= EAGER) {
+            // Linux begins to write what is dirty in the range, and drops nothing of it; elsewhere
+            // this may do nothing. It is advice, so nobody depends on its outcome.
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(length), Advice::DontNeed);
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
