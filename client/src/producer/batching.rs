@@ -7,8 +7,8 @@
 //!
 //! Whoever has taken the batch owns it; the slot holds a pointer, so there is nothing to lock. A
 //! batch that is full stays in the slot until the task takes it, and the producer waits: that is
-//! the back-pressure. It is time for a batch to leave when nothing is in flight, when an answer
-//! has come, and when it is full; there is no timer.
+//! the back-pressure. It is time for a batch to leave when one at most is in flight, when an
+//! answer has come, and when it is full; there is no timer.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -154,6 +154,12 @@ impl<T> Unanswered<T> {
         self.held.iter().all(|it| it.state == State::Accepted)
     }
 
+    /// Batches that have had no answer.
+    pub(crate) fn under_way(&self) -> usize {
+        let waits = |it: &&Held<T>| matches!(it.state, State::Waiting | State::Flying);
+        self.held.iter().filter(waits).count()
+    }
+
     /// Takes in the records of `builder`, which must be some, as the next batch.
     pub(crate) fn hold(&mut self, builder: &mut BatchBuilder, tag: T) {
         let count = u32::try_from(builder.count()).unwrap_or(u32::MAX);

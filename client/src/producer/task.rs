@@ -94,6 +94,10 @@ const SYNCED: u8 = Produce::SYNCED;
 /// `durability` of an answer: staged.
 const ACCEPTED: u8 = Produce::ACCEPTED;
 
+/// Batches under way below which another one leaves at once, whatever it holds: one for the disk
+/// to write, and one to be there when it has.
+const AT_ONCE: usize = 2;
+
 /// What is held while the producer has all of it.
 const NO_WINDOW: Window = Window {
     batches: 0,
@@ -210,7 +214,7 @@ impl Task {
     /// Takes the open batch if it is time for it to leave.
     fn take_open(&mut self, running: &mut Running) {
         while running.trouble.is_none() && self.unanswered.has_room() {
-            let idle = running.flights.is_empty() && self.unanswered.is_answered();
+            let idle = self.unanswered.under_way() < AT_ONCE;
             if !idle && !running.freed && !self.slot.is_urgent() {
                 return;
             }
