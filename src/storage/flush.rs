@@ -21,6 +21,8 @@ pub(super) struct Flush {
     pub(super) rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Bytes of batches, and of rows as they were submitted.
     pub(super) bytes: usize,
+    /// Bytes of batches alone.
+    pub(super) payload: u64,
 }
 
 /// A topic's share of a flush.
@@ -43,12 +45,6 @@ impl Flush {
         self.topics.is_empty()
     }
 
-    /// Bytes of batches alone.
-    pub(super) fn payload(&self) -> u64 {
-        let batches = self.topics.values().flat_map(|topic| &topic.batches);
-        batches.map(|batch| batch.bytes.len() as u64).sum()
-    }
-
     pub(super) fn add(&mut self, job: Job) {
         let Job {
             topic,
@@ -62,6 +58,22 @@ impl Flush {
         let batch_bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let row_bytes = |row: &Row| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
         self.bytes += batch_bytes + rows.iter().map(row_bytes).sum::<usize>();
+        self.payload += batch_bytes as u64;
+        let entry = self.share(topic, ticket, announce, kind == JobKind::Delete);
+        entry.batches.extend(batches);
+        for row in rows {
+            self.set(row);
+        }
+    }
+
+    /// A topic's share, begun anew where the topic is deleted.
+    fn share(
+        &mut self,
+        topic: TopicId,
+        ticket: u64,
+        announce: Announce,
+        deleted: bool,
+    ) -> &mut TopicFlush {
         let entry = self.topics.entry(topic).or_insert_with(|| TopicFlush {
             ticket,
             announce: announce.clone(),
@@ -70,17 +82,28 @@ impl Flush {
         });
         entry.ticket = ticket;
         entry.announce = announce;
-        if kind == JobKind::Delete {
+        if deleted {
             entry.deleted = true;
             entry.batches.clear();
             let range = layout::state_range(topic);
             self.rows
                 .retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
         }
-        entry.batches.extend(batches);
-        for row in rows {
-            self.set(row);
+        entry
+    }
+
+    /// Lets another flush follow, as if the jobs of both had met in one.
+    pub(super) fn append(&mut self, later: &Self) {
+        for (&topic, share) in &later.topics {
+            let announce = share.announce.clone();
+            let entry = self.share(topic, share.ticket, announce, share.deleted);
+            entry.batches.extend_from_slice(&share.batches);
         }
+        let rows = later.rows.iter();
+        self.rows
+            .extend(rows.map(|(key, value)| (key.clone(), value.clone())));
+        self.bytes += later.bytes;
+        self.payload += later.payload;
     }
 
     /// Has the last word on a row.
@@ -89,14 +112,11 @@ impl Flush {
     }
 
     /// Writes everything into `txn`, behind what the segment holds already.
-    ///
-    /// What is not durable by this commit leaves out the flush row: it is always of a checkpoint.
     pub(super) fn store(
         &self,
         txn: &WriteTransaction,
         before: &Tally,
         chunk_bytes: usize,
-        commit: Commit,
     ) -> Result<Stored, SegmentError> {
         let (mut index, mut log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
         let mut state = txn.open_table(STATE)?;
@@ -108,7 +128,6 @@ impl Flush {
             },
             arrived: vec![],
             next_log: before.next_log,
-            commit,
         };
         let mut joined = Vec::new();
         for (&topic, share) in &self.topics {
@@ -154,28 +173,9 @@ impl Flush {
                 None => drop(state.remove(&key[..])?),
             }
         }
-        if commit == Commit::Durable {
-            // A topic's first offset counts: with this commit all behind it becomes durable.
-            let mut appended: BTreeMap<_, _> = stored.row.appended.iter().copied().collect();
-            appended.extend(&before.unsynced);
-            let row = FlushRow {
-                appended: appended.into_iter().collect(),
-                ..stored.row
-            };
-            put(&mut state, &FlushRow::key(), &row.encode())?;
-            stored.row = row;
-        }
+        put(&mut state, &FlushRow::key(), &stored.row.encode())?;
         Ok(stored)
     }
-}
-
-/// What a transaction's commit waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Commit {
-    /// The disk has everything: this flush and all before it.
-    Durable,
-    /// Nothing: the journal has it.
-    Journaled,
 }
 
 /// What the active segment holds, as far as writing needs to know.
@@ -189,23 +189,9 @@ pub(super) struct Tally {
     pub(super) present: HashSet<TopicId>,
     /// Where the log goes on.
     pub(super) next_log: u64,
-    /// What was appended since the last durable commit: each topic's first offset of it.
-    pub(super) unsynced: BTreeMap<TopicId, u64>,
-    /// Flushes since the last durable commit.
-    pub(super) journaled: u64,
 }
 
 impl Tally {
-    /// Writes the flush row that goes with it.
-    pub(super) fn store(&self, txn: &WriteTransaction) -> Result<(), SegmentError> {
-        let row = FlushRow {
-            number: self.flushes,
-            contents: self.contents,
-            appended: self.unsynced.iter().map(|(t, f)| (*t, *f)).collect(),
-        };
-        put(&mut txn.open_table(STATE)?, &FlushRow::key(), &row.encode())
-    }
-
     /// Counts a flush in once it is committed.
     pub(super) fn add(&mut self, flush: &Flush, stored: Stored) {
         self.flushes = stored.row.number;
@@ -215,29 +201,16 @@ impl Tally {
             self.present.remove(topic);
         }
         self.present.extend(stored.arrived);
-        match stored.commit {
-            Commit::Durable => {
-                self.unsynced.clear();
-                self.journaled = 0;
-            }
-            Commit::Journaled => {
-                for (topic, first) in stored.row.appended {
-                    self.unsynced.entry(topic).or_insert(first);
-                }
-                self.journaled += 1;
-            }
-        }
     }
 }
 
 /// What a transaction has come to hold.
 #[derive(Debug)]
 pub(super) struct Stored {
-    row: FlushRow,
+    pub(super) row: FlushRow,
     /// Topics that got their extent in this segment.
     arrived: Vec<TopicId>,
     next_log: u64,
-    commit: Commit,
 }
 
 type IndexTable<'txn> = Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;

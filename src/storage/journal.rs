@@ -2,9 +2,9 @@
 //!
 //! A transaction of redb writes some 30 KiB in several places, however little it holds. So a small
 //! flush is written here in one piece, over blocks that the file system has given out long before,
-//! and synced: half the time of an append. Then it is announced, and goes into redb by a commit
-//! that waits for no disk. The next *checkpoint* (a durable commit, with the flush that needed it)
-//! makes all of these durable in the segment, and the journal begins anew.
+//! and synced: half the time of an append. Then it is announced. The flush that finds no room here,
+//! or is too large, takes all that have gathered along into the segment, as if they had met in one,
+//! and the journal begins anew.
 //!
 //! Owns the file `journal` and its bytes. It never decides which way a flush takes and never
 //! writes a segment. Its neighbours: the [writer](super::writer) appends, [recovery] stores what a

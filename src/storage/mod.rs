@@ -36,6 +36,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod unsaved;
 mod writer;
 
 use std::collections::BTreeMap;

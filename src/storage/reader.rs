@@ -25,6 +25,7 @@ use super::layout::{Extent, STATE};
 use super::options::Options;
 use super::scan::{self, Located, Scan};
 use super::segment::{Segment, SegmentError, guarded};
+use super::unsaved::Unsaved;
 
 /// Reads committed records from whichever segment holds them; cheap to clone.
 ///
@@ -33,40 +34,10 @@ use super::segment::{Segment, SegmentError, guarded};
 #[derive(Clone, Debug)]
 pub struct Reader {
     active: watch::Receiver<Option<Arc<Segment>>>,
-    pub(super) progress: Progress,
+    pub(super) unsaved: Unsaved,
     sealed: Sealed,
     /// Counts uses, so that the least recently used handle is known.
     clock: Arc<AtomicU64>,
-}
-
-/// How far the active segment is behind what was announced.
-///
-/// What the journal has is announced before the segment has it. So a snapshot that may be asked for
-/// it is taken once everything announced before has followed: some 50 us, and no disk is waited
-/// for, but where redb grows its file.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    announced: Arc<AtomicU64>,
-    followed: Arc<AtomicU64>,
-}
-
-impl Progress {
-    /// The next flush will be announced before it is in the segment.
-    pub(super) fn announcing(&self) {
-        self.announced.fetch_add(1, Ordering::Release);
-    }
-
-    /// The segment has it, or never will.
-    pub(super) fn followed(&self) {
-        self.followed.fetch_add(1, Ordering::Release);
-    }
-
-    fn catch_up(&self) {
-        let announced = self.announced.load(Ordering::Acquire);
-        while self.followed.load(Ordering::Acquire) < announced {
-            std::thread::yield_now();
-        }
-    }
 }
 
 /// Where handles of sealed segments come from.
@@ -112,6 +83,17 @@ pub struct Point {
     pub append_time: Option<u64>,
 }
 
+impl Point {
+    /// Behind everything.
+    pub(super) fn at_end(offset: u64, totals: Totals) -> Self {
+        Self {
+            offset,
+            totals,
+            append_time: None,
+        }
+    }
+}
+
 /// Why a read gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -138,7 +120,7 @@ impl Reader {
     ) -> Self {
         Self {
             active,
-            progress: Progress::default(),
+            unsaved: Unsaved::default(),
             sealed: Sealed::Kept { shelf, keeper },
             clock: Arc::default(),
         }
@@ -155,7 +137,7 @@ impl Reader {
         };
         Self {
             active,
-            progress: Progress::default(),
+            unsaved: Unsaved::default(),
             sealed,
             clock: Arc::default(),
         }
@@ -178,11 +160,14 @@ impl Reader {
         end: u64,
         max_bytes: usize,
     ) -> Result<ReadBatches, ReadError> {
+        // First: what leaves it meanwhile is in the snapshot.
+        let unsaved = self.unsaved.of(topic);
+        let saved = unsaved.first_or(end);
         let snapshot = self.snapshot()?;
         let mut read = ReadBatches::default();
         let (mut next, mut room) = (from, max_bytes);
-        while next < end && (room > 0 || read.batches.is_empty()) {
-            match self.read_extent(&snapshot, topic, next, end, room, &mut read) {
+        while next < saved && (room > 0 || read.batches.is_empty()) {
+            match self.read_extent(&snapshot, topic, next, saved, room, &mut read) {
                 Ok(after) if after > next => next = after,
                 Ok(_) => break,
                 Err(_) if !read.batches.is_empty() => break,
@@ -190,6 +175,9 @@ impl Reader {
             }
             let taken: usize = read.batches.iter().map(Bytes::len).sum();
             room = max_bytes.saturating_sub(taken);
+        }
+        if next >= saved {
+            unsaved.collect(next, end, room, &mut read.batches);
         }
         Ok(read)
     }
@@ -225,15 +213,31 @@ impl Reader {
     ///
     /// [`ReadError::Damaged`] when the records needed to say so are not intact.
     pub fn locate(&self, topic: TopicId, at: At, end: u64) -> Result<Point, ReadError> {
+        // First: what leaves it meanwhile is in the snapshot.
+        let unsaved = self.unsaved.of(topic);
+        let saved = unsaved.first_or(end);
+        let is_unsaved = matches!(at, At::Offset(offset) if offset >= saved && saved < end);
+        if !is_unsaved {
+            let point = self.locate_saved(topic, at, saved)?;
+            if point.append_time.is_some() || saved == end {
+                return Ok(point);
+            }
+        }
+        match unsaved.locate(at, end) {
+            Ok(found) => Ok(found.unwrap_or(Point::at_end(end, Totals::default()))),
+            Err(scan::ScanError::Damaged { from, to, what }) => {
+                Err(ReadError::Damaged { from, to, what })
+            }
+            Err(scan::ScanError::Segment(error)) => Err(unavailable(error.into())),
+        }
+    }
+
+    /// The same as far as segments know, before `end`.
+    fn locate_saved(&self, topic: TopicId, at: At, end: u64) -> Result<Point, ReadError> {
         let snapshot = self.snapshot()?;
-        let empty = Point {
-            offset: end,
-            totals: Totals::default(),
-            append_time: None,
-        };
         let extents = snapshot.all(topic, end)?;
         if extents.is_empty() {
-            return Ok(empty);
+            return Ok(Point::at_end(end, Totals::default()));
         }
         let index = match at {
             At::Offset(offset) => extents.partition_point(|extent| extent.first <= offset),
@@ -270,16 +274,11 @@ impl Reader {
                 totals: next.before,
                 append_time: Some(next.first_time),
             },
-            (Located::After(totals), None) => Point {
-                offset: end,
-                totals,
-                append_time: None,
-            },
+            (Located::After(totals), None) => Point::at_end(end, totals),
         })
     }
 
     fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        self.progress.catch_up();
         let active = self.active.borrow().clone();
         let active = active.ok_or_else(|| unavailable(anyhow::anyhow!("the storage is closed")))?;
         let txn = guarded(|| active.begin_read()).map_err(|error| unavailable(error.into()))?;

@@ -28,7 +28,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Commit, Flush, Tally, put};
+use super::flush::{Flush, Tally, put};
 use super::journal;
 use super::keeper::Chore;
 use super::layout::{
@@ -135,22 +135,32 @@ fn replay(
     if entries.is_empty() {
         return Ok(());
     }
+    let mut whole = Flush::default();
+    let mut last = begun.number;
+    for (number, flush) in entries {
+        whole.append(&flush);
+        last = number;
+    }
     guarded(|| {
-        let mut tally = tally_of(segment, begun)?;
-        let txn = segment.begin_write(Commit::Durable)?;
-        for (number, flush) in entries {
-            // Gaps in the numbers are checkpoints without a flush.
-            debug_assert_eq!(number, tally.flushes + 1);
-            let stored = flush.store(&txn, &tally, chunk_bytes, Commit::Journaled)?;
-            tally.add(&flush, stored);
-        }
-        tally.store(&txn)?;
+        let before = tally_of(segment, &begun)?;
+        let txn = segment.begin_write()?;
+        let stored = whole.store(&txn, &before, chunk_bytes)?;
+        // What the file's last flush appended counts too: its sync may have failed. Where a topic
+        // has more in the journal, what comes first includes the rest.
+        let mut appended: BTreeMap<_, _> = stored.row.appended.iter().copied().collect();
+        appended.extend(begun.appended);
+        let row = FlushRow {
+            number: last,
+            appended: appended.into_iter().collect(),
+            ..stored.row
+        };
+        put(&mut txn.open_table(STATE)?, &FlushRow::key(), &row.encode())?;
         Ok(txn.commit()?)
     })
 }
 
 /// What writing needs to know of a segment that was found.
-fn tally_of(segment: &Segment, begun: FlushRow) -> Result<Tally, SegmentError> {
+fn tally_of(segment: &Segment, begun: &FlushRow) -> Result<Tally, SegmentError> {
     let txn = segment.begin_read()?;
     let mut present = HashSet::new();
     for row in txn.open_table(STATE)?.iter()? {
@@ -173,9 +183,6 @@ fn tally_of(segment: &Segment, begun: FlushRow) -> Result<Tally, SegmentError> {
         contents: begun.contents,
         present,
         next_log: last.map_or(0, |last| last + 1),
-        // As the last flush of the file: its sync may have failed.
-        unsynced: begun.appended.into_iter().collect(),
-        journaled: 0,
     })
 }
 
@@ -209,7 +216,7 @@ pub(super) fn carry_over(
         .map_err(failed)?;
     let source = found.map(|found| &*found.segment);
     let (named, tally) = guarded(|| {
-        let txn = segment.begin_write(Commit::Durable)?;
+        let txn = segment.begin_write()?;
         let carried = picture.write(source, &txn, number, options)?;
         txn.commit()?;
         Ok(carried)
@@ -368,7 +375,6 @@ impl Picture {
                 contents,
                 present,
                 next_log: carrier.next_log,
-                ..Tally::default()
             },
         ))
     }

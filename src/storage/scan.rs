@@ -353,10 +353,8 @@ impl Scan {
             let end = at + head.length as usize;
             if wanted(&head) {
                 let skip = offset.saturating_sub(head.base_offset);
-                if skip > 0 {
-                    totals.bytes += self.content_before(&batches[at..end], &head, skip)?;
-                    totals.records += skip;
-                }
+                totals.bytes += content_before(&batches[at..end], &head, self.topic, skip)?;
+                totals.records += skip;
                 let offset = head.base_offset + skip;
                 let append_time = Some(head.append_time);
                 return Ok(Located::Here(Point {
@@ -372,25 +370,33 @@ impl Scan {
         }
         Ok(Located::After(totals))
     }
+}
 
-    /// Content bytes of the first `count` records of a batch.
-    fn content_before(&self, batch: &[u8], head: &Head, count: u64) -> Result<u64, ScanError> {
-        let damage = |what: String| ScanError::Damaged {
-            from: head.base_offset,
-            to: head.end_offset(),
-            what,
-        };
-        check_stored(batch, self.topic).map_err(|error| damage(error.to_string()))?;
-        let records = Records::of(batch).take_while(|record| {
-            record
-                .as_ref()
-                .is_none_or(|record| record.offset_delta < count)
-        });
-        records
-            .map(|record| record.map(|record| record.content_len() as u64))
-            .sum::<Option<u64>>()
-            .ok_or_else(|| damage("a record's boundaries are broken".to_owned()))
+/// Content bytes of the first `count` records of a batch.
+pub(super) fn content_before(
+    batch: &[u8],
+    head: &Head,
+    topic: TopicId,
+    count: u64,
+) -> Result<u64, ScanError> {
+    if count == 0 {
+        return Ok(0);
     }
+    let damage = |what: String| ScanError::Damaged {
+        from: head.base_offset,
+        to: head.end_offset(),
+        what,
+    };
+    check_stored(batch, topic).map_err(|error| damage(error.to_string()))?;
+    let records = Records::of(batch).take_while(|record| {
+        record
+            .as_ref()
+            .is_none_or(|record| record.offset_delta < count)
+    });
+    records
+        .map(|record| record.map(|record| record.content_len() as u64))
+        .sum::<Option<u64>>()
+        .ok_or_else(|| damage("a record's boundaries are broken".to_owned()))
 }
 
 enum LoadError {

@@ -20,13 +20,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction,
-    ReadableDatabase, StorageError, WriteTransaction,
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    StorageError, WriteTransaction,
 };
 
 use super::backend::{Backend, Witness};
 use super::disk::{Disk, DiskFile};
-use super::flush::Commit;
 use super::keeper::Chore;
 use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
@@ -282,16 +281,9 @@ impl Segment {
 
     /// The write transaction; only the writer asks for it, and recovery for its view of a segment,
     /// before anybody reads there.
-    pub(super) fn begin_write(&self, commit: Commit) -> Result<WriteTransaction, SegmentError> {
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, SegmentError> {
         match &self.db {
-            Some(Handle::Writable(db) | Handle::Overlaid(db)) => {
-                let mut txn = db.begin_write()?;
-                if commit == Commit::Journaled {
-                    let refused = |error| SegmentError::Unreadable(format!("redb: {error}"));
-                    txn.set_durability(Durability::None).map_err(refused)?;
-                }
-                Ok(txn)
-            }
+            Some(Handle::Writable(db) | Handle::Overlaid(db)) => Ok(db.begin_write()?),
             _ => Err(SegmentError::Unreadable("the segment is sealed".into())),
         }
     }

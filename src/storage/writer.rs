@@ -15,6 +15,8 @@
 //!          at half
 //! ```
 
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
@@ -25,7 +27,7 @@ use tokio::sync::watch;
 use super::audience::Audience;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Commit, Flush, Tally};
+use super::flush::{Flush, Tally};
 use super::health::Health;
 use super::job::{Announce, Job};
 use super::journal::Journal;
@@ -52,6 +54,8 @@ pub struct Writer {
     active: Option<Active>,
     /// Where small flushes are durable first; it holds what the active segment has not on disk.
     journal: Option<Journal>,
+    /// What the journal has and the active segment has not.
+    unsaved: Flush,
     /// What recovery found, kept between its attempts.
     found: Option<Found>,
     /// The highest segment number in use.
@@ -141,6 +145,7 @@ impl Writer {
             generation: 1,
             active: None,
             journal: None,
+            unsaved: Flush::default(),
             found: None,
             floor: 0,
             spare: None,
@@ -212,7 +217,7 @@ impl Writer {
             return;
         }
         let Some(active) = &self.active else { return };
-        match rows_of(&active.segment, job.topic) {
+        match rows_of(&active.segment, &self.unsaved, job.topic) {
             Ok(rows) => self.audience.reloaded_one(job.topic, rows, generation),
             Err(error) => self.doubt = Some(error),
         }
@@ -227,35 +232,25 @@ impl Writer {
         if flush.is_empty() {
             return;
         }
-        let Some(active) = self.active.take() else {
+        let Some(mut active) = self.active.take() else {
             return;
         };
-        let spare = match self.take_spare(&active, flush) {
-            Ok(spare) => spare,
+        match self.journal(&mut active, flush) {
+            Ok(true) => {
+                self.unsaved.append(flush);
+                self.reader.unsaved.publish(flush);
+                self.audience.committed(flush, self.generation);
+                self.active = Some(active);
+                return self.check_space();
+            }
+            Ok(false) => {}
             Err(error) => {
                 active.segment.fence();
                 return self.fail(flush, &error);
             }
-        };
-        if spare.is_none() {
-            match self.journal(&active, flush) {
-                Ok(true) => return self.follow(active, flush),
-                Ok(false) => {}
-                Err(error) => {
-                    active.segment.fence();
-                    return self.fail(flush, &error);
-                }
-            }
         }
-        let outcome = match spare {
-            None => self.append(active, flush, Commit::Durable),
-            Some(spare) => self.rotate(active, spare, flush),
-        };
-        match outcome {
+        match self.save(active, flush) {
             Ok(active) => {
-                if let Some(journal) = &mut self.journal {
-                    journal.restart();
-                }
                 if flush.deletes() {
                     self.unlink_unreferenced(&active.segment);
                 }
@@ -268,31 +263,41 @@ impl Writer {
         }
     }
 
+    /// Lets the segment, or its successor, have on disk what only the journal has there, and a
+    /// flush with it.
+    fn save(&mut self, active: Active, flush: &Flush) -> Result<Active, SegmentError> {
+        let mut whole = std::mem::take(&mut self.unsaved);
+        let whole = if whole.is_empty() {
+            flush
+        } else {
+            whole.append(flush);
+            &whole
+        };
+        let saved = match self.take_spare(&active, whole) {
+            Ok(None) => self.append(active, whole),
+            Ok(Some(spare)) => self.rotate(active, spare, whole),
+            Err(error) => {
+                active.segment.fence();
+                Err(error)
+            }
+        }?;
+        if let Some(journal) = &mut self.journal {
+            journal.restart();
+        }
+        self.reader.unsaved.clear();
+        Ok(saved)
+    }
+
     /// Makes a small flush durable in the journal; `false` where it must be in the segment.
-    fn journal(&mut self, active: &Active, flush: &Flush) -> Result<bool, SegmentError> {
+    fn journal(&mut self, active: &mut Active, flush: &Flush) -> Result<bool, SegmentError> {
         let small = flush.bytes <= self.options.journal_flush_bytes && !flush.deletes();
         let Some(journal) = self.journal.as_mut().filter(|_| small) else {
             return Ok(false);
         };
         let number = active.tally.flushes + 1;
-        Ok(journal.append(active.segment.number, number, flush)?)
-    }
-
-    /// Announces a flush that the journal has, and lets the segment have it too.
-    fn follow(&mut self, active: Active, flush: &Flush) {
-        self.reader.progress.announcing();
-        self.audience.committed(flush, self.generation);
-        let appended = self.append(active, flush, Commit::Journaled);
-        self.reader.progress.followed();
-        match appended {
-            Ok(active) => {
-                self.active = Some(active);
-                self.prepare();
-                self.check_space();
-            }
-            // The flush is on disk and announced: only what comes after it has to wait.
-            Err(error) => self.fail(&Flush::default(), &error),
-        }
+        let journaled = journal.append(active.segment.number, number, flush)?;
+        active.tally.flushes += u64::from(journaled);
+        Ok(journaled)
     }
 
     /// Whether the active segment must give way before a flush.
@@ -303,18 +308,13 @@ impl Writer {
         let limit = self.options.segment_bytes;
         let payload = active.tally.contents.payload;
         let outgrown = payload >= limit / 4 && active.segment.file_len()? > limit / 2 * 3 + SLACK;
-        Ok(payload > 0 && (outgrown || payload + flush.payload() > limit))
+        Ok(payload > 0 && (outgrown || payload + flush.payload > limit))
     }
 
-    fn append(
-        &self,
-        mut active: Active,
-        flush: &Flush,
-        commit: Commit,
-    ) -> Result<Active, SegmentError> {
+    fn append(&self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
         let stored = guarded(|| {
-            let txn = active.segment.begin_write(commit)?;
-            let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes, commit)?;
+            let txn = active.segment.begin_write()?;
+            let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes)?;
             txn.commit()?;
             Ok(stored)
         });
@@ -328,14 +328,6 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-
-    /// Lets the segment have on disk what only the journal has there.
-    fn checkpoint(&self, active: Active) -> Result<Active, SegmentError> {
-        if active.tally.journaled == 0 {
-            return Ok(active);
-        }
-        self.append(active, &Flush::default(), Commit::Durable)
     }
 
     /// The successor, if the active segment must give way now.
@@ -379,26 +371,19 @@ impl Writer {
         flush: &Flush,
     ) -> Result<Active, SegmentError> {
         let number = spare.number;
-        let active = match self.checkpoint(active) {
-            Ok(active) => active,
-            Err(error) => {
-                spare.fence();
-                return Err(error);
-            }
-        };
         let Active {
             segment: old,
             tally,
         } = active;
         let born = guarded(|| {
-            let txn = spare.begin_write(Commit::Durable)?;
+            let txn = spare.begin_write()?;
             let dead = rotation::carry_state(&old, &tally, &txn)?;
             let fresh = Tally {
                 segment: number,
                 flushes: tally.flushes,
                 ..Tally::default()
             };
-            let stored = flush.store(&txn, &fresh, self.options.chunk_bytes, Commit::Durable)?;
+            let stored = flush.store(&txn, &fresh, self.options.chunk_bytes)?;
             txn.commit()?;
             Ok((dead, fresh, stored))
         })
@@ -481,6 +466,8 @@ impl Writer {
         self.found = None;
         self.spare = None;
         self.journal = None;
+        // Recovery reads it from the journal; readers keep what was published until then.
+        self.unsaved = Flush::default();
         self.audience.failed(flush, generation);
         self.hands.give(Chore::CheckSpace);
     }
@@ -531,6 +518,7 @@ impl Writer {
             if let Some(found) = &self.found {
                 // Readers go on while nothing can be written.
                 self.view.send_replace(Some(found.segment.clone()));
+                self.reader.unsaved.clear();
             }
         }
         // A handle that has seen an error fails ever after, so the next attempt opens another.
@@ -605,8 +593,11 @@ impl Writer {
             self.hands.give(Chore::Unlink(vec![name]));
         }
         let active = self.active.take().and_then(|active| {
-            let checkpointed = self.checkpoint(active);
-            checkpointed
+            if self.unsaved.is_empty() {
+                return Some(active);
+            }
+            let saved = self.save(active, &Flush::default());
+            saved
                 .inspect_err(|error| {
                     tracing::warn!(%error, "not closed cleanly; the next start reads the journal");
                 })
@@ -628,19 +619,34 @@ impl Writer {
 }
 
 /// A topic's own rows as they are on disk; `None` if it does not live.
-fn rows_of(segment: &Segment, topic: TopicId) -> Result<Option<TopicRows>, SegmentError> {
+fn rows_of(
+    segment: &Segment,
+    unsaved: &Flush,
+    topic: TopicId,
+) -> Result<Option<TopicRows>, SegmentError> {
     guarded(|| {
-        let mut rows = Vec::new();
+        let mut rows = BTreeMap::new();
         let range = layout::state_range(topic);
+        let (from, to) = (&range.start[..], &range.end[..]);
         let txn = segment.begin_read()?;
         let state = txn.open_table(STATE)?;
-        for row in state.range::<&[u8]>(&range.start[..]..&range.end[..])? {
+        for row in state.range::<&[u8]>(from..to)? {
             let (key, stored) = row?;
             if layout::own_row(key.value()).is_none() {
                 let value = layout::unseal(key.value(), stored.value())?;
-                rows.push((key.value().to_vec(), value.to_vec()));
+                rows.insert(key.value().to_vec(), value.to_vec());
             }
         }
-        Ok((!rows.is_empty() || topic.is_none()).then_some(rows))
+        let in_journal = unsaved
+            .rows
+            .range::<[u8], _>((Included(from), Excluded(to)));
+        for (key, value) in in_journal {
+            match value {
+                Some(value) => drop(rows.insert(key.clone(), value.clone())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        let lives = !rows.is_empty() || topic.is_none();
+        Ok(lives.then(|| rows.into_iter().collect()))
     })
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use bytes::Bytes;
 use logdrive_protocol::batch::{Head, Records};
 use redb::ReadableTable;
 
-use super::world::{BROKER, Log, World, append, change_segment, open, read_all, row_key, tiny};
+use super::world::{
+    BROKER, Log, World, append, change_segment, open, read_all, row_key, saved_at_once, tiny,
+};
 use crate::storage::disk::{Disk, RealDisk, SimDisk};
 use crate::storage::layout::{self, FileKind, IndexKey, file_kind, index_key, segment_name};
 use crate::storage::segment::Segment;
@@ -64,7 +67,7 @@ impl Side {
 
 fn simulated() -> (SimDisk, Writer) {
     let disk = SimDisk::new(1);
-    let (writer, recovered) = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+    let (writer, recovered) = Writer::open(Arc::new(disk.clone()), saved_at_once()).unwrap();
     assert_eq!(recovered.generation, 1);
     assert!(recovered.topics.is_empty());
     (disk, writer)
@@ -91,6 +94,8 @@ fn records_and_rows_come_back_after_a_restart_on_the_real_disk() {
     let options = Options {
         segment_bytes: 64 << 10,
         flush_bytes: 4 << 10,
+        // Some flushes are larger than that, others are not.
+        journal_flush_bytes: 3 << 10,
         ballast_bytes: 1 << 20,
         ..Options::default()
     };
@@ -393,7 +398,20 @@ fn located(log: &Log, at: At) -> Point {
 
 #[test]
 fn every_offset_and_time_is_located_with_exact_sums() {
-    let (_, mut writer) = simulated();
+    // All in segments; all in the journal; some here and some there.
+    assert!(check_located(&saved_at_once()) > 2, "several segments");
+    let journal_alone = Options {
+        journal_bytes: 1 << 20,
+        journal_flush_bytes: 1 << 20,
+        ..tiny()
+    };
+    assert_eq!(check_located(&journal_alone), 1);
+    check_located(&tiny());
+}
+
+/// Answers how many segments there were.
+fn check_located(options: &Options) -> u64 {
+    let (mut writer, _) = open(&SimDisk::new(1), options).unwrap();
     let mut side = Side::new(1);
     let mut rng = fastrand::Rng::with_seed(9);
     let mut time = 100;
@@ -409,7 +427,6 @@ fn every_offset_and_time_is_located_with_exact_sums() {
             .collect();
         writer.commit(jobs);
     }
-    assert!(writer.syncs().unwrap().0 > 2, "several segments");
     let reader = writer.reader();
     let locate = |at| reader.locate(side.topic, at, side.log.next).unwrap();
     for offset in 0..=side.log.next {
@@ -423,6 +440,21 @@ fn every_offset_and_time_is_located_with_exact_sums() {
     }
     let nothing = reader.locate(TopicId(5), At::Time(0), 12).unwrap();
     assert_eq!((nothing.offset, nothing.append_time), (12, None));
+    // Reads from anywhere give the batches from there on, and as many as fit.
+    for from in 0..side.log.next {
+        let max_bytes = rng.usize(0..20_000);
+        let read = reader.read(side.topic, from, side.log.next, max_bytes);
+        let batches = read.unwrap().batches;
+        let ended = |batch: &&Bytes| Head::parse(batch).unwrap().end_offset() <= from;
+        let skipped = side.log.batches.iter().take_while(ended).count();
+        assert_eq!(batches, side.log.batches[skipped..][..batches.len()]);
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
+        assert!(bytes <= max_bytes || batches.len() == 1);
+        let next = side.log.batches.get(skipped + batches.len());
+        let more = next.is_none_or(|next| bytes + next.len() > max_bytes);
+        assert!(more, "a batch that would have fitted is not there");
+    }
+    writer.syncs().unwrap().0
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::{self, World, append, change_segment, open, tiny};
+use super::world::{self, World, append, change_segment, open, saved_at_once, tiny};
 use crate::storage::disk::{Disk, SimDisk};
 use crate::storage::layout;
 use crate::storage::*;
@@ -275,7 +275,7 @@ fn moving_an_unreadable_active_segment_away_goes_on_from_the_one_before() {
 #[test]
 fn a_batch_under_another_topics_key_is_named_as_damage() {
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(7));
-    let (mut writer, recovered) = Writer::open(disk, tiny()).unwrap();
+    let (mut writer, recovered) = Writer::open(disk, saved_at_once()).unwrap();
     let (mine, other) = (TopicId(1), TopicId(2));
     let stray = append(&mut world::Log::default(), other, &[b"stray".to_vec()], 1);
     let announce = Announce::new(|_| {});
@@ -307,7 +307,7 @@ fn two_topics() -> (SimDisk, Vec<(TopicId, world::Log)>) {
     let disk = SimDisk::new(9);
     let options = Options {
         segment_bytes: 1 << 20,
-        ..tiny()
+        ..saved_at_once()
     };
     let (mut writer, recovered) = open(&disk, &options).unwrap();
     let mut logs: Vec<_> = (1..3)

@@ -36,6 +36,14 @@ pub(super) fn tiny() -> Options {
     }
 }
 
+/// The same without a journal: every flush is a transaction of the segment, with chunks of its own.
+pub(super) fn saved_at_once() -> Options {
+    Options {
+        journal_bytes: 0,
+        ..tiny()
+    }
+}
+
 /// What the disk holds after some flush.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
