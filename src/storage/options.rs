@@ -60,7 +60,7 @@ impl Default for Options {
             segment_bytes: 256 * MIB,
             chunk_bytes: super::layout::FULL_CHUNK_BYTES,
             flush_bytes: 16 << 20,
-            journal_bytes: MIB,
+            journal_bytes: 8 * MIB,
             journal_flush_bytes: 64 << 10,
             active_cache_bytes: 32 << 20,
             sealed_cache_bytes: 2 << 20,
