@@ -1,14 +1,15 @@
 //! Records and state on disk: segments that are redb databases.
 //!
 //! Storage keeps *chunks* (whole batches of one topic that met in one flush) and *state rows*
-//! (opaque bytes under opaque keys), writes them in one redb transaction with one fsync per flush,
-//! and announces what is durable. It knows no actor and no topic logic, and it never decides what
-//! is refused. Its neighbours: topics send [`Job`]s and hear [`Notice`]s, and read through a
-//! [`Reader`]; below it is a [`Disk`].
+//! (opaque bytes under opaque keys), writes them with one fsync per flush, and announces what is
+//! durable. A large flush is one redb transaction in the active segment; a small one is an entry of
+//! the [journal], and goes into the segment with the next large one. It knows no actor and no topic
+//! logic, and it never decides what is refused. Its neighbours: topics send [`Job`]s and hear
+//! [`Notice`]s, and read through a [`Reader`]; below it is a [`Disk`].
 //!
 //! ```text
 //!   topics --Job--> inbox --> storage thread: Writer --redb--> active segment
-//!      ^                           |      \                        |
+//!      ^                           |      \     '----> journal     |
 //!      +----------Notice-----------+       Chore                   | snapshots
 //!                                            v                     v
 //!                           keeper's thread: Keeper --handles--> Reader <-- topics, on a pool
