@@ -273,6 +273,27 @@ fn cut(batches: &[Appended], chunk_bytes: usize) -> impl Iterator<Item = &[Appen
     })
 }
 
+/// The lengths of the rows that a chunk's bytes take.
+///
+/// One, where they fill the power of two of pages that redb gives them to seven eighths; else what
+/// fills half as many pages comes first, and so on.
+fn parts(payload: usize, chunk_bytes: usize) -> impl Iterator<Item = usize> {
+    let mut left = payload;
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let most = left.min(chunk_bytes);
+        let pages = (most + OVERHEAD).next_power_of_two();
+        let wastes = pages > SMALLEST_PART && most < pages / 8 * 7;
+        let part = if wastes { pages / 2 - OVERHEAD } else { most };
+        left -= part;
+        Some(part)
+    })
+}
+
+/// A part that takes fewer pages than this is not cut again.
+const SMALLEST_PART: usize = 16 * 1024;
 /// Below this, a second row costs as much as it saves.
 const SMALLEST_CUT: usize = 64 * 1024;
 
@@ -342,25 +363,28 @@ impl<'a> Chunk<'a> {
         joined: &mut Vec<u8>,
     ) -> Result<u64, SegmentError> {
         let too_many = |_| SegmentError::Unreadable("a batch of more than 65,535 parts".into());
-        let parts = self.payload.div_ceil(chunk_bytes);
+        let parts: Vec<usize> = parts(self.payload, chunk_bytes).collect();
         let head = RowHead {
             log: number,
-            parts: u16::try_from(parts).map_err(too_many)?,
+            parts: u16::try_from(parts.len()).map_err(too_many)?,
             ..self.head
         };
         let key = layout::index_key(self.topic, self.first);
         index.insert(&key, &head.encode(&key))?;
-        if let [batch] = self.batches {
-            for (number, part) in (number..).zip(batch.bytes.chunks(chunk_bytes)) {
-                log.insert(number, part)?;
-            }
+        let mut rest = if let [batch] = self.batches {
+            &batch.bytes[..]
         } else {
             // Not `insert_reserve`: it begins with as many zeros, and copies those as well.
             joined.clear();
             for batch in self.batches {
                 joined.extend_from_slice(&batch.bytes);
             }
-            log.insert(number, &joined[..])?;
+            &joined[..]
+        };
+        for (number, part) in (number..).zip(parts) {
+            let (part, left) = rest.split_at(part);
+            log.insert(number, part)?;
+            rest = left;
         }
         Ok(head.log_numbers().end)
     }
@@ -388,6 +412,29 @@ mod tests {
     }
 
     const KIB: usize = 1024;
+
+    /// The rows that so many bytes take, and the pages that redb gives them.
+    fn check_parts(payload: usize, expected: &[usize], expected_pages: usize) {
+        let parts: Vec<usize> = parts(payload, layout::FULL_CHUNK_BYTES).collect();
+        assert_eq!(parts.iter().sum::<usize>(), payload);
+        assert_eq!(parts, expected);
+        let pages = |part: &usize| (part + OVERHEAD).next_power_of_two();
+        assert_eq!(parts.iter().map(pages).sum::<usize>(), expected_pages);
+    }
+
+    #[test]
+    fn a_chunk_takes_as_many_rows_as_fill_their_pages() {
+        let full = |kib: usize| kib * KIB - OVERHEAD;
+        check_parts(0, &[], 0);
+        check_parts(100, &[100], 256);
+        check_parts(9 * KIB, &[9 * KIB], 16 * KIB);
+        check_parts(full(128), &[full(128)], 128 * KIB);
+        check_parts(113 * KIB, &[113 * KIB], 128 * KIB);
+        let (a, b) = (full(64), full(32));
+        check_parts(108 * KIB, &[a, b, 108 * KIB - a - b], 112 * KIB);
+        let full = layout::FULL_CHUNK_BYTES;
+        check_parts(2 * full + 10, &[full, full, 10], (2 << 20) + 128);
+    }
 
     #[test]
     fn batches_that_fit_share_a_chunk() {
