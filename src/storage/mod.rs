@@ -3,7 +3,7 @@
 //! Storage keeps *chunks* (whole batches of one topic that met in one flush) and *state rows*
 //! (opaque bytes under opaque keys), writes them with one fsync per flush, and announces what is
 //! durable. A large flush is one redb transaction in the active segment; a small one is an entry of
-//! the [journal], and goes into the segment with the next large one. It knows no actor and no topic
+//! the `journal`, and goes into the segment with the next large one. It knows no actor and no topic
 //! logic, and it never decides what is refused. Its neighbours: topics send [`Job`]s and hear
 //! [`Notice`]s, and read through a [`Reader`]; below it is a [`Disk`].
 //!
