@@ -3,7 +3,7 @@
 //! Owns the active segment, the generation and who is told about it. Everything here is
 //! synchronous and runs wherever it is called: on the [storage thread](super::thread), or inline
 //! in a simulation. It never reads records and never waits for a reader. Its neighbours:
-//! [`Flush`] knows what a transaction holds, [recovery] gives the first segment
+//! [`Flush`] knows what a transaction holds, [recovery](super::recovery) gives the first segment
 //! and the one after a failure, the [keeper](super::keeper) prepares and closes segments, and the [`Audience`] hears about it all.
 //!
 //! ```text
@@ -14,6 +14,8 @@
 //!          prepared                                               | Reloaded to all at the end
 //!          at half
 //! ```
+
+mod beginning;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
@@ -31,14 +33,14 @@ use super::flush::{Flush, Tally};
 use super::health::Health;
 use super::job::{Announce, Job};
 use super::journal::Journal;
-use super::keeper::{BALLAST, Chore, Keeper};
+use super::keeper::{Chore, Keeper};
 use super::layout::{self, STATE};
 use super::options::Options;
 use super::reader::Reader;
-use super::recovery::{self, Born, Found};
+use super::recovery::Found;
 use super::rotation;
 use super::segment::{Identity, Segment, SegmentError, guarded};
-use super::{Recovered, Rows, TopicRows};
+use super::{Recovered, TopicRows};
 
 /// What redb's file may take beyond its share: it begins with some, and grows by doubling.
 const SLACK: u64 = 4 << 20;
@@ -470,110 +472,6 @@ impl Writer {
         self.unsaved = Flush::default();
         self.audience.failed(flush, generation);
         self.hands.give(Chore::CheckSpace);
-    }
-
-    /// Tries once to go on after a failed commit; `Ok` also when there is nothing to recover from.
-    ///
-    /// # Errors
-    ///
-    /// The reason why it did not succeed; reads go on, and it can be tried again.
-    pub fn recover(&mut self) -> Result<(), OpenError> {
-        if self.active.is_some() {
-            return Ok(());
-        }
-        let topics = self.find_and_carry()?;
-        self.health.set_failed(false);
-        let generation = self.generation;
-        tracing::info!(generation, segment = self.floor, "writing again");
-        self.audience.reloaded(topics, generation);
-        Ok(())
-    }
-
-    /// As [`Writer::find_and_carry`], but a disk without room for a new segment does not stop the
-    /// start: the ballast is given up for it, and if that is not enough the store begins as after a
-    /// failed commit, so that reads go on until there is room.
-    fn first_carry(&mut self) -> Result<Rows, OpenError> {
-        let full = match self.find_and_carry() {
-            Err(error) if error.is_full() => error,
-            other => return other,
-        };
-        // One that is not there gives no room: the second attempt says the same as the first.
-        let _ = self.disk.unlink(BALLAST);
-        match self.find_and_carry() {
-            Err(error) if error.is_full() => {}
-            other => return other,
-        }
-        let Some(found) = &self.found else {
-            return Err(full);
-        };
-        tracing::error!(error = %full, "no room to write; reading goes on until there is");
-        self.health.set_failed(true);
-        recovery::rows(&found.segment)
-    }
-
-    /// Goes on in a new segment with what the directory holds.
-    fn find_and_carry(&mut self) -> Result<Rows, OpenError> {
-        if self.found.is_none() {
-            self.found = recovery::find(&*self.disk, &self.options, &mut self.floor)?;
-            if let Some(found) = &self.found {
-                // Readers go on while nothing can be written.
-                self.view.send_replace(Some(found.segment.clone()));
-                self.reader.unsaved.clear();
-            }
-        }
-        // A handle that has seen an error fails ever after, so the next attempt opens another.
-        let found = self.found.take();
-        self.open_journal();
-        let born = recovery::carry_over(
-            &*self.disk,
-            &self.options,
-            found.as_ref(),
-            self.journal.is_some(),
-            &mut self.floor,
-            self.hands.closer(),
-        );
-        let born = match born {
-            Err(error) if error.is_full() => {
-                // What was begun would take the room that the next attempt needs.
-                let _ = self.disk.unlink(&layout::unborn_name(self.floor));
-                self.found = found;
-                return Err(error);
-            }
-            other => other?,
-        };
-        let dead = recovery::name(&*self.disk, &born)?;
-        let Born {
-            segment,
-            tally,
-            identity,
-            topics,
-            named,
-        } = born;
-        let segment = Arc::new(segment);
-        self.identity = identity;
-        if let Some(found) = found.filter(|found| named.contains(&found.segment.number)) {
-            self.hands.give(Chore::Shelve(found.segment));
-        }
-        self.view.send_replace(Some(segment.clone()));
-        self.hands.give(Chore::Mark(segment.number));
-        if !dead.is_empty() {
-            self.hands.give(Chore::Unlink(dead));
-        }
-        self.active = Some(Active { segment, tally });
-        Ok(topics)
-    }
-
-    /// Before anything needs it: a segment says in its first transaction whether there is one.
-    fn open_journal(&mut self) {
-        let bytes = self.options.journal_bytes;
-        if bytes == 0 || self.journal.is_some() {
-            return;
-        }
-        match Journal::open(&*self.disk, bytes) {
-            Ok(journal) => self.journal = Some(journal),
-            // Small flushes take longer, and nothing else.
-            Err(error) => tracing::warn!(%error, "there is no journal: small flushes take longer"),
-        }
     }
 
     /// Lets the active segment be closed cleanly.
