@@ -44,6 +44,8 @@ pub const WRITE_STALL_WANTED: Duration = Duration::from_secs(2);
 pub const WRITE_STALL_STEP: Duration = Duration::from_millis(500);
 /// Answers that one vectored write takes together.
 pub const WRITE_BATCH: usize = 64;
+/// Bytes of one write, after which the connection looks for what its peer has sent meanwhile.
+pub const WRITE_PIECE_BYTES: usize = 512 << 10;
 /// Longest text command, in bytes.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// Records of one text answer.

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
 
 use crate::alarm::Alarm;
+use crate::arrivals::{Arrival, Arrivals, Beginning};
 use crate::pen::{Desk, Pen};
 use crate::{Error, ErrorKind};
 
@@ -70,6 +71,8 @@ pub(crate) struct Waiting {
     pub(crate) name: &'static str,
     /// `None` once it was told that its time is up.
     pub(crate) answer: Option<oneshot::Sender<Answered>>,
+    /// Gets the first bytes of an answer that is long.
+    pub(crate) beginning: Option<oneshot::Sender<Beginning>>,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
 }
@@ -119,7 +122,7 @@ pub(crate) fn begin(
     let (orders, ordered) = mpsc::channel(ORDERS);
     let (read, writer) = socket.into_split();
     let decoder = FrameDecoder::new(limits.frame_bytes.min(LONGEST_FRAME_BYTES));
-    let mut reader = FramedRead::with_capacity(read, decoder, READ_BYTES);
+    let mut reader = FramedRead::with_capacity(read, Arrivals::new(decoder), READ_BYTES);
     reader.read_buffer_mut().extend_from_slice(rest);
     let desk = Arc::new(Desk::default());
     let connection = Connection {
@@ -143,7 +146,7 @@ pub(crate) fn begin(
 }
 
 struct Connection {
-    reader: FramedRead<OwnedReadHalf, FrameDecoder>,
+    reader: FramedRead<OwnedReadHalf, Arrivals>,
     desk: Arc<Desk>,
     /// With the task as long as it has something to write, or knows of a request without an
     /// answer; else on the desk.
@@ -173,7 +176,7 @@ enum Event {
     Asked(Option<Asked>),
     Ordered(Order),
     Wrote(std::io::Result<()>),
-    Arrived(Option<Result<Frame, FrameError>>),
+    Arrived(Option<Result<Arrival, FrameError>>),
     /// A link has written with the pen, and something of that needs the task.
     Left,
     Alarmed,
@@ -248,7 +251,7 @@ impl Connection {
             asked = self.requests.recv(), if room => Event::Asked(asked),
             Some(order) = self.orders.recv() => Event::Ordered(order),
             wrote = write(pen), if writes => Event::Wrote(wrote),
-            frame = self.reader.next() => Event::Arrived(frame),
+            arrival = self.reader.next() => Event::Arrived(arrival),
             () = self.desk.left() => Event::Left,
             () = self.alarm.rings() => Event::Alarmed,
         }
@@ -265,7 +268,14 @@ impl Connection {
             }
             Event::Arrived(None) => Err(self.lost("the broker closed it")),
             Event::Arrived(Some(Err(fault))) => Err(Error::protocol(fault)),
-            Event::Arrived(Some(Ok(frame))) => self.arrived(frame),
+            Event::Arrived(Some(Ok(Arrival::Whole(frame)))) => self.arrived(frame),
+            Event::Arrived(Some(Ok(Arrival::Begun {
+                correlation,
+                beginning,
+            }))) => {
+                self.begun(correlation, beginning);
+                Ok(())
+            }
             Event::Alarmed => self.look_for_late(),
         }
         .map(|()| Pace::On)
@@ -379,12 +389,22 @@ impl Connection {
             opcode: Cancel::OPCODE,
             name: Cancel::NAME,
             answer: None,
+            beginning: None,
             started: now,
             deadline: now,
         };
         self.expect(own, nobody)?;
         self.write(frame::encode(Cancel::OPCODE, 0, own, &cancel));
         Ok(())
+    }
+
+    fn begun(&mut self, correlation: u32, beginning: Beginning) {
+        self.heard = Instant::now();
+        let waiting = self.waiting.get_mut(&correlation);
+        if let Some(eager) = waiting.and_then(|it| it.beginning.take()) {
+            // Nobody needs it for being correct.
+            let _ = eager.send(beginning);
+        }
     }
 
     fn arrived(&mut self, frame: Frame) -> Result<(), Error> {

@@ -4,20 +4,21 @@
 //!  caller <-- an answer in use <-- [ an answer that has arrived | one under way ] <-- broker
 //! ```
 //!
-//! A task asks for the next answer as soon as the last has arrived, and never further ahead than
-//! the picture shows, so that the broker sends while the caller works.
+//! A task asks for the next answer as soon as the last has begun to arrive, and never further ahead
+//! than the picture shows, so that the broker reads while it sends, and sends while the caller works.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use logdrive_protocol::operations::{Delivered, Fetch};
 use logdrive_protocol::{Position, TopicId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::arrivals::Beginning;
 use crate::dialer::Dialer;
 use crate::link::Parking;
-use crate::reading::{self, LONG_POLL};
+use crate::reading::{self, LONG_POLL, Pending};
 use crate::{Client, End, Error, ErrorKind, FetchOptions, Portion};
 
 /// Answers that have arrived or are under way, while another is with the caller.
@@ -45,20 +46,32 @@ struct Ahead {
     _asking: AbortOnDropHandle<()>,
 }
 
+/// A request on its way.
+struct Asked {
+    from: u64,
+    pending: Pending,
+    beginning: oneshot::Receiver<Beginning>,
+}
+
 /// From where to where, and how much.
 #[derive(Clone, Copy, Debug)]
 struct Course {
     topic: TopicId,
     position: u64,
     end: Option<u64>,
-    /// Records that may still be delivered.
-    left: u64,
+    /// Records that may still be delivered; `None` for no limit.
+    left: Option<u64>,
     max_bytes: u32,
 }
 
 impl Course {
     fn is_done(&self) -> bool {
-        self.left == 0 || self.end.is_some_and(|end| self.position >= end)
+        self.left == Some(0) || self.end.is_some_and(|end| self.position >= end)
+    }
+
+    /// So many records are delivered.
+    fn spend(&mut self, records: u64) {
+        self.left = self.left.map(|left| left.saturating_sub(records));
     }
 
     fn request(&self, from: Position) -> (Fetch, Parking) {
@@ -70,7 +83,7 @@ impl Course {
         let fetch = Fetch {
             topic: self.topic,
             from,
-            max_records: u32::try_from(self.left).unwrap_or(0),
+            max_records: u32::try_from(self.left.unwrap_or(0)).unwrap_or(0),
             max_bytes: self.max_bytes,
             max_wait_ms: u32::try_from(parking.wait.as_millis()).unwrap_or(u32::MAX),
             leader_epoch: 0,
@@ -78,21 +91,52 @@ impl Course {
         (fetch, parking)
     }
 
+    /// The course behind an answer whose first bytes are these, if that can be told from them.
+    fn beyond(&self, beginning: &Beginning) -> Option<Self> {
+        let position = Delivered::next_of(beginning)?;
+        let beyond = Self { position, ..*self };
+        // How many records the answer has stands behind the gaps.
+        (self.left.is_none() && !beyond.is_done()).then_some(beyond)
+    }
+
+    fn ask(&self, dialer: &Dialer) -> Asked {
+        let (fetch, parking) = self.request(Position::Offset(self.position));
+        let from = self.position;
+        let (eager, beginning) = oneshot::channel();
+        let pending = reading::begin_eagerly(dialer, fetch, Some(from), parking, Some(eager));
+        Asked {
+            from,
+            pending,
+            beginning,
+        }
+    }
+
     /// Asks, and asks on, until the end or the first error.
     async fn follow(mut self, dialer: Dialer, answers: mpsc::Sender<Result<Delivered, Error>>) {
+        let mut following = None;
         while !self.is_done() {
-            let Ok(place) = answers.reserve().await else {
-                return;
+            let (place, mut asked) = match following.take() {
+                Some(following) => following,
+                None => match answers.reserve().await {
+                    Ok(place) => (place, self.ask(&dialer)),
+                    Err(_) => return,
+                },
             };
-            let (fetch, parking) = self.request(Position::Offset(self.position));
-            let asked = Some(self.position);
-            let landed = reading::ask_until(&dialer, &fetch, asked, parking).await;
+            if let Ok(beginning) = (&mut asked.beginning).await
+                && let Some(beyond) = self.beyond(&beginning)
+                && let Ok(place) = answers.try_reserve()
+            {
+                following = Some((place, beyond.ask(&dialer)));
+            }
+            let landed = reading::joined(asked.pending.await);
             let goes_on = landed.result.as_ref().is_ok_and(|delivered| {
                 self.position = delivered.next;
-                self.left = self.left.saturating_sub(delivered.record_count());
+                self.spend(delivered.record_count());
                 // Nothing is left before an end that is known: the log has lost it.
                 delivered.status != Delivered::EMPTY || self.end.is_none()
             });
+            // An answer that came at the second attempt may end elsewhere than the first began to.
+            following.take_if(|(_, asked)| asked.from != self.position);
             place.send(landed.result);
             if !goes_on {
                 return;
@@ -118,10 +162,7 @@ impl Fetcher {
             position: 0,
             // The first answer says where the log ends, and does not wait for more.
             end: Some(before.unwrap_or(u64::MAX)),
-            left: match options.max_records {
-                0 => u64::MAX,
-                most => most,
-            },
+            left: Some(options.max_records).filter(|most| *most > 0),
             max_bytes: options.max_bytes,
         };
         let asked = match from {
@@ -130,7 +171,7 @@ impl Fetcher {
         };
         let (fetch, parking) = course.request(from);
         let dialer = client.dialer().clone();
-        let first = reading::ask_until(&dialer, &fetch, asked, parking)
+        let first = reading::ask_until(&dialer, &fetch, asked, parking, None)
             .await
             .result?;
         let first_gap = first.gaps.first().map(|gap| gap.from);
@@ -208,9 +249,11 @@ impl Fetcher {
         if let Some(end) = self.course.end {
             portion.end_before(end);
         }
-        portion.limit(self.course.left);
+        if let Some(left) = self.course.left {
+            portion.limit(left);
+        }
         self.course.position = portion.next_offset();
-        self.course.left -= portion.record_count();
+        self.course.spend(portion.record_count());
         portion
     }
 

@@ -40,6 +40,7 @@
 //! messages to. Everything must be called within a tokio runtime, [`blocking`] apart.
 
 mod alarm;
+mod arrivals;
 mod backoff;
 pub mod blocking;
 mod client;

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::arrivals::Beginning;
 use crate::connection::{self, Answered, Asked, CANCEL_BIT, Mailbox, Order, Waiting, too_late};
 use crate::{Error, ErrorKind};
 
@@ -96,6 +97,16 @@ impl Link {
         request: &O,
         parking: Parking,
     ) -> Result<Call<O>, Error> {
+        self.start_eagerly(request, parking, None).await
+    }
+
+    /// The same for who can go on with the first bytes of a long answer.
+    async fn start_eagerly<O: Operation>(
+        &self,
+        request: &O,
+        parking: Parking,
+        beginning: Option<oneshot::Sender<Beginning>>,
+    ) -> Result<Call<O>, Error> {
         let started = Instant::now();
         let correlation = self.next_correlation();
         let parts = frame::encode(O::OPCODE, 0, correlation, request);
@@ -117,6 +128,7 @@ impl Link {
                 opcode: O::OPCODE,
                 name: O::NAME,
                 answer: Some(answer),
+                beginning,
                 started,
                 deadline: started + self.timeout + parking.wait,
             },
@@ -154,6 +166,16 @@ impl Link {
                 Err(too_late(name, what, self.timeout, &self.address))
             }
         }
+    }
+
+    /// Starts a request and waits for its answer; its first bytes, if it is long, leave before.
+    pub(crate) async fn ask_eagerly<O: Operation>(
+        &self,
+        request: &O,
+        parking: Parking,
+        beginning: Option<oneshot::Sender<Beginning>>,
+    ) -> Result<O::Answer, Error> {
+        self.start_eagerly(request, parking, beginning).await?.await
     }
 
     /// Starts a request and waits for its answer.

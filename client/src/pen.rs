@@ -243,6 +243,7 @@ mod tests {
                 opcode: 2,
                 name: "Ping",
                 answer: None,
+                beginning: None,
                 started: now,
                 deadline: now + Duration::from_secs(30),
             },

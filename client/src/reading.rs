@@ -5,8 +5,10 @@ use std::time::Duration;
 use logdrive_protocol::batch::{ATTRIBUTE_CODEC, Head};
 use logdrive_protocol::operations::{Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::arrivals::Beginning;
 use crate::backoff::Retry;
 use crate::client::follow;
 use crate::dialer::Dialer;
@@ -32,9 +34,23 @@ pub(crate) fn begin<O>(dialer: &Dialer, request: O, asked: Option<u64>, parking:
 where
     O: Operation<Answer = Delivered> + Send + Sync + 'static,
 {
+    begin_eagerly(dialer, request, asked, parking, None)
+}
+
+/// The same; the first bytes of a long answer leave before it has arrived.
+pub(crate) fn begin_eagerly<O>(
+    dialer: &Dialer,
+    request: O,
+    asked: Option<u64>,
+    parking: Parking,
+    beginning: Option<oneshot::Sender<Beginning>>,
+) -> Pending
+where
+    O: Operation<Answer = Delivered> + Send + Sync + 'static,
+{
     let dialer = dialer.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
-        ask_until(&dialer, &request, asked, parking).await
+        ask_until(&dialer, &request, asked, parking, beginning).await
     }))
 }
 
@@ -57,11 +73,12 @@ pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
     request: &O,
     asked: Option<u64>,
     parking: Parking,
+    mut beginning: Option<oneshot::Sender<Beginning>>,
 ) -> Landed {
     let mut retry = Retry::new(dialer.options());
     let mut uncertain = false;
     loop {
-        let error = match ask_once(dialer, request, asked, parking).await {
+        let error = match ask_once(dialer, request, asked, parking, beginning.take()).await {
             Ok(delivered) => {
                 return Landed {
                     result: Ok(delivered),
@@ -92,9 +109,10 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
     request: &O,
     asked: Option<u64>,
     parking: Parking,
+    beginning: Option<oneshot::Sender<Beginning>>,
 ) -> Result<Delivered, Error> {
     let link = dialer.link().await?;
-    match link.ask(request, parking).await {
+    match link.ask_eagerly(request, parking, beginning).await {
         Ok(delivered) => {
             check(&delivered, parking.topic.unwrap_or_default(), asked).inspect_err(
                 |nonsense| {

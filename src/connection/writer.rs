@@ -18,7 +18,9 @@ use tokio::time::{Duration, timeout};
 
 use super::News;
 use crate::counters::Counters;
-use crate::limits::{STOP_WAIT, WRITE_BATCH, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED};
+use crate::limits::{
+    STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED,
+};
 use crate::net::OwnedWriteHalf;
 use crate::reply::Outgoing;
 use crate::window::{Permit, Window};
@@ -53,10 +55,15 @@ impl Buf for Pieces {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let filled = self.pieces.iter().filter(|piece| !piece.is_empty());
-        let mut count = 0;
+        let (mut count, mut room) = (0, WRITE_PIECE_BYTES);
         for (slice, piece) in slices.iter_mut().zip(filled) {
-            *slice = IoSlice::new(piece);
+            let taken = piece.len().min(room);
+            *slice = IoSlice::new(&piece[..taken]);
             count += 1;
+            room -= taken;
+            if room == 0 {
+                break;
+            }
         }
         count
     }
@@ -141,7 +148,10 @@ async fn write_all(
     while pieces.has_remaining() {
         match timeout(WRITE_STALL_STEP, socket.write_buf(&mut pieces)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(_)) => stalled = Duration::ZERO,
+            Ok(Ok(_)) => {
+                stalled = Duration::ZERO;
+                tokio::task::yield_now().await;
+            }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 stalled += WRITE_STALL_STEP;

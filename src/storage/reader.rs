@@ -61,6 +61,49 @@ pub struct ReadBatches {
     ///
     /// Batches of a sealed segment may share the memory of a whole chunk (up to 1 MiB).
     pub batches: Vec<Bytes>,
+    /// Bytes of them.
+    taken: usize,
+    /// Bytes of the ones that may follow.
+    room: usize,
+}
+
+impl ReadBatches {
+    fn of_at_most(room: usize) -> Self {
+        Self {
+            room,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= self.room
+    }
+
+    /// Whether a batch may follow; the first one always.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        self.batches.is_empty() || self.has_room_for(bytes)
+    }
+
+    /// Whether to read a chunk of so many bytes: one that does not fit whole has to be read once
+    /// more for its rest, so an answer that is half full already ends before it.
+    pub(super) fn takes_of(&self, chunk_bytes: usize) -> bool {
+        self.takes(chunk_bytes) || self.taken < self.room
+    }
+
+    pub(super) fn push(&mut self, batch: Bytes) {
+        self.taken += batch.len();
+        self.room = self.room.saturating_sub(batch.len());
+        self.batches.push(batch);
+    }
+
+    /// The next batch does not fit, so none after it may follow either.
+    pub(super) fn fill(&mut self) {
+        self.room = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        self.room == 0 && !self.batches.is_empty()
+    }
 }
 
 /// A place in a topic, by offset or by time.
@@ -146,8 +189,9 @@ impl Reader {
     /// The stored batches from the one that holds `from`, up to `end` (exclusive; the topic's high
     /// watermark).
     ///
-    /// At most `max_bytes`, but always at least one batch where `from < end`. Checksums, topic and
-    /// abutting offsets are checked.
+    /// At most `max_bytes`, but always at least one batch where `from < end`; an answer that is half
+    /// full ends before a chunk that does not fit. Checksums, topic and abutting offsets are
+    /// checked.
     ///
     /// # Errors
     ///
@@ -164,20 +208,18 @@ impl Reader {
         let unsaved = self.unsaved.of(topic);
         let saved = unsaved.first_or(end);
         let snapshot = self.snapshot()?;
-        let mut read = ReadBatches::default();
-        let (mut next, mut room) = (from, max_bytes);
-        while next < saved && (room > 0 || read.batches.is_empty()) {
-            match self.read_extent(&snapshot, topic, next, saved, room, &mut read) {
+        let mut read = ReadBatches::of_at_most(max_bytes);
+        let mut next = from;
+        while next < saved && !read.is_full() {
+            match self.read_extent(&snapshot, topic, next, saved, &mut read) {
                 Ok(after) if after > next => next = after,
                 Ok(_) => break,
                 Err(_) if !read.batches.is_empty() => break,
                 Err(error) => return Err(error),
             }
-            let taken: usize = read.batches.iter().map(Bytes::len).sum();
-            room = max_bytes.saturating_sub(taken);
         }
         if next >= saved {
-            unsaved.collect(next, end, room, &mut read.batches);
+            unsaved.collect(next, end, &mut read);
         }
         Ok(read)
     }
@@ -189,7 +231,6 @@ impl Reader {
         topic: TopicId,
         from: u64,
         end: u64,
-        room: usize,
         read: &mut ReadBatches,
     ) -> Result<u64, ReadError> {
         let (extent, end) = snapshot.covering(topic, from, end)?;
@@ -200,7 +241,7 @@ impl Reader {
                 end,
                 owned: !segment.is_writable(),
             };
-            scan.collect(txn, from, room, &mut read.batches)
+            scan.collect(txn, from, read)
         })
     }
 

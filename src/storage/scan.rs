@@ -13,7 +13,7 @@ use redb::{AccessGuard, ReadOnlyTable, ReadTransaction};
 
 use super::job::Totals;
 use super::layout::{self, Damage, Extent, INDEX, IndexKey, IndexValue, LOG, RowHead};
-use super::reader::{At, Point};
+use super::reader::{At, Point, ReadBatches};
 use super::segment::SegmentError;
 
 /// A smaller share of a chunk than one in so many is copied, rather than pinning all of it.
@@ -54,7 +54,9 @@ pub(super) enum Located {
 type Value = AccessGuard<'static, &'static [u8]>;
 
 /// Where a chunk begins, and its row head.
-type IndexRow = (u64, Result<RowHead, Damage>);
+type IndexRow = (u64, RowHead);
+/// The same before it is known to be intact.
+type StoredRow = (u64, Result<RowHead, Damage>);
 
 /// Both tables of a segment.
 struct Chunks {
@@ -78,6 +80,11 @@ struct Chunk {
     body: Body,
 }
 
+/// The offset after a chunk's last record.
+fn chunk_end(first: u64, head: &RowHead) -> u64 {
+    first.saturating_add(u64::from(head.records))
+}
+
 enum Body {
     Page(Value),
     /// Joined from several parts.
@@ -86,7 +93,7 @@ enum Body {
 
 impl Chunk {
     fn end(&self) -> u64 {
-        self.first.saturating_add(u64::from(self.head.records))
+        chunk_end(self.first, &self.head)
     }
 
     fn batches(&self) -> &[u8] {
@@ -142,42 +149,38 @@ impl Scan {
         &self,
         txn: &ReadTransaction,
         from: u64,
-        room: usize,
-        out: &mut Vec<Bytes>,
+        out: &mut ReadBatches,
     ) -> Result<u64, ScanError> {
         let chunks = Chunks::open(txn)?;
-        let (mut next, mut room) = (from, room);
+        let mut next = from;
         while next < self.end {
-            let chunk = match self.chunk_holding(&chunks, next) {
-                Err(ScanError::Damaged { .. }) if !out.is_empty() => return Ok(next),
+            let row = match self.row_holding(&chunks, next) {
+                Err(ScanError::Damaged { .. }) if !out.batches.is_empty() => return Ok(next),
                 other => other?,
             };
-            let bound = chunk.end();
-            let (after, used) = match self.take(chunk, next, room, out) {
-                Err(ScanError::Damaged { .. }) if !out.is_empty() => return Ok(next),
+            if !out.takes_of(row.1.payload as usize) {
+                out.fill();
+                break;
+            }
+            let bound = chunk_end(row.0, &row.1);
+            let taken = self.load(&chunks, next, row);
+            next = match taken.and_then(|chunk| self.take(chunk, next, out)) {
+                Err(ScanError::Damaged { .. }) if !out.batches.is_empty() => return Ok(next),
                 other => other?,
             };
-            next = after;
-            room = room.saturating_sub(used);
-            if next < bound || room == 0 {
+            if next < bound {
                 break;
             }
         }
         Ok(next)
     }
 
-    /// Takes what is wanted out of a chunk: the offset after it, and its bytes.
-    fn take(
-        &self,
-        chunk: Chunk,
-        from: u64,
-        room: usize,
-        out: &mut Vec<Bytes>,
-    ) -> Result<(u64, usize), ScanError> {
+    /// Takes what is wanted out of a chunk; answers the offset after it.
+    fn take(&self, chunk: Chunk, from: u64, out: &mut ReadBatches) -> Result<u64, ScanError> {
         let batches = chunk.batches();
         let (mut at, mut offset) = (0, chunk.first);
         let mut wanted: Vec<Range<usize>> = Vec::new();
-        let (mut used, mut broken) = (0, None);
+        let (mut used, mut broken, mut full) = (0, None, false);
         while offset < chunk.end().min(self.end) {
             let damage = |to, what: &str| {
                 let what = format!("{what} (offset {offset})");
@@ -196,8 +199,9 @@ impl Scan {
             };
             let range = at..at + head.length as usize;
             if head.end_offset() > from {
-                let first = wanted.is_empty() && out.is_empty();
-                if !first && used + range.len() > room {
+                let is_first = wanted.is_empty() && out.batches.is_empty();
+                full = !is_first && !out.has_room_for(used + range.len());
+                if full {
                     break;
                 }
                 if let Err(error) = check_stored(&batches[range.clone()], self.topic) {
@@ -217,42 +221,58 @@ impl Scan {
             (_, Some(first), Some(last)) => {
                 let start = first.start;
                 let shared = chunk.share(start..last.end, self.owned);
-                out.extend(
-                    wanted
-                        .iter()
-                        .map(|r| shared.slice(r.start - start..r.end - start)),
-                );
+                for range in &wanted {
+                    out.push(shared.slice(range.start - start..range.end - start));
+                }
             }
             _ => {}
         }
-        Ok((offset, used))
+        if full {
+            out.fill();
+        }
+        Ok(offset)
     }
 
     /// The chunk with the record at `offset`.
     fn chunk_holding(&self, chunks: &Chunks, offset: u64) -> Result<Chunk, ScanError> {
-        let gap = |what: &str| -> Result<ScanError, ScanError> {
-            let to = self
-                .first_after(chunks, offset)?
-                .unwrap_or(self.end)
-                .min(self.end);
-            Ok(ScanError::Damaged {
-                from: offset,
-                to,
-                what: what.to_owned(),
-            })
+        let row = self.row_holding(chunks, offset)?;
+        self.load(chunks, offset, row)
+    }
+
+    /// What the index says about it.
+    fn row_holding(&self, chunks: &Chunks, offset: u64) -> Result<IndexRow, ScanError> {
+        let what = match self.row_at_or_before(chunks, offset)? {
+            None => "no chunk begins at or before this offset".to_owned(),
+            Some((first, Err(damage))) => format!("{damage} (chunk {first})"),
+            Some((first, Ok(head))) if chunk_end(first, &head) > offset => {
+                return Ok((first, head));
+            }
+            Some(_) => "the chunk that should follow is missing".to_owned(),
         };
-        let Some(row) = self.row_at_or_before(chunks, offset)? else {
-            return Err(gap("no chunk begins at or before this offset")?);
-        };
-        let chunk = match load(chunks, row) {
-            Ok(chunk) => chunk,
-            Err(LoadError::Damage(what)) => return Err(gap(&what)?),
-            Err(LoadError::Segment(error)) => return Err(error.into()),
-        };
-        if chunk.end() <= offset {
-            return Err(gap("the chunk that should follow is missing")?);
+        Err(self.gap_at(chunks, offset, what)?)
+    }
+
+    fn load(&self, chunks: &Chunks, offset: u64, row: IndexRow) -> Result<Chunk, ScanError> {
+        match load(chunks, row) {
+            Ok(chunk) => Ok(chunk),
+            Err(LoadError::Damage(what)) => Err(self.gap_at(chunks, offset, what)?),
+            Err(LoadError::Segment(error)) => Err(error.into()),
         }
-        Ok(chunk)
+    }
+
+    /// Nothing can be read from `offset` to the next chunk.
+    fn gap_at(
+        &self,
+        chunks: &Chunks,
+        offset: u64,
+        what: String,
+    ) -> Result<ScanError, SegmentError> {
+        let to = self.first_after(chunks, offset)?;
+        Ok(ScanError::Damaged {
+            from: offset,
+            to: to.unwrap_or(self.end).min(self.end),
+            what,
+        })
     }
 
     /// The last chunk that begins at or before `offset`.
@@ -260,7 +280,7 @@ impl Scan {
         &self,
         chunks: &Chunks,
         offset: u64,
-    ) -> Result<Option<IndexRow>, SegmentError> {
+    ) -> Result<Option<StoredRow>, SegmentError> {
         let low = layout::index_key(self.topic, self.extent.first);
         let high = layout::index_key(self.topic, offset);
         let mut rows = chunks.index.range::<&IndexKey>(&low..=&high)?;
@@ -407,16 +427,16 @@ enum LoadError {
 /// Gets a chunk's batches from the log.
 fn load(chunks: &Chunks, (first, head): IndexRow) -> Result<Chunk, LoadError> {
     let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
-    let head = head.map_err(|error| damage(&error.0))?;
     let part = |number| match chunks.log.get(number) {
         Ok(Some(value)) => Ok(value),
         Ok(None) => Err(damage(&format!("row {number} of the log is missing"))),
         Err(error) => Err(LoadError::Segment(error.into())),
     };
-    let mut body = Body::Page(part(head.log)?);
-    if head.parts > 1 {
-        let mut bytes = Vec::new();
-        for number in head.log_numbers() {
+    let page = part(head.log)?;
+    let mut body = Body::Page(page);
+    if let (Body::Page(page), 2..) = (&body, head.parts) {
+        let mut bytes = page.value().to_vec();
+        for number in head.log_numbers().skip(1) {
             bytes.extend_from_slice(part(number)?.value());
         }
         body = Body::Parts(bytes);

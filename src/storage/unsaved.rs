@@ -8,14 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::Head;
 use tokio::sync::watch;
 
 use super::flush::Flush;
 use super::job::{Appended, Totals};
-use super::reader::{At, Point};
+use super::reader::{At, Point, ReadBatches};
 use super::scan::{self, ScanError};
 
 /// The batches of all topics; a clone is the same.
@@ -65,17 +64,14 @@ impl Batches {
     }
 
     /// Appends whole batches from the one that holds `from`; the first one whatever its length.
-    pub(super) fn collect(&self, from: u64, end: u64, room: usize, out: &mut Vec<Bytes>) {
-        let mut room = room;
+    pub(super) fn collect(&self, from: u64, end: u64, out: &mut ReadBatches) {
         for (batch, head) in self.heads() {
             if head.end_offset() <= from {
                 continue;
             }
-            let fits = out.is_empty() || batch.bytes.len() <= room;
-            if head.base_offset >= end || !fits {
+            if head.base_offset >= end || !out.takes(batch.bytes.len()) {
                 break;
             }
-            room = room.saturating_sub(batch.bytes.len());
             out.push(batch.bytes.clone());
         }
     }

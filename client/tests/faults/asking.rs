@@ -366,6 +366,60 @@ async fn a_fetcher_goes_on_where_it_was_after_a_lost_connection_and_stops_at_its
     assert_eq!(script.await.unwrap(), [Position::Earliest, two, two]);
 }
 
+/// The next fetch from an offset; others before it are passed over.
+async fn fetch_from(session: &mut Session, offset: u64) -> u32 {
+    while let Some((correlation, request)) = session.next().await {
+        if matches!(request, Request::Fetch(fetch) if fetch.from == Position::Offset(offset)) {
+            return correlation;
+        }
+    }
+    panic!("nobody asked for {offset}");
+}
+
+#[tokio::test]
+async fn a_fetcher_asks_on_while_an_answer_arrives_and_again_if_it_breaks_off_and_ends_elsewhere() {
+    let long = "x".repeat(300);
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| format!("{name}{long}"));
+    let expected = [&a, &b, &c, &d].map(|value| value.clone().into_bytes());
+    let (address, script) = double(|mut broker| async move {
+        let mut first = broker.accept().await;
+        locate(&mut first).await;
+        let (correlation, _) = first.next().await.unwrap();
+        let begin = Delivered {
+            high_watermark: 4,
+            ..delivered(0, &[&a])
+        };
+        first.answer(correlation, Answer::Fetch(begin)).await;
+        let correlation = fetch_from(&mut first, 1).await;
+        let two = Answer::Fetch(delivered(1, &[&b, &c]));
+        first.raw(&two.encode(correlation).concat()[..200]).await;
+        fetch_from(&mut first, 3).await;
+        drop(first);
+        let mut second = broker.accept().await;
+        let correlation = fetch_from(&mut second, 1).await;
+        let one = Answer::Fetch(delivered(1, &[&b]));
+        second.answer(correlation, one).await;
+        let correlation = fetch_from(&mut second, 2).await;
+        let rest = Answer::Fetch(delivered(2, &[&c, &d]));
+        second.answer(correlation, rest).await;
+        second.hung_up().await;
+    })
+    .await;
+    let client = client(&address).await;
+    let options = FetchOptions::default();
+    let mut fetcher = client
+        .fetch("app", Position::Earliest, options)
+        .await
+        .unwrap();
+    let mut values = Vec::new();
+    while let Some(portion) = fetcher.next().await.unwrap() {
+        values.extend(portion.records().map(|it| it.record.value.to_vec()));
+    }
+    assert_eq!(values, expected);
+    drop((client, fetcher));
+    script.await.unwrap();
+}
+
 #[tokio::test]
 async fn dropping_a_fetcher_that_waits_withdraws_its_request() {
     let (parked, is_parked) = tokio::sync::oneshot::channel::<()>();

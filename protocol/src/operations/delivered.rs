@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::Position;
 use crate::batch::{self, BatchError, Head, RecordView, Records};
-use crate::body::bodies;
+use crate::body::{Reader, bodies};
 use crate::ids::TopicId;
 
 bodies! {
@@ -77,11 +77,31 @@ bodies! {
     }
 }
 
+/// Bytes of a varint of 64 bits at its longest.
+const LONGEST_NUMBER_BYTES: usize = 10;
+
 impl Delivered {
     /// [`Delivered::status`]: there is something.
     pub const SOME: u8 = 0;
     /// [`Delivered::status`]: nothing is left.
     pub const EMPTY: u8 = 1;
+
+    /// [`Delivered::next`], from the first bytes of an answer's body; `None` if it has no records,
+    /// or if these bytes, fewer than 41, may not reach so far.
+    ///
+    /// It stands before the batches, so that the next request can leave while they arrive.
+    pub fn next_of(beginning: &[u8]) -> Option<u64> {
+        if beginning.len() < 1 + 4 * LONGEST_NUMBER_BYTES {
+            return None;
+        }
+        let mut body = Reader::new(beginning.into());
+        let status = body.u8("status").ok()?;
+        for field in ["leader_epoch", "high_watermark", "log_start"] {
+            body.u64(field).ok()?;
+        }
+        let next = body.u64("next").ok()?;
+        (status == Self::SOME).then_some(next)
+    }
 
     /// Records that are delivered.
     pub fn record_count(&self) -> u64 {

@@ -1,8 +1,8 @@
 //! `bench consume`: records per second out of the broker, warm and cold.
 //!
-//! Owns the figures. Warm is directly after producing; cold is a broker that was started anew, its
-//! files dropped from the page cache. Warm stands beside a TCP copy, cold beside a cold read of the
-//! disk, each before and after.
+//! Owns the figures. Warm is after producing, once the broker has nothing left to do; cold is a
+//! broker that was started anew, its files dropped from the page cache. Warm stands beside a TCP
+//! copy, cold beside a cold read of the disk, each before and after.
 
 use std::sync::Arc;
 
@@ -44,6 +44,7 @@ pub(super) async fn run(ground: &Ground, arguments: &ConsumeArgs) -> anyhow::Res
     let load = Load::plain(payload, records, topic.clone());
     let produced = load.run(&target, &progress).await?;
     drop(progress);
+    target.settle().await;
     let stored = Stored {
         topic,
         records,

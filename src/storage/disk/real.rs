@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
@@ -19,6 +20,9 @@ use super::{Disk, DiskFile};
 /// Bytes of a write from which on the disk is told to begin at once, so that it works while the
 /// next piece is copied, and the sync that follows waits for little.
 const EAGER: u64 = 256 << 10;
+
+/// How far behind a large read the disk is told to read on, in bytes.
+const READ_AHEAD: u64 = 4 << 20;
 
 /// The name of the file whose lock says that the directory is in use.
 const LOCK: &str = "LOCK";
@@ -178,7 +182,7 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = open_at(&self.directory, checked(name)?, OFlags::empty())?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::new(file))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -190,7 +194,7 @@ impl Disk for RealDisk {
             _ => {}
         }
         let file = open_at(&self.directory, name, OFlags::CREATE | OFlags::EXCL)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -223,33 +227,64 @@ impl Disk for RealDisk {
 
 /// An open file; system calls interrupted or cut short are gone on with.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// How far the disk was told to read on.
+    ahead: AtomicU64,
+}
+
+impl RealFile {
+    fn new(file: File) -> Arc<Self> {
+        let ahead = AtomicU64::new(0);
+        Arc::new(Self { file, ahead })
+    }
+
+    /// Whoever reads much goes on behind it: the disk works while that is checked and sent.
+    fn read_ahead(&self, end: u64) {
+        let to = end + READ_AHEAD;
+        let told = self.ahead.load(Ordering::Relaxed);
+        let from = if (end..=to).contains(&told) {
+            told
+        } else {
+            end
+        };
+        if let Some(length) = NonZeroU64::new(to - from).filter(|it| it.get() >= EAGER) {
+            self.ahead.store(to, Ordering::Relaxed);
+            // It is advice, so nobody depends on its outcome.
+            let _ = rustix::fs::fadvise(&self.file, from, Some(length), Advice::WillNeed);
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        let end = offset + out.len() as u64;
+        if out.len() as u64 >= EAGER {
+            self.read_ahead(end);
+        }
+        self.file.read_exact_at(out, offset)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)?;
+        self.file.write_all_at(bytes, offset)?;
         if let Some(length) = NonZeroU64::new(bytes.len() as u64).filter(|it| it.get() >= EAGER) {
             // Linux begins to write what is dirty in the range, and drops nothing of it; elsewhere
             // this may do nothing. It is advice, so nobody depends on its outcome.
-            let _ = rustix::fs::fadvise(&self.0, offset, Some(length), Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::DontNeed);
         }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 
