@@ -80,6 +80,9 @@ pub const UNNAMED_PRODUCER_IDLE: Duration = Duration::from_hours(24);
 pub const NAMED_PRODUCER_IDLE: Duration = Duration::from_hours(7 * 24);
 /// Fetches and consumes that wait for records in one topic.
 pub const MAX_WAITING: usize = 100_000;
+/// Requests that wait in one topic, up to which consumes among them are served when records are
+/// staged; of more, all are served together, when the records are durable.
+pub const MAX_EAGER_WAITING: usize = 16;
 /// Ids that the broker reserves durably at a time, before it hands them out.
 pub const RESERVED_IDS: u64 = 100;
 

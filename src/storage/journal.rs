@@ -62,7 +62,6 @@ pub(super) struct Journal {
     capacity: u64,
     /// Where the next entry goes.
     at: u64,
-
     /// The next entry, kept for its memory.
     entry: Vec<u8>,
     syncs: u64,

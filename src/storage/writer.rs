@@ -3,8 +3,9 @@
 //! Owns the active segment, the generation and who is told about it. Everything here is
 //! synchronous and runs wherever it is called: on the [storage thread](super::thread), or inline
 //! in a simulation. It never reads records and never waits for a reader. Its neighbours:
-//! [`Flush`] knows what a transaction holds, [recovery](super::recovery) gives the first segment
-//! and the one after a failure, the [keeper](super::keeper) prepares and closes segments, and the [`Audience`] hears about it all.
+//! [`Flush`] knows what a transaction holds, the [journal](super::journal) takes small ones first,
+//! [recovery](super::recovery) gives the first segment and the one after a failure, the
+//! [keeper](super::keeper) prepares and closes segments, and the [`Audience`] hears about it all.
 //!
 //! ```text
 //!              commit                         commit fails

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Reading comes first, then the move is staged, then its commit answers: a failed read moves
-//! nothing. A request whose share of the window is not there is passed over, so that a slow reader
+//! nothing. So records may be taken while they are staged themselves: the move is durable with them
+//! or after them, and one sync answers their producer and their consumer. A request whose share of the window is not there is passed over, so that a slow reader
 //! stops only itself. Its neighbours: [`serving`](super::serving) reads and lets requests wait, the
 //! [actor](super::actor) stages.
 
@@ -26,6 +27,7 @@ use super::log::{Mark, Slice};
 use super::requests::{point_mark, unsupported};
 use super::serving::{Waiter, byte_limit, cancelled, deadline};
 use super::state::Resolved;
+use crate::limits::MAX_EAGER_WAITING;
 use crate::reply::Reply;
 use crate::storage::{At, JobKind, Totals};
 
@@ -114,6 +116,18 @@ impl Topic {
         self.serve_line(id, ctx);
     }
 
+    /// There are staged records: the consumes that wait take them.
+    pub(super) fn serve_takers(&mut self, ctx: &mut Context<Self>) {
+        if self.waiting.count() > MAX_EAGER_WAITING {
+            return;
+        }
+        let is_taker = |waiter: &Waiter| matches!(waiter, Waiter::Consume(..));
+        for waiter in self.waiting.take_if(is_taker) {
+            self.serve_waiter(waiter, ctx);
+        }
+        self.watch_deadlines(ctx);
+    }
+
     pub(super) fn serve_all_lines(&mut self, ctx: &mut Context<Self>) {
         let ids: Vec<_> = self.lines.keys().copied().collect();
         for id in ids {
@@ -169,13 +183,13 @@ impl Topic {
                 usize::MAX,
             ),
         };
-        if matches!(turn, Turn::Next { .. }) && from >= self.state.log.visible().offset {
+        if matches!(turn, Turn::Next { .. }) && from >= self.state.log.end().offset {
             return self.wait(until, reply, ctx, |at, reply| {
                 Waiter::Consume(consume, at, reply)
             });
         }
         let generation = self.generation();
-        let in_memory = self.state.log.read(from, max_records, max_bytes);
+        let in_memory = self.state.log.read_staged(from, max_records, max_bytes);
         let share = in_memory.as_ref().map_or_else(
             || max_bytes.min(MAX_FETCH_BYTES as usize),
             Slice::stored_bytes,

@@ -5,8 +5,8 @@
 //!     |-- on disk only ----------|-- also in memory ----|-- staged --------|
 //! ```
 //!
-//! Pure. Staged batches stand in the tail too, but nothing at or beyond the high watermark is
-//! handed out. Its neighbours: [`State`](super::state::State) owns it; what is not in the tail is
+//! Pure. Staged batches stand in the tail too; they are handed out only to who waits for a commit
+//! that comes after theirs. Its neighbours: [`State`](super::state::State) owns it; what is not in the tail is
 //! read from the storage by whoever asks.
 
 use std::collections::VecDeque;
@@ -266,15 +266,24 @@ impl Log {
 
     /// Visible records from `from`, if the tail holds that one; limits as in [`Slice::of`].
     pub fn read(&self, from: u64, max_records: u32, max_bytes: usize) -> Option<Slice> {
+        self.read_before(self.visible.offset, from, max_records, max_bytes)
+    }
+
+    /// The same with staged records, which nobody may see before they are durable.
+    pub fn read_staged(&self, from: u64, max_records: u32, max_bytes: usize) -> Option<Slice> {
+        self.read_before(self.end.offset, from, max_records, max_bytes)
+    }
+
+    fn read_before(
+        &self,
+        end: u64,
+        from: u64,
+        max_records: u32,
+        max_bytes: usize,
+    ) -> Option<Slice> {
         let (index, _) = self.kept(from)?;
         let batches = self.tail.range(index..).map(|kept| kept.bytes.clone());
-        Some(Slice::of(
-            from,
-            self.visible.offset,
-            max_records,
-            max_bytes,
-            batches,
-        ))
+        Some(Slice::of(from, end, max_records, max_bytes, batches))
     }
 
     /// The sums before `offset`, where memory knows them.

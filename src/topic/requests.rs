@@ -31,7 +31,7 @@ impl Topic {
             fresh,
         } = call;
         match request {
-            Request::Produce(produce) => self.produce(produce, reply),
+            Request::Produce(produce) => self.produce(produce, reply, ctx),
             Request::Fetch(fetch) => self.fetch(&fetch, None, reply, ctx),
             Request::Consume(consume) => self.consume(consume, reply, ctx),
             Request::Seek(seek) => {
@@ -85,7 +85,7 @@ impl Topic {
         }
     }
 
-    fn produce(&mut self, produce: Produce, reply: Reply) {
+    fn produce(&mut self, produce: Produce, reply: Reply, ctx: &mut Context<Self>) {
         let synced = match produce.ack {
             Produce::SYNCED => true,
             Produce::ACCEPTED => false,
@@ -113,6 +113,7 @@ impl Topic {
                 let ticket = change.ticket;
                 self.submit(change, JobKind::Change);
                 self.acknowledge(receipt, ticket, synced, reply);
+                self.serve_takers(ctx);
             }
             Ok(Append::Staged(receipt, ticket)) => {
                 self.counts.retries += 1;

@@ -270,15 +270,19 @@ impl Topic {
     /// There are new records: all that waited are served again, in the order of their arrival.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
         for waiter in self.waiting.take_all() {
-            match waiter {
-                Waiter::Fetch(fetch, until, reply) => self.fetch(&fetch, Some(until), reply, ctx),
-                Waiter::Consume(consume, until, reply) => {
-                    let id = consume.consumer;
-                    self.line_up(id, InLine::Consume(consume, Some(until), reply), ctx);
-                }
-            }
+            self.serve_waiter(waiter, ctx);
         }
         self.watch_deadlines(ctx);
+    }
+
+    pub(super) fn serve_waiter(&mut self, waiter: Waiter, ctx: &mut Context<Self>) {
+        match waiter {
+            Waiter::Fetch(fetch, until, reply) => self.fetch(&fetch, Some(until), reply, ctx),
+            Waiter::Consume(consume, until, reply) => {
+                let id = consume.consumer;
+                self.line_up(id, InLine::Consume(consume, Some(until), reply), ctx);
+            }
+        }
     }
 
     /// Withdraws a waiting request; one that does not wait any more is answered as usual.
