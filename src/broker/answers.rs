@@ -104,11 +104,15 @@ impl Broker {
         add("topics", self.topics.len());
         add("registrations", self.registered.len());
         add("tail_bytes", self.budget.tail_bytes());
-        let ahead = self.storage.health().ahead_bytes();
-        counters.push(Counter {
-            name: "written_ahead_bytes".to_owned(),
-            value: ahead,
-        });
+        let health = self.storage.health();
+        let of_storage = [
+            ("flushes", health.flushes()),
+            ("written_ahead_bytes", health.ahead_bytes()),
+        ];
+        counters.extend(of_storage.map(|(name, value)| Counter {
+            name: name.to_owned(),
+            value,
+        }));
         Counted { counters }
     }
 

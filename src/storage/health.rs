@@ -30,6 +30,8 @@ struct Vitals {
     flags: AtomicU8,
     /// Bytes of flushes so far.
     flushed: AtomicU64,
+    /// Flushes so far.
+    flushes: AtomicU64,
     /// Bytes of files written ahead.
     ahead: AtomicU64,
 }
@@ -68,6 +70,12 @@ impl Health {
     /// Counts a flush of so many bytes that is about to be written.
     pub(super) fn note_flushed(&self, bytes: u64) {
         self.0.flushed.fetch_add(bytes, Ordering::Relaxed);
+        self.0.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Flushes so far, each with a sync of its own.
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Relaxed)
     }
 
     /// Bytes of all flushes so far.

@@ -186,7 +186,12 @@ impl Handle {
     /// The queue is bounded by what callers are permitted to have in flight. Jobs of one caller are
     /// committed in the order of their submission.
     pub fn submit(&self, job: Job) {
-        self.send(Message::Job(job));
+        self.submit_together(vec![job]);
+    }
+
+    /// Queues jobs that become durable together, as [`Handle::submit`] does.
+    pub fn submit_together(&self, jobs: Vec<Job>) {
+        self.send(Message::Jobs(jobs));
     }
 
     /// From here on `Failed` and `Reloaded` reach this topic even when it has no job in flight.

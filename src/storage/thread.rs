@@ -19,7 +19,8 @@ use super::writer::Writer;
 /// What reaches the storage thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    Job(Job),
+    /// They meet in one flush.
+    Jobs(Vec<Job>),
     Attach(TopicId, Announce),
     Close,
 }
@@ -60,7 +61,11 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Message>, options: &Optio
 
 fn take(writer: &mut Writer, message: Message, flush: &mut Flush) -> Flow {
     match message {
-        Message::Job(job) => writer.admit(job, flush),
+        Message::Jobs(jobs) => {
+            for job in jobs {
+                writer.admit(job, flush);
+            }
+        }
         Message::Attach(topic, announce) => writer.attach(topic, announce),
         Message::Close => return Flow::Closing,
     }

@@ -228,7 +228,9 @@ impl Writer {
 
     /// Makes a flush durable and announces it, or fails.
     pub(super) fn write(&mut self, flush: &Flush) {
-        self.health.note_flushed(flush.bytes as u64);
+        if !flush.is_empty() {
+            self.health.note_flushed(flush.bytes as u64);
+        }
         if let Some(error) = self.doubt.take() {
             return self.fail(flush, &error);
         }

@@ -145,6 +145,8 @@ pub struct Topic {
     timer: Option<(Instant, SpawnHandle)>,
     tail_timer: Option<SpawnHandle>,
     announce: Option<Announce>,
+    /// Jobs that go to the storage together, while they gather.
+    held: Option<Vec<Job>>,
 }
 
 impl Topic {
@@ -174,6 +176,7 @@ impl Topic {
             timer: None,
             tail_timer: None,
             announce: None,
+            held: None,
         }
     }
 
@@ -212,7 +215,7 @@ impl Topic {
         let Some(announce) = self.announce.clone() else {
             return;
         };
-        self.around.storage.submit(Job {
+        let job = Job {
             topic: self.state.id,
             generation: self.generation,
             ticket: change.ticket,
@@ -220,7 +223,20 @@ impl Topic {
             rows: change.rows,
             announce,
             kind,
-        });
+        };
+        match &mut self.held {
+            Some(jobs) => jobs.push(job),
+            None => self.around.storage.submit(job),
+        }
+    }
+
+    /// Hands all changes that `stage` makes to the storage at once: one sync is theirs.
+    pub(super) fn submit_together(&mut self, stage: impl FnOnce(&mut Self)) {
+        self.held = Some(Vec::new());
+        stage(self);
+        if let Some(jobs) = self.held.take().filter(|jobs| !jobs.is_empty()) {
+            self.around.storage.submit_together(jobs);
+        }
     }
 
     /// Lets something happen when `ticket` is durable. Tickets may come out of order only for

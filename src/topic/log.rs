@@ -359,6 +359,8 @@ mod tests {
         let mut log = sample();
         check(log.read(1, 0, 1 << 20), "1..3 5 bytes in 1");
         check(log.read(3, 0, 1 << 20), "3..3 0 bytes in 0");
+        check(log.read_staged(1, 0, 1 << 20), "1..6 11 bytes in 2");
+        check(log.read_staged(3, 1, 1 << 20), "3..4 1 bytes in 1");
         log.commit(log.end());
         check(log.read(1, 0, 1 << 20), "1..6 11 bytes in 2");
     }

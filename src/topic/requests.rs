@@ -111,9 +111,12 @@ impl Topic {
                     .count_tail(before, self.state.log.tail_bytes());
                 self.counts.batches += 1;
                 let ticket = change.ticket;
-                self.submit(change, JobKind::Change);
-                self.acknowledge(receipt, ticket, synced, reply);
-                self.serve_takers(ctx);
+                // Who waits for records takes them on the way to the disk.
+                self.submit_together(|topic| {
+                    topic.submit(change, JobKind::Change);
+                    topic.acknowledge(receipt, ticket, synced, reply);
+                    topic.serve_takers(ctx);
+                });
             }
             Ok(Append::Staged(receipt, ticket)) => {
                 self.counts.retries += 1;

@@ -239,6 +239,30 @@ fn a_newer_consume_of_the_same_worker_takes_the_place_of_the_one_that_waits() {
 }
 
 #[test]
+fn a_consumer_that_waits_takes_records_in_the_flush_that_stores_them() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let worker = Worker::of(&peer.consumer("app", "c"), 1);
+    for (sequence, value) in (1..).zip(["a", "b", "c"]) {
+        let waiting = peer.send(&worker.wait(sequence));
+        peer.settle(topic);
+        let before = peer.counter("", "flushes");
+        peer.produce(topic, &[value]);
+        let taken = format!("{0}:{value} next={sequence}", sequence - 1);
+        peer.check_answer::<Consume>(waiting, &taken);
+        assert_eq!(peer.counter("", "flushes"), before + 1);
+        // What was answered is durable.
+        peer.check(worker.size(), "records=0 bytes=0");
+    }
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(worker.size(), "records=0 bytes=0");
+    peer.check(worker.take(3, 1), "2:c next=3");
+    peer.check(worker.take(4, 1), "empty next=3");
+}
+
+#[test]
 fn a_cancelled_consume_moves_nothing_and_only_its_own_connection_can_cancel_it() {
     let broker = Broker::start();
     let mut peer = broker.connect();
