@@ -240,14 +240,12 @@ impl RealFile {
     }
 
     /// Whoever reads much goes on behind it: the disk works while that is checked and sent.
-    fn read_ahead(&self, end: u64) {
-        let to = end + READ_AHEAD;
+    fn read_ahead(&self, offset: u64, length: u64) {
+        let to = offset + length + READ_AHEAD;
         let told = self.ahead.load(Ordering::Relaxed);
-        let from = if (end..=to).contains(&told) {
-            told
-        } else {
-            end
-        };
+        // What is read now comes first.
+        let goes_on = (offset..=to).contains(&told);
+        let from = if goes_on { told } else { offset };
         if let Some(length) = NonZeroU64::new(to - from).filter(|it| it.get() >= EAGER) {
             self.ahead.store(to, Ordering::Relaxed);
             // It is advice, so nobody depends on its outcome.
@@ -262,9 +260,8 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let end = offset + out.len() as u64;
         if out.len() as u64 >= EAGER {
-            self.read_ahead(end);
+            self.read_ahead(offset, out.len() as u64);
         }
         self.file.read_exact_at(out, offset)
     }
