@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use logdrive_client::{Client, Options};
@@ -15,11 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::args::GroundArgs;
 use super::machine;
 use crate::cli::broker::{Broker, Place};
-
-/// A broker that takes no CPU time for so long has nothing left to do.
-const SETTLE_STEP: Duration = Duration::from_millis(300);
-/// How long to wait for that at most.
-const SETTLE_MOST: Duration = Duration::from_secs(30);
 
 /// The place of a run.
 pub(crate) struct Ground {
@@ -143,16 +137,8 @@ impl Target {
 
     /// Waits until a broker of ours has done what it had put off, as far as its CPU time tells.
     pub(crate) async fn settle(&self) {
-        let Some(pid) = self.pid() else { return };
-        let begun = Instant::now();
-        let mut used = machine::cpu(pid);
-        while begun.elapsed() < SETTLE_MOST {
-            tokio::time::sleep(SETTLE_STEP).await;
-            let now = machine::cpu(pid);
-            if now == used {
-                return;
-            }
-            used = now;
+        if let Some(pid) = self.pid() {
+            machine::settle(pid).await;
         }
     }
 

@@ -6,12 +6,17 @@
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::fs::{Advice, fadvise};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+
+/// A process that takes no CPU time for so long has nothing left to do.
+const SETTLE_STEP: Duration = Duration::from_millis(300);
+/// How long to wait for that at most.
+const SETTLE_MOST: Duration = Duration::from_secs(30);
 
 /// What figures depend on.
 #[derive(Clone, Debug, Serialize)]
@@ -91,6 +96,20 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     let ticks = cpu_ticks(&stat)?;
     let per_second = rustix::param::clock_ticks_per_second();
     Some(Duration::from_secs(ticks) / u32::try_from(per_second).ok()?.max(1))
+}
+
+/// Waits until a process has done what it had put off, as far as its CPU time tells.
+pub(crate) async fn settle(pid: u32) {
+    let begun = Instant::now();
+    let mut used = cpu(pid);
+    while begun.elapsed() < SETTLE_MOST {
+        tokio::time::sleep(SETTLE_STEP).await;
+        let now = cpu(pid);
+        if now == used {
+            return;
+        }
+        used = now;
+    }
 }
 
 /// User and system time of a line of `/proc/PID/stat`; the name in parentheses may hold anything.

@@ -137,6 +137,13 @@ impl<'a, P: Peer> Server<'a, P> {
         self.peer
     }
 
+    /// Waits until it has done what it had put off.
+    pub(super) async fn settle(&self) {
+        if let Some(id) = self.child.as_ref().and_then(Child::id) {
+            machine::settle(id).await;
+        }
+    }
+
     /// Memory that it has now, in bytes.
     pub(super) fn resident(&self) -> Result<u64> {
         let id = self.child.as_ref().and_then(Child::id);

@@ -90,6 +90,7 @@ pub(super) async fn measure<P: Peer>(
     let (records, took) = fill(server, size, scale.bytes, scale.time).await?;
     values.push(per_second(records, took));
 
+    server.settle().await;
     let mut reader = server.peer().fetcher(server.at(), TOPIC).await?;
     let (mut count, mut bytes) = (0, 0);
     let begun = Instant::now();
