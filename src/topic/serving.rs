@@ -259,7 +259,8 @@ impl Topic {
             Waiter::Consume(consume, _, reply) => {
                 match self.state.consumers.get(consume.consumer) {
                     Ok(consumer) => {
-                        reply.answer(Answer::Consume(empty(consumer.cursor().offset)));
+                        // A move that is only staged is nobody's to know.
+                        reply.answer(Answer::Consume(empty(consumer.committed().offset)));
                     }
                     Err(failure) => reply.fail(failure),
                 }

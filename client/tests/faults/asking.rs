@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use logdrive_client::{
     Client, Consumer, ConsumerOptions, End, ErrorCode, ErrorKind, Event, Failure, FetchOptions,
-    Located, Options, Pinged, Position, TopicPlace,
+    Fetcher, Located, Options, Pinged, Position, TopicPlace,
 };
 use logdrive_protocol::ConsumerId;
 use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place};
@@ -316,6 +316,15 @@ async fn close_says_how_many_taken_records_were_not_handed_out() {
     assert_eq!(taker.close().await, 0);
 }
 
+/// The values of all that a fetcher still gives.
+async fn rest(fetcher: &mut Fetcher) -> Vec<Vec<u8>> {
+    let mut values = Vec::new();
+    while let Some(portion) = fetcher.next().await.unwrap() {
+        values.extend(portion.records().map(|it| it.record.value.to_vec()));
+    }
+    values
+}
+
 #[tokio::test]
 async fn a_fetcher_goes_on_where_it_was_after_a_lost_connection_and_stops_at_its_end() {
     let (address, script) = double(|mut broker| async move {
@@ -352,10 +361,7 @@ async fn a_fetcher_goes_on_where_it_was_after_a_lost_connection_and_stops_at_its
         .await
         .unwrap();
     assert_eq!(fetcher.end_offset(), Some(4));
-    let mut values = Vec::new();
-    while let Some(portion) = fetcher.next().await.unwrap() {
-        values.extend(portion.records().map(|it| it.record.value.to_vec()));
-    }
+    let values = rest(&mut fetcher).await;
     assert_eq!(
         values,
         [b"a", b"b", b"c", b"d"],
@@ -411,10 +417,7 @@ async fn a_fetcher_asks_on_while_an_answer_arrives_and_again_if_it_breaks_off_an
         .fetch("app", Position::Earliest, options)
         .await
         .unwrap();
-    let mut values = Vec::new();
-    while let Some(portion) = fetcher.next().await.unwrap() {
-        values.extend(portion.records().map(|it| it.record.value.to_vec()));
-    }
+    let values = rest(&mut fetcher).await;
     assert_eq!(values, expected);
     drop((client, fetcher));
     script.await.unwrap();
