@@ -7,9 +7,9 @@
 //!
 //! Reading comes first, then the move is staged, then its commit answers: a failed read moves
 //! nothing. So records may be taken while they are staged themselves: the move is durable with them
-//! or after them, and one sync answers their producer and their consumer. A request whose share of the window is not there is passed over, so that a slow reader
-//! stops only itself. Its neighbours: [`serving`](super::serving) reads and lets requests wait, the
-//! [actor](super::actor) stages.
+//! or after them, and one sync answers their producer and their consumer. A request whose share of
+//! the window is not there is passed over, so that a slow reader stops only itself. Its neighbours:
+//! [`serving`](super::serving) reads and lets requests wait, the [actor](super::actor) stages.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use logdrive_protocol::limits::MAX_FETCH_BYTES;
 use logdrive_protocol::operations::{
     Answer, Consume, ConsumerUnregistered, Sought, WorkerUnregistered,
 };
-use logdrive_protocol::{ConsumerId, Failure, Position, WorkerId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Told, Topic};
@@ -190,6 +190,15 @@ impl Topic {
         }
         let generation = self.generation();
         let in_memory = self.state.log.read_staged(from, max_records, max_bytes);
+        if let Turn::Again { to, .. } = turn
+            && in_memory.is_none()
+            && to > self.state.log.visible().offset
+        {
+            // Neither memory nor the disk has all of it: a shorter answer would pass over the rest.
+            let message = "the answer that is asked for again is on its way to the disk";
+            let failure = Failure::new(ErrorCode::Unavailable, message);
+            return reply.fail(failure.hint("ask again"));
+        }
         let share = in_memory.as_ref().map_or_else(
             || max_bytes.min(MAX_FETCH_BYTES as usize),
             Slice::stored_bytes,

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Pure. Staged batches stand in the tail too; they are handed out only to who waits for a commit
-//! that comes after theirs. Its neighbours: [`State`](super::state::State) owns it; what is not in the tail is
-//! read from the storage by whoever asks.
+//! that comes after theirs. Its neighbours: [`State`](super::state::State) owns it; what is not in
+//! the tail is read from the storage by whoever asks.
 
 use std::collections::VecDeque;
 
