@@ -12,6 +12,10 @@ pub const MAX_RECORD_BYTES: u32 = 1 << 20;
 pub const MAX_BATCHES_IN_FLIGHT: u32 = 64;
 /// Longest wait of a fetch or consume, in milliseconds (5 minutes).
 pub const MAX_WAIT_MS: u32 = 300_000;
+/// Longest lease, in milliseconds (12 hours).
+pub const MAX_LEASE_MS: u32 = 43_200_000;
+/// Elements of one Ack or Nack, and ranges of one Requeue.
+pub const MAX_SETTLED: usize = 1000;
 /// Longest name of a topic, producer or consumer, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 /// Settings of one topic or consumer.

@@ -27,7 +27,8 @@ bodies! {
 
     /// Records, for a fetch or a consume.
     pub struct Delivered {
-        /// 0 = there are records or gaps, 1 = empty: nothing is left.
+        /// 0 = there are records or gaps, 1 = empty: nothing is left, 2 = held: something is left
+        /// and cannot be given now.
         pub status: u8,
         /// Epoch of the leader; 0 without a cluster.
         pub leader_epoch: u64,
@@ -85,6 +86,9 @@ impl Delivered {
     pub const SOME: u8 = 0;
     /// [`Delivered::status`]: nothing is left.
     pub const EMPTY: u8 = 1;
+    /// [`Delivered::status`]: something is left, and all of it is leased to others, waits for its
+    /// time or for its key, or the consumer is paused.
+    pub const HELD: u8 = 2;
 
     /// [`Delivered::next`], from the first bytes of an answer's body; `None` if it has no records,
     /// or if these bytes, fewer than 41, may not reach so far.
