@@ -78,6 +78,30 @@ pub const WORKER_IDLE: Duration = Duration::from_hours(1);
 pub const UNNAMED_PRODUCER_IDLE: Duration = Duration::from_hours(24);
 /// A named producer idle for so long is forgotten.
 pub const NAMED_PRODUCER_IDLE: Duration = Duration::from_hours(7 * 24);
+/// Records of one consumer that may be delivered and not acked, at most.
+pub const MAX_LEASED: u64 = 100_000;
+/// The same where the consumer's settings do not say.
+pub const DEFAULT_MAX_LEASED: u64 = 10_000;
+/// Deliveries after which a consumer may give a record up, at most.
+pub const MAX_MAX_DELIVERIES: u64 = 1_000;
+/// Durations in a back-off list.
+pub const MAX_BACKOFFS: usize = 16;
+/// The longest of them.
+pub const MAX_BACKOFF: Duration = Duration::from_hours(24);
+/// How long a worker whose connection is gone may take to speak again on another, before its leases
+/// are given back.
+pub const RECLAIM_WAIT: Duration = Duration::from_secs(5);
+/// How soon leases are looked at again while nothing can be written.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+/// Records that may be set aside because their keys are busy: how far a consumer that keeps the
+/// order of keys looks ahead.
+pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
+/// The same in bytes (16 MiB).
+pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+/// Records of one requeue.
+pub const MAX_REQUEUED: u64 = 10_000;
+/// Gaps that a consumer has not been told of; further ones are joined to the last.
+pub const MAX_GAPS: usize = 64;
 /// Fetches and consumes that wait for records in one topic.
 pub const MAX_WAITING: usize = 100_000;
 /// Requests that wait in one topic, up to which consumes among them are served when records are

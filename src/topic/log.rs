@@ -64,6 +64,15 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Nothing, at an offset.
+    pub fn at(offset: u64) -> Self {
+        Self {
+            from: offset,
+            to: offset,
+            ..Self::default()
+        }
+    }
+
     /// Bytes of the batches.
     pub fn stored_bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()

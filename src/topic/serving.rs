@@ -17,6 +17,7 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::{Duration, Instant};
 
 use super::actor::Topic;
+use super::consumer::Plan;
 use super::consuming::InLine;
 use super::log::Slice;
 use super::state::Resolved;
@@ -243,6 +244,7 @@ impl Topic {
     }
 
     pub(super) fn answer_empty(&mut self, waiter: Waiter) {
+        let now = self.clock.now();
         let empty = |next| Delivered {
             status: Delivered::EMPTY,
             next,
@@ -257,10 +259,15 @@ impl Topic {
                 reply.answer(Answer::Fetch(empty(next)));
             }
             Waiter::Consume(consume, _, reply) => {
+                let end = self.state.log.visible().offset;
                 match self.state.consumers.get(consume.consumer) {
                     Ok(consumer) => {
                         // A move that is only staged is nobody's to know.
-                        reply.answer(Answer::Consume(empty(consumer.committed().offset)));
+                        let mut answer = empty(consumer.committed().next.offset);
+                        if consumer.plan(end, consume.lease_ms > 0, now) != Plan::Empty {
+                            answer.status = Delivered::HELD;
+                        }
+                        reply.answer(Answer::Consume(answer));
                     }
                     Err(failure) => reply.fail(failure),
                 }

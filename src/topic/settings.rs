@@ -4,6 +4,10 @@ use logdrive_protocol::limits::{MAX_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{ErrorCode, Failure};
 
+use super::consumer_config::{
+    BACKOFF, ConsumerConfig, DEAD_LETTER_TOPIC, MAX_DELIVERIES, MAX_LEASED_KEY, ORDER,
+};
+
 /// A text for people; on topics and consumers.
 const DESCRIPTION: &str = "description";
 /// Largest record that the topic takes, in bytes; on topics.
@@ -16,7 +20,38 @@ pub fn of_topic(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
 
 /// Settings of a consumer, checked and in the order of their keys.
 pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
-    check(settings, &[DESCRIPTION])
+    let known = [
+        BACKOFF,
+        DEAD_LETTER_TOPIC,
+        DESCRIPTION,
+        MAX_DELIVERIES,
+        MAX_LEASED_KEY,
+        ORDER,
+    ];
+    let settings = check(settings, &known)?;
+    ConsumerConfig::of(&settings)?;
+    Ok(settings)
+}
+
+/// Settings with some set anew and some back at their defaults.
+pub fn merged(settings: &[Setting], set: &[Setting], unset: &[String]) -> Vec<Setting> {
+    let named = |key: &String| unset.contains(key) || set.iter().any(|it| it.key == *key);
+    let stay = settings.iter().filter(|it| !named(&it.key));
+    stay.chain(set).cloned().collect()
+}
+
+/// What a consumer has chosen once decides what its cursor has passed: it stays.
+pub fn check_fixed(before: &[Setting], after: &[Setting]) -> Result<(), Failure> {
+    let order = |settings: &[Setting]| {
+        let found = settings.iter().find(|setting| setting.key == ORDER);
+        found.map(|setting| setting.value.clone())
+    };
+    if order(before) != order(after) {
+        let what = "the order of a consumer is chosen when it is registered";
+        return Err(Failure::new(ErrorCode::InvalidConfig, what)
+            .hint("register another consumer, and seek it to where this one is"));
+    }
+    Ok(())
 }
 
 /// Largest record that a topic with these settings takes, in bytes.

@@ -78,6 +78,17 @@ bodies! {
     }
 }
 
+impl Gap {
+    /// [`Gap::reason`]: the topic's rule removed it.
+    pub const RETENTION: u8 = 0;
+    /// [`Gap::reason`]: somebody removed it.
+    pub const PURGE: u8 = 1;
+    /// [`Gap::reason`]: the topic was deleted.
+    pub const DELETION: u8 = 2;
+    /// [`Gap::reason`]: it could not be read, and was given up.
+    pub const DAMAGE: u8 = 3;
+}
+
 /// Bytes of a varint of 64 bits at its longest.
 const LONGEST_NUMBER_BYTES: usize = 10;
 

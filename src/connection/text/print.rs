@@ -80,6 +80,12 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         ),
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
+        Answer::Ack(acked) => format!("+ records={}\n", acked.records),
+        Answer::Nack(nacked) => format!("+ records={}\n", nacked.records),
+        Answer::Requeue(requeued) => format!("+ records={}\n", requeued.records),
+        Answer::Extend(_) => "+ extended\n".to_owned(),
+        Answer::AlterConsumer(altered) => format!("+ paused={}\n", altered.paused),
+        Answer::DescribeConsumer(described) => format!("+ cursor={}\n", described.cursor),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
