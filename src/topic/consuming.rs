@@ -366,7 +366,9 @@ impl Topic {
                 self.state
                     .consumers
                     .heard(id, asked.worker, lease, connection);
-                let answer = self.taken(id, ranges, gaps, slice.batches);
+                let last = ranges.last().map(|range| range.to);
+                let next = last.or(gaps.last().map(|gap| gap.to)).unwrap_or_default();
+                let answer = self.taken(next, ranges, gaps, slice.batches);
                 if ticket <= self.state.committed() {
                     begun.reply.answer(answer);
                 } else {
@@ -405,7 +407,9 @@ impl Topic {
             Ok((taken, change)) => {
                 let records = taken.ranges.iter().map(|range| range.to - range.from);
                 self.counts.consumed += records.sum::<u64>();
-                let answer = self.taken(id, taken.ranges, taken.gaps, slice.batches);
+                let consumer = self.state.consumers.get(id);
+                let next = consumer.map_or(0, |it| it.next().offset);
+                let answer = self.taken(next, taken.ranges, taken.gaps, slice.batches);
                 self.commit_then(change, begun.reply, answer);
                 self.watch_leases(ctx);
             }
@@ -428,7 +432,7 @@ impl Topic {
     /// The answer with these ranges, and those batches that have something of them.
     fn taken(
         &self,
-        id: ConsumerId,
+        next: u64,
         ranges: Vec<operations::Range>,
         gaps: Vec<Gap>,
         mut batches: Vec<Bytes>,
@@ -443,11 +447,10 @@ impl Topic {
                 .is_some_and(|range| range.from < head.end_offset())
         };
         batches.retain(is_meant);
-        let consumer = self.state.consumers.get(id);
         Answer::Consume(Delivered {
             high_watermark: self.state.log.visible().offset,
             log_start: self.state.log.start().offset,
-            next: consumer.map_or(0, |it| it.next().offset),
+            next,
             gaps,
             ranges,
             batches,
