@@ -87,6 +87,7 @@ impl Course {
             max_bytes: self.max_bytes,
             max_wait_ms: u32::try_from(parking.wait.as_millis()).unwrap_or(u32::MAX),
             leader_epoch: 0,
+            filter: self.filter.to_vec(),
         };
         (fetch, parking)
     }

@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use logdrive_protocol::Position;
+use logdrive_protocol::{Position, Severity};
 
 use super::bench::Bench;
 use super::output::Format;
-use super::severity::Severity;
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
