@@ -6,16 +6,18 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
+//! [`state`], [`log`], [`filter`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
 //! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
 
 pub mod actor;
 pub mod consumers;
 pub mod consuming;
+pub mod filter;
 pub mod log;
 pub mod producers;
 mod requests;
 pub mod rows;
+pub mod searching;
 pub mod serving;
 pub mod settings;
 pub mod state;
