@@ -393,3 +393,6 @@ impl Selection {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
