@@ -1,11 +1,13 @@
 //! Fetching with a filter: what matches is given, wherever it lies, and the search goes on.
 
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
-use logdrive_protocol::operations::{Cancel, Delivered, Fetch, Payload, Setting};
+use logdrive_protocol::operations::{
+    Cancel, DeleteTopic, Delivered, Fetch, Payload, Produce, Setting,
+};
 use logdrive_protocol::{Position, TopicId};
 
 use crate::support::asking::{fetch, fetch_waiting, produce, produce_accepted};
-use crate::support::{Broker, Connection};
+use crate::support::{Broker, Connection, until};
 
 /// Settings of words like `severity=warn`.
 fn filter(words: &[&str]) -> Vec<Setting> {
@@ -136,8 +138,7 @@ fn a_search_without_a_match_answers_after_a_budget_with_where_it_goes_on() {
     let lines = [line.as_str(); 28];
     let requests = vec![produce_accepted(topic, batch(9, "a", 1, &lines)); 60];
     for number in peer.send_all(&requests) {
-        peer.answer::<logdrive_protocol::operations::Produce>(number)
-            .unwrap();
+        peer.answer::<Produce>(number).unwrap();
     }
     let last = produce(topic, batch(9, "a", 1, &["the needle"]));
     let end = peer.ask(last).unwrap().base_offset + 1;
@@ -232,10 +233,10 @@ fn a_search_that_waits_can_be_cancelled_and_ends_with_its_connection_and_its_top
     let broker = Broker::start();
     let mut peer = broker.connect();
     let topic = sample(&mut peer);
-    let mut wait = |peer: &mut Connection| {
+    let wait = |peer: &mut Connection| {
         let waiting = peer.send(&search_waiting(topic, 0, &["grep=needle"]));
         // It waits when it has looked through what is there.
-        while peer.counter("app", "requests_waiting") == 0 {}
+        until("it waits", || peer.counter("app", "requests_waiting") > 0);
         waiting
     };
     let waiting = wait(&mut peer);
@@ -246,13 +247,45 @@ fn a_search_that_waits_can_be_cancelled_and_ends_with_its_connection_and_its_top
     let mut leaving = broker.connect();
     wait(&mut leaving);
     drop(leaving);
-    while peer.counter("app", "requests_waiting") > 0 {}
+    until("it has left", || {
+        peer.counter("app", "requests_waiting") == 0
+    });
     let waiting = wait(&mut peer);
-    broker
-        .connect()
-        .ask(logdrive_protocol::operations::DeleteTopic { topic })
-        .unwrap();
+    broker.connect().ask(DeleteTopic { topic }).unwrap();
     peer.check_answer::<Fetch>(waiting, "TOPIC_NOT_FOUND");
+}
+
+#[test]
+fn so_many_regular_expressions_may_wait_and_one_more_is_told_so() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let limit = 128;
+    let waiting: Vec<u32> = (0..limit)
+        .map(|_| peer.send(&search_waiting(topic, 0, &["grep=needle"])))
+        .collect();
+    until("they wait", || {
+        peer.counter("app", "requests_waiting") == limit
+    });
+    let one_more = || search_waiting(topic, 0, &["grep=needle"]);
+    peer.check(one_more(), "LIMIT_REACHED");
+    // What holds no expression, and what does not wait, is not meant.
+    peer.check(search(topic, 0, &["grep=needle"]), "empty next=0");
+    let light = peer.send(&search_waiting(topic, 0, &["severity=warn"]));
+    until("it waits", || {
+        peer.counter("app", "requests_waiting") > limit
+    });
+    let correlation = waiting[7];
+    peer.check(Cancel { topic, correlation }, "done");
+    peer.check_answer::<Fetch>(correlation, "CANCELLED");
+    let last = peer.send(&one_more());
+    until("it waits", || {
+        peer.counter("app", "requests_waiting") > limit
+    });
+    let found = batch(13, "a", 1, &["the needle"]);
+    peer.ask(produce(topic, found)).unwrap();
+    peer.check_answer::<Fetch>(last, "0:the needle next=1");
+    peer.check_answer::<Fetch>(light, "0:the needle next=1");
 }
 
 #[test]
