@@ -92,7 +92,7 @@ pub const BLOCKING_THREADS: usize = 8;
 pub const SEARCHING_THREADS: usize = 2;
 /// Bytes that a fetch with a filter looks through before it answers (32 MiB).
 pub const SEARCH_BYTES: usize = 32 << 20;
-/// How long it keeps a thread at most before it answers, looked at after each read.
+/// How long it keeps a thread before it answers, looked at between records, every 64 KiB.
 pub const SEARCH_TIME: Duration = Duration::from_millis(250);
 /// Bytes that it reads from the disk at a time (2 MiB).
 pub const SEARCH_READ_BYTES: usize = 2 << 20;

@@ -85,7 +85,8 @@ pub struct Look {
 /// Where batches come from.
 #[derive(Debug)]
 pub enum Source {
-    /// The topic's memory: batches up to an offset, without those whose heads rule them out.
+    /// The topic's memory: batches up to an offset. Those whose heads rule them out may be missing;
+    /// [`Selected::passed`] does not count them then.
     Memory(Vec<Bytes>, u64),
     /// The disk.
     Disk(Reader, TopicId),
@@ -116,16 +117,17 @@ impl Look {
         };
         let mut selection = Selection::new(self.from, self.end, self.max_records, self.max_bytes);
         let (mut looked, mut is_cut) = (0, false);
+        let began = Instant::now();
+        let is_over = || began.elapsed() >= SEARCH_TIME;
         match self.source {
             Source::Memory(batches, next) => {
-                is_cut = !look_at(&mut selection, &filter, &batches, &mut looked);
+                is_cut = !look_at(&mut selection, &filter, &batches, &mut looked, &is_over);
                 if !is_cut {
                     // What stands behind the last of them was ruled out.
                     selection.selected.next = selection.selected.next.max(next);
                 }
             }
             Source::Disk(reader, topic) => {
-                let began = Instant::now();
                 while selection.selected.next < self.end && !is_cut {
                     let next = selection.selected.next;
                     let read = match reader.read(topic, next, self.end, SEARCH_READ_BYTES) {
@@ -133,10 +135,10 @@ impl Look {
                         Err(error) if next == self.from => return Err(read_failure(error)),
                         Err(_) => Vec::new(),
                     };
-                    is_cut = !look_at(&mut selection, &filter, &read, &mut looked)
+                    is_cut = !look_at(&mut selection, &filter, &read, &mut looked, &is_over)
                         || selection.selected.next == next
                         || looked >= self.budget
-                        || began.elapsed() >= SEARCH_TIME;
+                        || is_over();
                 }
             }
         }
@@ -149,16 +151,17 @@ impl Look {
     }
 }
 
-/// Looks through batches; false if a limit of the answer ended it.
+/// Looks through batches; false if a limit of the answer, or its time, ended it.
 fn look_at(
     selection: &mut Selection,
     filter: &Filter,
     batches: &[Bytes],
     looked: &mut usize,
+    is_over: &dyn Fn() -> bool,
 ) -> bool {
     batches.iter().all(|batch| {
         *looked += batch.len();
-        selection.look(filter, batch)
+        selection.look(filter, batch, is_over)
     })
 }
 

@@ -1,10 +1,14 @@
 //! The grammar of filters, what matches, and what is taken out of batches.
 
 use logdrive_protocol::TopicId;
-use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin, Place, check_delivered};
+use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place, check_delivered};
 use logdrive_protocol::operations::Delivered;
 
+use bytes::Bytes;
+
+use super::selection::ASK_BYTES;
 use super::*;
+use crate::limits::MAX_RANGES;
 
 const TOPIC: TopicId = TopicId(3);
 
@@ -294,4 +298,23 @@ fn an_answer_names_a_bounded_number_of_ranges_and_goes_on_behind_them() {
     let rest = select(&odd, first.next, end, 0, 1 << 22, [stored].into_iter());
     assert_eq!(rest.record_count(), 5);
     assert_eq!(rest.next, end);
+}
+
+#[test]
+fn a_selection_whose_time_is_up_ends_between_records_and_always_moves() {
+    let long = "x".repeat(ASK_BYTES);
+    let records: Vec<String> = (0..4)
+        .map(|number| format!("{number} info host=a {long}"))
+        .collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let stored = batch(0, &records);
+    let (mut from, mut ends) = (0, Vec::new());
+    while from < 4 {
+        let mut selection = Selection::new(from, 4, 0, 1 << 20);
+        let went_on = selection.look(&filter(&["grep=y"]), &stored, &|| true);
+        assert_eq!(went_on, selection.selected.next == 4);
+        from = selection.selected.next;
+        ends.push(from);
+    }
+    assert_eq!(ends, [1, 2, 3, 4]);
 }
