@@ -112,6 +112,29 @@ pub const RESERVED_IDS: u64 = 100;
 
 /// Threads that read cold records, and what else blocks, at once.
 pub const BLOCKING_THREADS: usize = 8;
+/// How many of them may match records against filters, which keeps a processor busy.
+pub const SEARCHING_THREADS: usize = 2;
+/// Bytes that a fetch with a filter looks through before it answers (32 MiB).
+pub const SEARCH_BYTES: usize = 32 << 20;
+/// How long it keeps a thread before it answers, looked at between records, every 64 KiB.
+pub const SEARCH_TIME: Duration = Duration::from_millis(250);
+/// Bytes that it reads from the disk at a time (2 MiB).
+pub const SEARCH_READ_BYTES: usize = 2 << 20;
+/// Batches of a topic's memory that it looks at in one go.
+pub const SEARCH_BATCHES: usize = 4_096;
+/// Ranges that an answer to it names.
+pub const MAX_RANGES: usize = 16_384;
+/// A batch of which at most one in so many bytes matches is rebuilt without the rest.
+pub const REBUILD_SHARE: u64 = 8;
+/// Shorter batches are sent as they are stored.
+pub const REBUILD_BYTES: usize = 4 << 10;
+/// A filter's regular expression, compiled, in bytes (512 KiB).
+pub const GREP_BYTES: usize = 512 << 10;
+/// What it keeps of its states while it matches, in bytes (512 KiB).
+pub const GREP_CACHE_BYTES: usize = 512 << 10;
+/// Fetches with a regular expression that wait for records, of all topics: each may hold both of
+/// the above.
+pub const MAX_WAITING_GREPS: usize = 128;
 /// How long a stop waits for answers that are on their way.
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
 

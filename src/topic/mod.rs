@@ -6,8 +6,9 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
+//! [`state`], [`log`], [`filter`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain
+//! logic: no actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`] and
+//! [`consuming`] are the shell around it.
 
 pub mod actor;
 pub mod consumer;
@@ -18,6 +19,7 @@ pub mod dead_letters;
 pub mod gaps;
 pub mod keys;
 mod leasing;
+pub mod filter;
 pub mod log;
 pub mod outstanding;
 pub mod parcel;
@@ -25,6 +27,7 @@ pub mod producers;
 mod requests;
 pub mod requeue;
 pub mod rows;
+pub mod searching;
 pub mod serving;
 pub mod settings;
 pub mod state;

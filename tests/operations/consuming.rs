@@ -331,5 +331,5 @@ fn a_lease_of_more_than_twelve_hours_is_not_given() {
         lease_ms: 43_200_001,
         ..worker.take(1, 1)
     };
-    peer.check(leased, "INVALID_LEASE first=43200000");
+    peer.check(leased, "INVALID_LEASE 43200000");
 }
