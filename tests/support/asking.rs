@@ -169,7 +169,7 @@ impl Connection {
         let mut records = Vec::new();
         let mut next = 0;
         loop {
-            let page: Delivered = self.ask(fetch(topic, next)).unwrap();
+            let mut page: Delivered = self.ask(fetch(topic, next)).unwrap();
             page.check(topic).unwrap();
             if page.status == Delivered::EMPTY {
                 return records;
