@@ -154,7 +154,7 @@ pub(crate) struct Produce {
     /// When the broker answers: after the fsync, or before it (a crash may then lose records).
     #[arg(long, default_value = "synced")]
     pub(crate) ack: Ack,
-    /// How batches are packed, on the wire and on the broker's disk [default: none].
+    /// How batches are packed, on the wire and on the broker's disk [default: zstd].
     #[arg(long, value_name = "CODEC")]
     pub(crate) compression: Option<Compression>,
 }
@@ -164,9 +164,9 @@ pub(crate) struct Produce {
 pub(crate) enum Compression {
     /// Not at all.
     None,
-    /// The least work.
+    /// Less work for readers.
     Lz4,
-    /// The fewest bytes.
+    /// The fewest bytes, and the least work in all.
     Zstd,
 }
 

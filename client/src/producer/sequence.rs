@@ -134,6 +134,13 @@ impl<T> Unanswered<T> {
         }
     }
 
+    /// Nothing is to be held for a while.
+    pub(crate) fn rest(&mut self) {
+        if let Some(packer) = &mut self.packer {
+            packer.release();
+        }
+    }
+
     /// Packs the records of the batches that are taken in from now on.
     pub(crate) fn packing(self, packer: Option<Packer>) -> Self {
         Self { packer, ..self }

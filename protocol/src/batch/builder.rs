@@ -105,7 +105,7 @@ impl BatchBuilder {
         self.finish_as(origin, None)
     }
 
-    /// The same with packed records, unless there is one record only, or packing saves too little.
+    /// The same with packed records, unless there is one record only, or they do not pack well.
     pub fn finish_packed(&mut self, origin: Origin, packer: &mut Packer) -> BytesMut {
         self.finish_as(origin, Some(packer))
     }

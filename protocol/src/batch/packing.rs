@@ -19,8 +19,13 @@ use zstd_safe::{CCtx, CParameter, DCtx};
 use super::{BatchError, HEAD_BYTES, Head};
 use crate::limits::MAX_UNPACKED_BYTES;
 
-/// A packed section is kept if it is shorter than the plain one by one part in so many.
-const LEAST_SAVED: usize = 8;
+/// A section that is shorter is not packed: it would save less than storing it costs.
+const LEAST_SECTION_BYTES: usize = 1 << 10;
+/// A packed section is kept if it has at most one byte for so many of the plain one. Logs have one
+/// for five and more; letters at random have three for four, which no reader should unpack.
+const LEAST_RATIO: usize = 2;
+/// Sections that are passed over at most, after those that did not pack well.
+const MOST_PASSED: u32 = 63;
 /// The level at which zstd packs: the fastest of its ordinary ones.
 const ZSTD_LEVEL: i32 = 1;
 /// Room that unpacking begins with, whatever arrived.
@@ -71,12 +76,17 @@ impl Codec {
 }
 
 /// Packs records sections, one after the other; keeps the memory that this takes.
+///
+/// Where sections do not pack well, only every second, fourth and so on is tried, until one does.
 pub struct Packer {
     codec: Codec,
     /// Made with the first section that is packed with zstd.
     zstd: Option<CCtx<'static>>,
     /// As long as the longest section needed.
     room: Vec<u8>,
+    /// Sections that were passed over last, and how many of the next are.
+    passed: u32,
+    passing: u32,
 }
 
 impl Packer {
@@ -86,7 +96,15 @@ impl Packer {
             codec,
             zstd: None,
             room: Vec::new(),
+            passed: 0,
+            passing: 0,
         }
+    }
+
+    /// Gives back the memory that packing has taken, until something is packed again.
+    pub fn release(&mut self) {
+        self.zstd = None;
+        self.room = Vec::new();
     }
 
     /// What it packs with.
@@ -94,8 +112,26 @@ impl Packer {
         self.codec
     }
 
-    /// The packed section behind room for a head; `None` if it saves less than an eighth.
+    /// The packed section behind room for a head; `None` if it stays as it is.
     pub(super) fn pack(&mut self, section: &[u8]) -> Option<BytesMut> {
+        if section.len() < LEAST_SECTION_BYTES {
+            return None;
+        }
+        if self.passing > 0 {
+            self.passing -= 1;
+            return None;
+        }
+        let packed = self.pack_well(section);
+        self.passed = match packed {
+            Some(_) => 0,
+            None => (2 * self.passed + 1).min(MOST_PASSED),
+        };
+        self.passing = self.passed;
+        packed
+    }
+
+    /// The same, whatever became of others.
+    fn pack_well(&mut self, section: &[u8]) -> Option<BytesMut> {
         let longest = match self.codec {
             Codec::Lz4 => lz4_flex::block::get_maximum_output_size(section.len()),
             Codec::Zstd => zstd_safe::compress_bound(section.len()),
@@ -116,7 +152,7 @@ impl Packer {
                 self.zstd.as_mut()?.compress2(room, section).ok()?
             }
         };
-        if length + section.len() / LEAST_SAVED > section.len() {
+        if length > section.len() / LEAST_RATIO {
             return None;
         }
         let mut packed = BytesMut::with_capacity(HEAD_BYTES + length);
