@@ -251,6 +251,12 @@ class Batch:
             "sequence": sequence,
         }
         head.update({key: value for key, value in forged.items() if key in head})
+        if "codec" in forged:
+            # What packs the records, by its number in the attributes.
+            number, pack = forged["codec"]
+            packed = pack(join(tail))
+            tail = [(packed, "packed", f"{len(packed)} bytes")]
+            head["attributes"] = number
         if "tail" in forged:
             tail = [(forged["tail"], None, "")]
         signed = fixed(head, ">HBBIQQIIQQ") + tail

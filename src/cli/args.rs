@@ -155,6 +155,41 @@ pub(crate) struct Produce {
     /// When the broker answers: after the fsync, or before it (a crash may then lose records).
     #[arg(long, default_value = "synced")]
     pub(crate) ack: Ack,
+    /// How batches are packed, on the wire and on the broker's disk [default: zstd].
+    #[arg(long, value_name = "CODEC")]
+    pub(crate) compression: Option<Compression>,
+}
+
+/// How batches are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// Less work for readers.
+    Lz4,
+    /// The fewest bytes, and the least work in all.
+    Zstd,
+}
+
+impl Compression {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl From<Compression> for logdrive_client::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
 }
 
 /// Which answer counts as an acknowledgement.

@@ -11,18 +11,20 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting, Settled};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
 
 use super::consumer_config::ConsumerConfig;
+use super::filter::Filter;
 use super::gaps::Gaps;
 use super::log::Mark;
 use super::outstanding::Outstanding;
 use super::parcel::{Entry, Fate, Lease, Parcel};
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, WorkerRow};
-use super::taking::{self, Bounds, Found, Pick};
+use super::taking::{self, Bounds, Found, Looks, Pick};
 use super::workers::{Taker, Workers};
 use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
@@ -34,6 +36,7 @@ pub struct Consumer {
     id: ConsumerId,
     row: ConsumerRow,
     config: ConsumerConfig,
+    looks: Looks,
     pub(super) outstanding: Outstanding,
     pub(super) workers: Workers,
     gaps: Gaps,
@@ -149,12 +152,18 @@ impl ParcelIds {
 impl Consumer {
     /// A consumer as its row says.
     pub fn of(topic: TopicId, id: ConsumerId, row: ConsumerRow) -> Self {
+        // Both were checked when they were stored.
+        let config = ConsumerConfig::of(&row.settings).unwrap_or_default();
+        let filter = Filter::among(&row.settings).ok().flatten();
         let mut consumer = Self {
             topic,
             id,
             outstanding: Outstanding::of(topic, id),
-            // Checked when it was stored.
-            config: ConsumerConfig::of(&row.settings).unwrap_or_default(),
+            looks: Looks {
+                keyed: config.key_order,
+                filter: filter.map(Arc::new),
+            },
+            config,
             row,
             ..Self::default()
         };
@@ -312,7 +321,13 @@ impl Consumer {
 
     /// Whether a request needs to see each record that was read.
     pub fn looks_closely(&self, leased: bool) -> bool {
-        leased || self.config.key_order || !self.outstanding.is_empty()
+        let filters = self.looks.filter.is_some();
+        leased || self.config.key_order || filters || !self.outstanding.is_empty()
+    }
+
+    /// How it looks at records.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Gives what was read, as far as this request may have it.
@@ -767,7 +782,7 @@ fn range(offsets: Range<u64>, lease: u64) -> operations::Range {
 }
 
 /// Ascending records as ranges to deliver.
-fn ranges_of(entries: &[Entry], lease: u64) -> Vec<operations::Range> {
+pub(super) fn ranges_of(entries: &[Entry], lease: u64) -> Vec<operations::Range> {
     let mut ranges: Vec<operations::Range> = Vec::new();
     for entry in entries {
         match ranges.last_mut() {

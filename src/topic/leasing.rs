@@ -10,7 +10,7 @@
 
 use actix::{AsyncContext, Context};
 use bytes::Bytes;
-use logdrive_protocol::batch::{Head, Records};
+use logdrive_protocol::batch::{self, Head};
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LEASE_MS, MAX_LIST, MAX_SETTLED};
 use logdrive_protocol::operations::{
     Ack, Acked, AlterConsumer, Answer, ConsumerAltered, ConsumerDescribed, DescribeConsumer,
@@ -286,7 +286,8 @@ pub(super) fn invalid_lease(lease_ms: u32) -> Failure {
 fn key_at(batches: &[Bytes], offset: u64) -> Option<String> {
     batches.iter().find_map(|batch| {
         let head = Head::parse(batch)?;
-        let mut records = Records::of(batch).flatten();
+        let opened = batch::open(batch).ok()?;
+        let mut records = opened.records().flatten();
         let record = records.find(|it| head.base_offset + it.offset_delta == offset)?;
         let key = String::from_utf8_lossy(record.key?).into_owned();
         Some(key.chars().flat_map(char::escape_default).collect())

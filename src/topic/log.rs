@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use logdrive_protocol::batch::{self, Head, Place, Records};
+use logdrive_protocol::batch::{self, Head, Place};
 use logdrive_protocol::{TopicId, varint};
 
 use super::rows::ExtentRow;
@@ -80,7 +80,8 @@ impl Slice {
 
     /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
     /// most `max_records` records (0 = no limit), at most `max_bytes` with the batches' length
-    /// fields, which many small ones have many of, but always one batch.
+    /// fields, which many small ones have many of, but always one batch. A packed batch counts what
+    /// it unpacks to: whoever asked has to hold that.
     pub fn of(
         from: u64,
         end: u64,
@@ -102,7 +103,7 @@ impl Slice {
             let Some(head) = Head::parse(&bytes) else {
                 break;
             };
-            len += varint::len(bytes.len() as u64) + bytes.len();
+            len += varint::len(bytes.len() as u64) + head.counted_len();
             let fits = slice.batches.is_empty() || len <= max_bytes;
             if slice.to >= last || !fits {
                 break;
@@ -116,13 +117,22 @@ impl Slice {
     }
 }
 
-/// Key, headers and values of the records `from..to` of a batch, in bytes.
+/// Key, headers and values of the records `from..to` of a batch, in bytes. A packed batch is
+/// unpacked for a part of it alone.
 pub(super) fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
     if from <= head.base_offset && to >= head.end_offset() {
         return u64::from(head.content_bytes);
     }
+    if from >= to || from >= head.end_offset() || to <= head.base_offset {
+        return 0;
+    }
     let wanted = |delta: u64| (from..to).contains(&(head.base_offset + delta));
-    Records::of(batch)
+    // It was checked when it was taken, and is checked again on every read.
+    let Ok(opened) = batch::open(batch) else {
+        return 0;
+    };
+    opened
+        .records()
         .flatten()
         .filter(|record| wanted(record.offset_delta))
         .map(|record| record.content_len() as u64)

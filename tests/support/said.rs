@@ -36,8 +36,11 @@ impl Said for Delivered {
             words.push("passed".to_owned());
         }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut plain = self.clone();
+        plain.unpack().unwrap();
         words.extend(
-            self.records()
+            plain
+                .records()
                 .map(|it| format!("{}:{}", it.offset, value(it.record.value))),
         );
         words.push(format!("next={}", self.next));

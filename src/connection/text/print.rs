@@ -120,6 +120,11 @@ fn size(measured: &Measured) -> String {
 }
 
 fn records(delivered: &Delivered, topic: &str) -> String {
+    // The batches themselves are shared, and only packed ones are replaced.
+    let mut delivered = delivered.clone();
+    if let Err(error) = delivered.unpack() {
+        return failure(&error.into());
+    }
     let mut out = String::new();
     for Gap {
         from, to, reason, ..
