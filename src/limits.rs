@@ -83,6 +83,10 @@ pub const MAX_WAITING: usize = 100_000;
 /// Requests that wait in one topic, up to which consumes among them are served when records are
 /// staged; of more, all are served together, when the records are durable.
 pub const MAX_EAGER_WAITING: usize = 16;
+/// How long a request that appends to several topics may be on its way to the last of them.
+pub const TRAVEL_WAIT: Duration = Duration::from_secs(5);
+/// Requests that wait in one topic for such a request to end.
+pub const MAX_BEHIND_TRAVELLER: usize = 4_096;
 /// Ids that the broker reserves durably at a time, before it hands them out.
 pub const RESERVED_IDS: u64 = 100;
 

@@ -6,7 +6,9 @@
 mod broker;
 mod consumer;
 mod delivered;
+mod lease;
 mod producer;
+mod together;
 mod topic;
 
 use bytes::{Bytes, BytesMut};
@@ -20,10 +22,12 @@ pub use consumer::{
     Sought, UnregisterConsumer, UnregisterWorker, WorkerUnregistered,
 };
 pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
+pub use lease::Settled;
 pub use producer::{
     Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
     UnregisterProducer,
 };
+pub use together::{Consumed, Part, ProduceAll, ProducedAll};
 pub use topic::{
     ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, Setting, TopicCreated,
     TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
@@ -122,6 +126,7 @@ operations! {
     0x20 RegisterProducer => ProducerRegistered,
     0x21 UnregisterProducer => ProducerUnregistered,
     0x22 Produce => Produced,
+    0x23 ProduceAll => ProducedAll,
     0x30 Fetch => Delivered,
     0x40 RegisterConsumer => ConsumerRegistered,
     0x41 UnregisterConsumer => ConsumerUnregistered,
@@ -159,7 +164,6 @@ pub const RESERVED_OPCODES: &[(u8, &str)] = &[
     (0x05, "Authenticate"),
     (0x14, "AlterTopic"),
     (0x15, "PurgeTopic"),
-    (0x23, "ProduceAll"),
     (0x45, "Ack"),
     (0x46, "Nack"),
     (0x47, "Extend"),

@@ -10,13 +10,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
+use logdrive_protocol::operations::{Answer, Counter, ProduceAll, Request, TopicSummary};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
 use super::serving::Waiter;
 use super::state::{Change, State};
+use super::together::{Reserve, Traveller};
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
@@ -81,6 +82,8 @@ pub enum Told {
         /// To be answered.
         reply: Reply,
     },
+    /// Let this set out to its topics: who sends it has no connection.
+    Depart(ProduceAll, Reply),
 }
 
 /// A notice of the storage thread.
@@ -94,7 +97,7 @@ struct Noted(Notice);
 pub(super) struct Proceed(pub(super) Then);
 
 /// The rest of a piece of work, which needs the topic.
-type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
+pub(super) type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
 
 /// What is answered or given back when a ticket is durable.
 #[derive(Debug)]
@@ -105,6 +108,8 @@ pub enum Parked {
     Accepted(Option<Permit>),
     /// Something to be told to the broker.
     Told(Told),
+    /// A retry in several topics, which goes on to the next one.
+    Traveller(Box<Traveller>),
 }
 
 /// What the topic has done since the broker started.
@@ -132,6 +137,7 @@ pub struct Topic {
     /// Requests of each consumer that change its cursor, in order.
     pub(super) lines: HashMap<ConsumerId, Line>,
     pub(super) waiting: Waiting<Waiter>,
+    pub(super) reserve: Reserve,
     generation: u64,
     /// A write failed and the store has not recovered.
     failed: bool,
@@ -167,6 +173,7 @@ impl Topic {
             counts: Counts::default(),
             lines: HashMap::new(),
             waiting: Waiting::default(),
+            reserve: Reserve::default(),
             generation,
             failed: false,
             born: false,
@@ -190,6 +197,15 @@ impl Topic {
         self.generation
     }
 
+    /// Carries a request out, unless it must wait for the topic's end.
+    pub(super) fn take_call(&mut self, call: Call, ctx: &mut Context<Self>) {
+        if self.dying.is_some() {
+            self.behind.push(call);
+        } else {
+            self.request(call, ctx);
+        }
+    }
+
     /// Refuses what would commit while nothing can be written.
     ///
     /// Nothing may be staged behind a delete either: what was read meanwhile is not taken.
@@ -210,19 +226,23 @@ impl Topic {
         check_space(&self.around.storage)
     }
 
-    /// Hands a change to the storage.
-    pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
-        let Some(announce) = self.announce.clone() else {
-            return;
-        };
-        let job = Job {
+    /// A change as the storage is given it.
+    pub(super) fn job(&self, change: Change, kind: JobKind) -> Option<Job> {
+        Some(Job {
             topic: self.state.id,
             generation: self.generation,
             ticket: change.ticket,
             batches: change.batches,
             rows: change.rows,
-            announce,
+            announce: self.announce.clone()?,
             kind,
+        })
+    }
+
+    /// Hands a change to the storage.
+    pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
+        let Some(job) = self.job(change, kind) else {
+            return;
         };
         match &mut self.held {
             Some(jobs) => jobs.push(job),
@@ -242,8 +262,10 @@ impl Topic {
     /// Lets something happen when `ticket` is durable. Tickets may come out of order only for
     /// retries, which find their place.
     pub(super) fn park(&mut self, ticket: u64, mut parked: Parked) {
-        if let Parked::Answer(reply, _) = &mut parked {
-            reply.staged();
+        match &mut parked {
+            Parked::Answer(reply, _) => reply.staged(),
+            Parked::Traveller(traveller) => traveller.staged(),
+            Parked::Accepted(_) | Parked::Told(_) => {}
         }
         let at = self.parked.partition_point(|(other, _)| *other <= ticket);
         self.parked.insert(at, (ticket, parked));
@@ -275,6 +297,7 @@ impl Topic {
                 Parked::Answer(reply, answer) => reply.answer(self.up_to_date(answer)),
                 Parked::Accepted(permit) => drop(permit),
                 Parked::Told(told) => self.around.broker.do_send(told),
+                Parked::Traveller(traveller) => traveller.travel(),
             }
         }
         if self.dying.is_some_and(|dying| dying <= ticket) {
@@ -305,6 +328,7 @@ impl Topic {
         for line in std::mem::take(&mut self.lines).into_values() {
             line.fail_all(&gone);
         }
+        self.reserve.fail_all(&gone);
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
@@ -456,11 +480,9 @@ impl Handler<Call> for Topic {
     type Result = ();
 
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) {
-        if self.dying.is_some() {
-            self.behind.push(call);
-            return;
+        if let Some(call) = self.wait_behind(call) {
+            self.take_call(call, ctx);
         }
-        self.request(call, ctx);
     }
 }
 
@@ -470,10 +492,14 @@ impl Handler<Noted> for Topic {
     fn handle(&mut self, Noted(notice): Noted, ctx: &mut Context<Self>) {
         match notice {
             Notice::Committed { generation, ticket } if generation == self.generation => {
+                self.committed_meanwhile(ticket, ctx);
                 self.committed(ticket, ctx);
             }
             Notice::Committed { .. } => {}
-            Notice::Failed { generation } => self.failed(generation),
+            Notice::Failed { generation } => {
+                self.failed(generation);
+                self.failed_meanwhile(ctx);
+            }
             Notice::Reloaded { generation, rows } => {
                 self.reloaded(generation, rows.as_deref(), ctx);
             }
@@ -485,7 +511,7 @@ impl Handler<Proceed> for Topic {
     type Result = ();
 
     fn handle(&mut self, Proceed(then): Proceed, ctx: &mut Context<Self>) {
-        then(self, ctx);
+        self.when_free(then, ctx);
     }
 }
 

@@ -50,6 +50,53 @@ struct Kept {
     before: Totals,
 }
 
+/// The end of a log: what the next batch goes on from.
+#[derive(Clone, Copy, Debug)]
+pub struct Tip {
+    end: Mark,
+    last_append_time: u64,
+    digest: u64,
+}
+
+impl Tip {
+    /// The end of what is staged.
+    pub fn of(log: &Log) -> Self {
+        Self {
+            end: log.end,
+            last_append_time: log.last_append_time,
+            digest: log.digest,
+        }
+    }
+}
+
+/// A batch with its place, not yet taken.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    kept: Kept,
+    tip: Tip,
+}
+
+impl Placed {
+    /// Its head, the broker's part filled in.
+    pub fn head(&self) -> &Head {
+        &self.kept.head
+    }
+
+    /// The log's end behind it.
+    pub fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// What the storage is given.
+    pub fn appended(&self) -> Appended {
+        Appended {
+            bytes: self.kept.bytes.clone(),
+            totals: self.kept.before,
+            digest: self.tip.digest,
+        }
+    }
+}
+
 /// Whole batches and which of their records are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -140,16 +187,7 @@ impl Log {
 
     /// The row that belongs to everything appended so far.
     pub fn row(&self) -> ExtentRow {
-        ExtentRow {
-            start: self.start.offset,
-            start_records: self.start.totals.records,
-            start_bytes: self.start.totals.bytes,
-            end: self.end.offset,
-            end_records: self.end.totals.records,
-            end_bytes: self.end.totals.bytes,
-            last_append_time: self.last_append_time,
-            digest: self.digest,
-        }
+        self.row_at(&Tip::of(self))
     }
 
     /// The first record that is kept.
@@ -177,18 +215,24 @@ impl Log {
         self.tail_bytes
     }
 
-    /// Gives a checked batch its place at the end; it is staged, not visible.
+    /// The place at the end that a checked batch would get; nothing changes by it.
     ///
     /// `now` is in microseconds; the append time never runs back.
-    pub fn append(
-        &mut self,
+    pub fn place(&self, topic: TopicId, batch: BytesMut, head: &Head, now: u64) -> Placed {
+        self.place_behind(&Tip::of(self), topic, batch, head, now)
+    }
+
+    /// The same behind what is placed already.
+    pub fn place_behind(
+        &self,
+        tip: &Tip,
         topic: TopicId,
         mut batch: BytesMut,
         head: &Head,
         now: u64,
-    ) -> Appended {
-        let append_time = now.max(self.last_append_time);
-        let base_offset = self.end.offset;
+    ) -> Placed {
+        let append_time = now.max(tip.last_append_time);
+        let (base_offset, before) = (tip.end.offset, tip.end.totals);
         batch::place(
             &mut batch,
             Place {
@@ -204,26 +248,49 @@ impl Log {
             append_time,
             ..*head
         };
-        let (bytes, before) = (batch.freeze(), self.end.totals);
-        self.digest = batch::next_digest(self.digest, &head);
-        self.last_append_time = append_time;
-        self.end = Mark {
+        let end = Mark {
             offset: head.end_offset(),
             totals: Totals {
                 records: before.records + u64::from(head.count),
                 bytes: before.bytes + u64::from(head.content_bytes),
             },
         };
-        self.tail_bytes += bytes.len();
-        self.tail.push_back(Kept {
+        let tip = Tip {
+            end,
+            last_append_time: append_time,
+            digest: batch::next_digest(tip.digest, &head),
+        };
+        let bytes = batch.freeze();
+        let kept = Kept {
             head,
-            bytes: bytes.clone(),
-            before,
-        });
-        Appended {
             bytes,
-            totals: before,
-            digest: self.digest,
+            before,
+        };
+        Placed { kept, tip }
+    }
+
+    /// Takes a batch at its place: it is staged, not visible.
+    pub fn append(&mut self, placed: Placed) {
+        let Placed { kept, tip } = placed;
+        debug_assert_eq!(kept.head.base_offset, self.end.offset);
+        self.digest = tip.digest;
+        self.last_append_time = tip.last_append_time;
+        self.end = tip.end;
+        self.tail_bytes += kept.bytes.len();
+        self.tail.push_back(kept);
+    }
+
+    /// The row that belongs to everything up to `tip`.
+    pub fn row_at(&self, tip: &Tip) -> ExtentRow {
+        ExtentRow {
+            start: self.start.offset,
+            start_records: self.start.totals.records,
+            start_bytes: self.start.totals.bytes,
+            end: tip.end.offset,
+            end_records: tip.end.totals.records,
+            end_bytes: tip.end.totals.bytes,
+            last_append_time: tip.last_append_time,
+            digest: tip.digest,
         }
     }
 
@@ -326,7 +393,10 @@ mod tests {
         }
         let batch = builder.finish(Origin::default());
         let head = Head::parse(&batch).unwrap();
-        log.append(TOPIC, batch, &head, now)
+        let placed = log.place(TOPIC, batch, &head, now);
+        let appended = placed.appended();
+        log.append(placed);
+        appended
     }
 
     /// Two batches of three records, the second one staged.

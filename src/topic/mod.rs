@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
+//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`consuming`] and [`together`] are
+//! the shell around it.
 
 pub mod actor;
 pub mod consumers;
@@ -19,6 +20,8 @@ pub mod rows;
 pub mod serving;
 pub mod settings;
 pub mod state;
+pub mod together;
 pub mod waiting;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
+pub use together::Journey;

@@ -65,6 +65,7 @@ impl Topic {
             Request::Hello(_)
             | Request::Ping(_)
             | Request::Metadata(_)
+            | Request::ProduceAll(_)
             | Request::ListTopics(_) => {
                 reply.fail(Failure::new(ErrorCode::UnknownOperation, "not for a topic"));
             }

@@ -16,7 +16,7 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
 use super::consumers::{Consumers, Taker};
-use super::log::{Log, Mark};
+use super::log::{Log, Mark, Placed};
 use super::producers::{Producers, Registration, Verdict};
 use super::rows::{self, Decoded, Remembered, TopicRow};
 use super::settings;
@@ -72,6 +72,44 @@ pub enum Append {
     Staged(Receipt, u64),
     /// It is durable already.
     Durable(Receipt),
+}
+
+/// What would become of a batch.
+#[derive(Debug)]
+pub enum Planned {
+    /// It would be staged.
+    New(Box<Plan>),
+    /// It is staged already, under this ticket.
+    Staged(Receipt, u64),
+    /// It is durable already.
+    Durable(Receipt),
+}
+
+/// A batch that was checked and has its place, before anything is changed by it.
+#[derive(Debug)]
+pub struct Plan {
+    placed: Placed,
+    changed: Vec<Row>,
+}
+
+impl Plan {
+    /// Where the batch will be.
+    pub fn receipt(&self) -> Receipt {
+        let head = self.placed.head();
+        Receipt {
+            base_offset: head.base_offset,
+            append_time: head.append_time,
+        }
+    }
+
+    /// What [`State::carry_out`] will stage, as the topic's change of this number.
+    pub fn change(&self, ticket: u64) -> Change {
+        Change {
+            ticket,
+            batches: vec![self.placed.appended()],
+            rows: self.changed.clone(),
+        }
+    }
 }
 
 /// Where a batch went, and when.
@@ -166,6 +204,11 @@ impl State {
         self.ticket
     }
 
+    /// Whether its first change, which creates it, is still to be staged.
+    pub fn is_unborn(&self) -> bool {
+        !self.birth.is_empty()
+    }
+
     /// The last ticket that is durable.
     pub fn committed(&self) -> u64 {
         self.committed
@@ -189,38 +232,50 @@ impl State {
     /// # Errors
     /// Those of a batch, those of a producer's sequence: nothing is done.
     pub fn produce(&mut self, batch: BytesMut, now: u64) -> Result<Append, Failure> {
+        Ok(match self.plan(batch, now)? {
+            Planned::New(plan) => Append::New(plan.receipt(), self.carry_out(*plan)),
+            Planned::Staged(receipt, ticket) => Append::Staged(receipt, ticket),
+            Planned::Durable(receipt) => Append::Durable(receipt),
+        })
+    }
+
+    /// Checks a batch, recognizes a retry, and says what appending it would change: it is valid
+    /// until the next change is staged.
+    ///
+    /// # Errors
+    /// As [`State::produce`].
+    pub fn plan(&self, batch: BytesMut, now: u64) -> Result<Planned, Failure> {
         let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
         if !head.producer.is_none()
             && let Verdict::Retry(known) = self.producers.judge(&head)?
         {
             return Ok(self.repeat(&known));
         }
-        let appended = self.log.append(self.id, batch, &head, now);
-        let receipt = Receipt {
-            base_offset: self.log.end().offset - u64::from(head.count),
-            append_time: self.log.last_append_time(),
-        };
-        let mut changed = vec![rows::extent(self.id, &self.log.row())];
-        changed.extend(self.remember(&head, receipt));
+        let placed = self.log.place(self.id, batch, &head, now);
+        let mut changed = vec![rows::extent(self.id, &self.log.row_at(&placed.tip()))];
+        let remembered = remembered(placed.head());
+        changed.extend(
+            self.producers
+                .remembered_row(self.id, head.producer, remembered),
+        );
+        Ok(Planned::New(Box::new(Plan { placed, changed })))
+    }
+
+    /// Does what was planned, nothing having been staged since.
+    pub fn carry_out(&mut self, plan: Plan) -> Change {
+        let Plan { placed, changed } = plan;
+        let head = *placed.head();
+        self.producers.remember(head.producer, remembered(&head));
+        let appended = placed.appended();
+        self.log.append(placed);
         let mut change = self.stage(changed);
         change.batches.push(appended);
         self.staged
             .push_back((change.ticket, Effect::Visible(self.log.end())));
-        Ok(Append::New(receipt, change))
+        change
     }
 
-    fn remember(&mut self, head: &Head, receipt: Receipt) -> Option<Row> {
-        let batch = Remembered {
-            sequence: head.sequence,
-            count: head.count,
-            crc: head.producer_crc,
-            base_offset: receipt.base_offset,
-            append_time: receipt.append_time,
-        };
-        self.producers.remember(self.id, head.producer, batch)
-    }
-
-    fn repeat(&self, known: &Remembered) -> Append {
+    fn repeat(&self, known: &Remembered) -> Planned {
         let receipt = Receipt {
             base_offset: known.base_offset,
             append_time: known.append_time,
@@ -234,8 +289,8 @@ impl State {
                 _ => None,
             });
         match ticket {
-            Some(ticket) if end > self.log.visible().offset => Append::Staged(receipt, ticket),
-            _ => Append::Durable(receipt),
+            Some(ticket) if end > self.log.visible().offset => Planned::Staged(receipt, ticket),
+            _ => Planned::Durable(receipt),
         }
     }
 
@@ -383,5 +438,16 @@ impl State {
             consumers,
             more: names.next().is_some(),
         }
+    }
+}
+
+/// What is kept of a batch so that its retry is recognized.
+fn remembered(head: &Head) -> Remembered {
+    Remembered {
+        sequence: head.sequence,
+        count: head.count,
+        crc: head.producer_crc,
+        base_offset: head.base_offset,
+        append_time: head.append_time,
     }
 }

@@ -15,4 +15,5 @@ mod reading;
 mod retrying;
 mod seeking;
 mod stopping;
+mod together;
 mod topics;

@@ -2,8 +2,8 @@
 
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
-    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Payload, Produce,
-    ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
+    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Part, Payload,
+    Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
 };
 use logdrive_protocol::{ConsumerId, Position, TopicId, WorkerId};
 
@@ -33,6 +33,15 @@ pub(crate) fn produce(topic: TopicId, batch: Payload) -> Produce {
         topic,
         batch,
         ..Produce::default()
+    }
+}
+
+/// A request to append batches to several topics at once.
+pub(crate) fn produce_all(parts: impl IntoIterator<Item = (TopicId, Payload)>) -> ProduceAll {
+    let parts = parts.into_iter();
+    ProduceAll {
+        parts: parts.map(|(topic, batch)| Part { topic, batch }).collect(),
+        ..ProduceAll::default()
     }
 }
 
