@@ -100,7 +100,7 @@ errors! {
     41 BatchCorrupt "BATCH_CORRUPT" false "The batch's checksum, count, times or record boundaries do not agree."
     42 BatchTooLarge "BATCH_TOO_LARGE" false "The batch is over the limit, which `first` says in bytes."
     44 InvalidDelay "INVALID_DELAY" false "`not_before` lies in the past or too far ahead; `first` is the broker's clock."
-    45 InvalidParts "INVALID_PARTS" false "The request names nothing to do, or one topic twice."
+    45 InvalidParts "INVALID_PARTS" false "The request names nothing to do, one topic twice, or batches of registered producers beside others."
     46 PartlyStored "PARTLY_STORED" false "Some batches of the request are stored already and others are not."
     50 ConsumerNotFound "CONSUMER_NOT_FOUND" false "The topic has no consumer of this name or id."
     51 ConsumerExists "CONSUMER_EXISTS" false "A consumer of this name exists with another configuration."

@@ -21,6 +21,7 @@ RECORDS = [
     record(NOON + 250, b"again"),
 ]
 PRODUCED = Batch(RECORDS, producer=3, epoch=1, sequence=0)
+ALONE = Batch([record(NOON, b"paid")])
 STORED = Batch(RECORDS, producer=3, epoch=1, sequence=0, place=(1, 0, NOON + 1_000, 0))
 SETTING = {"key": "max_record_bytes", "value": "65536"}
 LIMIT_SETTINGS = [{"key": "topics", "value": "100000"}]
@@ -39,6 +40,17 @@ REQUESTS = {
     },
     "UnregisterProducer": {"topic": 1, "producer": 3, "epoch": 1},
     "Produce": {"topic": 1, "leader_epoch": 0, "ack": 0, "not_before": 0, "batch": PRODUCED},
+    "ProduceAll": {
+        "parts": [{"topic": 1, "batch": ALONE}, {"topic": 7, "batch": ALONE}],
+        "consumed": [
+            {
+                "topic": 9,
+                "consumer": 6,
+                "worker": 1311768467463790320,
+                "settled": [{"lease": 12, "from": 0, "to": 2}],
+            }
+        ],
+    },
     "Fetch": {
         "topic": 1,
         "from": (0, 0),
@@ -127,6 +139,13 @@ ANSWERS = {
     },
     "UnregisterProducer": {},
     "Produce": {"base_offset": 0, "append_time": NOON + 1_000, "durability": 0, "leader_epoch": 0},
+    "ProduceAll": {
+        "parts": [
+            {"base_offset": 2, "append_time": NOON + 2_000, "durability": 0, "leader_epoch": 0},
+            {"base_offset": 0, "append_time": NOON + 2_000, "durability": 0, "leader_epoch": 0},
+        ],
+        "acked": 2,
+    },
     "Fetch": DELIVERED,
     "RegisterConsumer": {"topic": 1, "consumer": 5, "cursor": 0, "created": True},
     "UnregisterConsumer": {},

@@ -56,6 +56,11 @@ const VERBS: &[(&str, &str, &str)] = &[
         "topic rest-of-the-line-is-the-value",
         "append a record (also ENQUEUE)",
     ),
+    (
+        "PRODUCEALL",
+        "topic,topic... rest-of-the-line-is-the-value",
+        "append a record to several topics, or to none",
+    ),
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
@@ -90,6 +95,8 @@ pub(super) enum Command<'a> {
     OnConsumer(&'a str, &'a str, Rest),
     /// A record: the topic and the rest of the line.
     Produce(&'a str, &'a [u8]),
+    /// The same for several topics, whose names have commas between them.
+    ProduceAll(&'a str, &'a [u8]),
 }
 
 /// What is to be done once ids are known.
@@ -267,7 +274,7 @@ impl<'a> Command<'a> {
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
             return Err(unknown(&typed));
         };
-        if matches!(*verb, "PRODUCE" | "ENQUEUE") {
+        if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL") {
             return Self::parse_produce(verb, rest);
         }
         let Ok(rest) = std::str::from_utf8(rest) else {
@@ -295,7 +302,11 @@ impl<'a> Command<'a> {
             return Err(words.wrong(format!("{verb} needs a topic")));
         }
         // One space separates; all others belong to the value.
-        Ok(Self::Produce(topic, value.get(1..).unwrap_or_default()))
+        let value = value.get(1..).unwrap_or_default();
+        Ok(match verb {
+            "PRODUCEALL" => Self::ProduceAll(topic, value),
+            _ => Self::Produce(topic, value),
+        })
     }
 
     fn parse_words(words: &mut Words<'a>) -> Result<Self, Failure> {
@@ -523,6 +534,10 @@ mod tests {
                 "{line}"
             );
         }
+        assert_eq!(
+            Command::parse(b"produceall t,u  x"),
+            Ok(Command::ProduceAll("t,u", b" x"))
+        );
         assert_eq!(
             Command::parse(b"PRODUCE t \xff\x00"),
             Ok(Command::Produce("t", b"\xff\x00"))
