@@ -15,6 +15,7 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
+use super::due::Watch;
 use super::serving::Waiter;
 use super::state::{Change, State};
 use super::together::{Reserve, Traveller};
@@ -138,6 +139,7 @@ pub struct Topic {
     pub(super) lines: HashMap<ConsumerId, Line>,
     pub(super) waiting: Waiting<Waiter>,
     pub(super) reserve: Reserve,
+    pub(super) due: Watch,
     generation: u64,
     /// A write failed and the store has not recovered.
     failed: bool,
@@ -174,6 +176,7 @@ impl Topic {
             lines: HashMap::new(),
             waiting: Waiting::default(),
             reserve: Reserve::default(),
+            due: Watch::default(),
             generation,
             failed: false,
             born: false,
@@ -241,9 +244,13 @@ impl Topic {
 
     /// Hands a change to the storage.
     pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
-        let Some(job) = self.job(change, kind) else {
-            return;
-        };
+        if let Some(job) = self.job(change, kind) {
+            self.submit_job(job);
+        }
+    }
+
+    /// Hands a job to the storage, or lets it gather with others.
+    pub(super) fn submit_job(&mut self, job: Job) {
         match &mut self.held {
             Some(jobs) => jobs.push(job),
             None => self.around.storage.submit(job),
@@ -283,7 +290,13 @@ impl Topic {
         // The broker is told first: who was answered finds the name free.
         self.park(change.ticket, Parked::Told(Told::Died(self.state.id)));
         self.park(change.ticket, Parked::Answer(reply, answer));
-        self.submit(change, JobKind::Delete);
+        let delay_log = self.state.delayed.is_stored();
+        let delay_log =
+            delay_log.then(|| self.to_delay_log(change.ticket, Vec::new(), JobKind::Delete));
+        self.submit_together(|topic| {
+            delay_log.into_iter().for_each(|job| topic.submit_job(job));
+            topic.submit(change, JobKind::Delete);
+        });
     }
 
     fn committed(&mut self, ticket: u64, ctx: &mut Context<Self>) {
@@ -309,6 +322,9 @@ impl Topic {
         if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
+        }
+        if self.dying.is_none() {
+            self.watch_due(ctx);
         }
     }
 
@@ -373,6 +389,7 @@ impl Topic {
                 self.tell_registered();
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
+                self.watch_due(ctx);
             }
             Err(error) => {
                 tracing::error!(topic = %self.state.id, %error, "cannot take up a topic again");
@@ -453,6 +470,7 @@ impl Topic {
             counter("requests_waiting", self.waiting.count() as u64),
             counter("producers", self.state.producers.count() as u64),
             counter("consumers", self.state.consumers.count() as u64),
+            counter("records_delayed", self.state.delayed.records()),
         ]
     }
 }
@@ -467,6 +485,7 @@ impl Actor for Topic {
         self.around.storage.attach(self.state.id, announce.clone());
         self.announce = Some(announce);
         self.tell_registered();
+        self.watch_due(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {

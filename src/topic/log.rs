@@ -51,7 +51,7 @@ struct Kept {
 }
 
 /// The end of a log: what the next batch goes on from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Tip {
     end: Mark,
     last_append_time: u64,
@@ -59,13 +59,73 @@ pub struct Tip {
 }
 
 impl Tip {
+    /// The end of a log that was stored.
+    pub fn new(end: Mark, last_append_time: u64, digest: u64) -> Self {
+        Self {
+            end,
+            last_append_time,
+            digest,
+        }
+    }
+
     /// The end of what is staged.
     pub fn of(log: &Log) -> Self {
-        Self {
-            end: log.end,
-            last_append_time: log.last_append_time,
-            digest: log.digest,
-        }
+        Self::new(log.end, log.last_append_time, log.digest)
+    }
+
+    /// Where the next batch goes.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Append time of the last batch, in microseconds; 0 if there was none.
+    pub fn last_append_time(&self) -> u64 {
+        self.last_append_time
+    }
+
+    /// Running digest.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The place that a checked batch gets behind it.
+    pub fn place(&self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Placed {
+        let append_time = now.max(self.last_append_time);
+        let (base_offset, before) = (self.end.offset, self.end.totals);
+        batch::place(
+            &mut batch,
+            Place {
+                topic,
+                base_offset,
+                append_time,
+                leader_epoch: 0,
+            },
+        );
+        let head = Head {
+            topic,
+            base_offset,
+            append_time,
+            ..*head
+        };
+        let end = Mark {
+            offset: head.end_offset(),
+            totals: Totals {
+                records: before.records + u64::from(head.count),
+                bytes: before.bytes + u64::from(head.content_bytes),
+            },
+        };
+        let tip = Tip {
+            end,
+            last_append_time: append_time,
+            digest: batch::next_digest(self.digest, &head),
+        };
+        let bytes = batch.freeze();
+        let kept = Kept {
+            head,
+            bytes,
+            before,
+        };
+        Placed { kept, tip }
     }
 }
 
@@ -219,54 +279,7 @@ impl Log {
     ///
     /// `now` is in microseconds; the append time never runs back.
     pub fn place(&self, topic: TopicId, batch: BytesMut, head: &Head, now: u64) -> Placed {
-        self.place_behind(&Tip::of(self), topic, batch, head, now)
-    }
-
-    /// The same behind what is placed already.
-    pub fn place_behind(
-        &self,
-        tip: &Tip,
-        topic: TopicId,
-        mut batch: BytesMut,
-        head: &Head,
-        now: u64,
-    ) -> Placed {
-        let append_time = now.max(tip.last_append_time);
-        let (base_offset, before) = (tip.end.offset, tip.end.totals);
-        batch::place(
-            &mut batch,
-            Place {
-                topic,
-                base_offset,
-                append_time,
-                leader_epoch: 0,
-            },
-        );
-        let head = Head {
-            topic,
-            base_offset,
-            append_time,
-            ..*head
-        };
-        let end = Mark {
-            offset: head.end_offset(),
-            totals: Totals {
-                records: before.records + u64::from(head.count),
-                bytes: before.bytes + u64::from(head.content_bytes),
-            },
-        };
-        let tip = Tip {
-            end,
-            last_append_time: append_time,
-            digest: batch::next_digest(tip.digest, &head),
-        };
-        let bytes = batch.freeze();
-        let kept = Kept {
-            head,
-            bytes,
-            before,
-        };
-        Placed { kept, tip }
+        Tip::of(self).place(topic, batch, head, now)
     }
 
     /// Takes a batch at its place: it is staged, not visible.

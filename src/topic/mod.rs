@@ -6,13 +6,15 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`consuming`] and [`together`] are
-//! the shell around it.
+//! [`state`], [`log`], [`delayed`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
+//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`consuming`], `due` and [`together`]
+//! are the shell around it.
 
 pub mod actor;
 pub mod consumers;
 pub mod consuming;
+pub mod delayed;
+mod due;
 pub mod log;
 pub mod producers;
 mod requests;

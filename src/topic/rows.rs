@@ -8,9 +8,12 @@
 //!   04  producer id (8) | block (1)               so many times 32 bytes: remembered batches
 //!   05  consumer id (8)                           Consumer    name, settings, cursor
 //!   06  consumer id (8) | worker id (8)           Worker      sequence and range of its last answer
+//!   10                                            DelayLog    where the delay log begins and ends
+//!   11  due time (8) | offset there (8)           Due         a batch that waits for its time
 //! ```
 //!
-//! Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
+//! A remembered batch that waited when it was remembered has the highest bit set in its offset,
+//! which is one of the delay log. Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
 //! out. Values grow at their end, as bodies do; a kind is never given another meaning.
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -18,6 +21,7 @@ use logdrive_protocol::body::{Body, Malformed, Writer};
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{ConsumerId, ProducerId, TopicId, WorkerId, bodies};
 
+use super::delayed::Due;
 use crate::storage::{Row, Totals};
 
 const KIND_AT: usize = 8;
@@ -27,6 +31,8 @@ const PRODUCER: u8 = 0x03;
 const REMEMBERED: u8 = 0x04;
 const CONSUMER: u8 = 0x05;
 const WORKER: u8 = 0x06;
+const DELAY_LOG: u8 = 0x10;
+const DUE: u8 = 0x11;
 /// The broker's own row: the lowest id never handed out.
 const NEXT_ID: u8 = 0x01;
 
@@ -96,6 +102,32 @@ bodies! {
         pub bytes: u64,
     }
 
+    /// Where a topic's delay log begins and ends, in offsets of its own.
+    pub struct DelayLogRow {
+        /// Everything before this offset is removed.
+        pub start: u64,
+        /// Key, headers and values of the records before that, in bytes.
+        pub start_bytes: u64,
+        /// Offset after the last record.
+        pub end: u64,
+        /// Records before that.
+        pub end_records: u64,
+        /// Their bytes.
+        pub end_bytes: u64,
+        /// When the last batch came, in microseconds.
+        pub last_append_time: u64,
+        /// Running digest at the end.
+        pub digest: u64,
+    }
+
+    /// A batch in the delay log that waits for its time.
+    pub struct DueRow {
+        /// Its records.
+        pub records: u32,
+        /// The whole batch, in bytes.
+        pub bytes: u32,
+    }
+
     /// A worker's last answer.
     pub struct WorkerRow {
         /// Its sequence.
@@ -151,6 +183,8 @@ pub enum Decoded {
     Remembered(ProducerId, u8, Vec<Remembered>),
     Consumer(ConsumerId, ConsumerRow),
     Worker(ConsumerId, WorkerId, WorkerRow),
+    DelayLog(DelayLogRow),
+    Due(Due, DueRow),
     /// A kind of a newer version, left as it is.
     Unknown,
 }
@@ -181,6 +215,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
         WORKER => {
             let (consumer, worker) = (ConsumerId(id()), WorkerId(id()));
             Decoded::Worker(consumer, worker, WorkerRow::from_bytes(value)?)
+        }
+        DELAY_LOG => Decoded::DelayLog(DelayLogRow::from_bytes(value)?),
+        DUE => {
+            let (time, offset) = (id(), id());
+            Decoded::Due(Due { time, offset }, DueRow::from_bytes(value)?)
         }
         _ => Decoded::Unknown,
     })
@@ -228,6 +267,21 @@ pub fn consumer(topic: TopicId, id: ConsumerId, value: &ConsumerRow) -> Row {
 /// The row of a worker.
 pub fn worker(topic: TopicId, consumer: ConsumerId, id: WorkerId, value: &WorkerRow) -> Row {
     row(key(topic, WORKER, &[consumer.0, id.0]), value)
+}
+
+/// The row of where a delay log begins and ends.
+pub fn delay_log(topic: TopicId, value: &DelayLogRow) -> Row {
+    row(key(topic, DELAY_LOG, &[]), value)
+}
+
+/// The row of a batch that waits for its time.
+pub fn due(topic: TopicId, due: Due, value: &DueRow) -> Row {
+    row(key(topic, DUE, &[due.time, due.offset]), value)
+}
+
+/// Deletes the row of a batch that waits no more.
+pub fn due_taken(topic: TopicId, due: Due) -> Row {
+    deleted(key(topic, DUE, &[due.time, due.offset]))
 }
 
 /// The row of one block of a producer's remembered batches.
@@ -364,6 +418,28 @@ mod tests {
             to: 6,
             used_at: 7,
         };
+        let due_row = DueRow {
+            records: 3,
+            bytes: 300,
+        };
+        let at = Due { time: 5, offset: 7 };
+        check(
+            &due(TopicId(1), at, &due_row),
+            "00000000000000011100000000000000050000000000000007",
+            "03ac02",
+            &Decoded::Due(at, due_row.clone()),
+        );
+        let log_row = DelayLogRow {
+            start: 1,
+            end: 300,
+            ..DelayLogRow::default()
+        };
+        check(
+            &delay_log(TopicId(1), &log_row),
+            "000000000000000110",
+            "0100ac0200000000",
+            &Decoded::DelayLog(log_row.clone()),
+        );
         check(
             &worker(TopicId(1), ConsumerId(2), WorkerId(0xff), &worker_row),
             "000000000000000106000000000000000200000000000000ff",

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
 use super::requests::unsupported;
 use super::serving::Waiter;
-use super::state::{Plan, Planned, Receipt};
+use super::state::{Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER, TRAVEL_WAIT};
 use crate::reply::Reply;
 use crate::storage::{Job, JobKind};
@@ -446,7 +446,7 @@ impl Topic {
             let known = !matches!(prepared, Prepared::New(_));
             traveller.agree(known, self.state.id).map_err(refused)?;
             if let Some(place) = traveller.produced.get_mut(index) {
-                *place = synced(receipt);
+                *place = receipt.produced(Produce::SYNCED);
             }
         }
         // What was acked together with a batch that is stored already is acked.
@@ -554,15 +554,6 @@ impl Traveller {
         if let Some(reply) = &mut self.reply {
             reply.staged();
         }
-    }
-}
-
-fn synced(receipt: Receipt) -> Produced {
-    Produced {
-        base_offset: receipt.base_offset,
-        append_time: receipt.append_time,
-        durability: Produce::SYNCED,
-        leader_epoch: 0,
     }
 }
 

@@ -9,6 +9,7 @@ mod support;
 
 mod broker;
 mod consuming;
+mod delaying;
 mod deleting;
 mod producing;
 mod reading;

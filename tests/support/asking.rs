@@ -3,7 +3,7 @@
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
     Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Part, Payload,
-    Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
+    Ping, Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
 };
 use logdrive_protocol::{ConsumerId, Position, TopicId, WorkerId};
 
@@ -33,6 +33,14 @@ pub(crate) fn produce(topic: TopicId, batch: Payload) -> Produce {
         topic,
         batch,
         ..Produce::default()
+    }
+}
+
+/// A request to append a batch when its time has come, in microseconds since 1970 UTC.
+pub(crate) fn schedule(topic: TopicId, batch: Payload, not_before: u64) -> Produce {
+    Produce {
+        not_before,
+        ..produce(topic, batch)
     }
 }
 
@@ -171,6 +179,11 @@ impl Connection {
             ..register(topic, "", fastrand::u64(1..))
         })
         .unwrap()
+    }
+
+    /// The broker's clock, in microseconds since 1970 UTC.
+    pub(crate) fn now(&mut self) -> u64 {
+        self.ask(Ping {}).unwrap().now
     }
 
     /// All records of a topic, page by page.

@@ -64,7 +64,11 @@ impl Said for ProducedAll {
 
 impl Said for Measured {
     fn said(&self) -> String {
-        format!("records={} bytes={}", self.records, self.bytes)
+        let delayed = match self.delayed {
+            0 => String::new(),
+            records => format!(" delayed={records}"),
+        };
+        format!("records={} bytes={}{delayed}", self.records, self.bytes)
     }
 }
 
