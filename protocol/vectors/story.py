@@ -206,6 +206,17 @@ ERRORS = {
             "address": "",
         },
     ),
+    "invalid delay": (
+        0x22,
+        {
+            "code": 44,
+            "message": "`not_before` lies in the past",
+            "hint": "count from the broker's clock, which ping shows",
+            "first": NOON,
+            "second": 0,
+            "address": "",
+        },
+    ),
     "not leader": (
         0x30,
         {

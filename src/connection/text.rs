@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::command::{Command, Rest};
+use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
 use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
@@ -143,7 +143,14 @@ impl Typing {
                 let request = rest.request(topic_id, consumer_id);
                 self.show(request).await.map(|it| print::answer(&it, topic))
             }
-            Command::Produce(topic, value) => self.produce(topic, value).await,
+            Command::Produce(topic, value) => self.produce(topic, value, 0).await,
+            Command::Schedule(topic, when, value) => {
+                let not_before = match when {
+                    When::In(duration) => wall().saturating_add(duration),
+                    When::At(time) => time,
+                };
+                self.produce(topic, value, not_before).await
+            }
             Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
         }
     }
@@ -246,7 +253,12 @@ impl Typing {
         }
     }
 
-    async fn produce(&mut self, topic: &str, value: &[u8]) -> Result<String, Failure> {
+    async fn produce(
+        &mut self,
+        topic: &str,
+        value: &[u8],
+        not_before: u64,
+    ) -> Result<String, Failure> {
         let registered = self.producers.get(topic).copied();
         let (topic_id, origin) = match registered {
             Some(registered) => registered,
@@ -254,6 +266,7 @@ impl Typing {
         };
         let request = Produce {
             topic: topic_id,
+            not_before,
             batch: batch_of(value, origin),
             ..Produce::default()
         };

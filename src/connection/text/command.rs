@@ -67,6 +67,11 @@ const VERBS: &[(&str, &str, &str)] = &[
         "PRODUCER topic | CONSUMER topic name [from=W]",
         "register",
     ),
+    (
+        "SCHEDULE",
+        "topic 5m|time rest-of-the-line-is-the-value",
+        "append a record when its time has come",
+    ),
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
     ("STATS", "[topic]", "show counters"),
@@ -97,6 +102,17 @@ pub(super) enum Command<'a> {
     Produce(&'a str, &'a [u8]),
     /// The same for several topics, whose names have commas between them.
     ProduceAll(&'a str, &'a [u8]),
+    /// A record that waits for its time.
+    Schedule(&'a str, When, &'a [u8]),
+}
+
+/// When a record that waits falls due, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// So long from now.
+    In(u64),
+    /// At this time.
+    At(u64),
 }
 
 /// What is to be done once ids are known.
@@ -223,6 +239,20 @@ impl<'a> Words<'a> {
     }
 }
 
+/// One space separates a value; all others belong to it.
+fn after_space(value: &[u8]) -> &[u8] {
+    value.get(1..).unwrap_or_default()
+}
+
+fn when(word: &[u8]) -> Option<When> {
+    let word = std::str::from_utf8(word).ok()?;
+    match (parse_duration(word), word.parse()) {
+        (Some(duration), _) => Some(When::In(duration)),
+        (None, Ok(Position::Time(time))) => Some(When::At(time)),
+        _ => None,
+    }
+}
+
 fn shown(word: &str) -> String {
     word.chars()
         .take(40)
@@ -274,7 +304,7 @@ impl<'a> Command<'a> {
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
             return Err(unknown(&typed));
         };
-        if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL") {
+        if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL" | "SCHEDULE") {
             return Self::parse_produce(verb, rest);
         }
         let Ok(rest) = std::str::from_utf8(rest) else {
@@ -301,11 +331,18 @@ impl<'a> Command<'a> {
         if topic.is_empty() {
             return Err(words.wrong(format!("{verb} needs a topic")));
         }
-        // One space separates; all others belong to the value.
-        let value = value.get(1..).unwrap_or_default();
+        if verb == "SCHEDULE" {
+            let (time, value) = split(value);
+            let when = when(time).ok_or_else(|| {
+                words.wrong(format!(
+                    "{verb} needs a duration like 5m or a time like 2030-01-01T00:00:00Z"
+                ))
+            })?;
+            return Ok(Self::Schedule(topic, when, after_space(value)));
+        }
         Ok(match verb {
-            "PRODUCEALL" => Self::ProduceAll(topic, value),
-            _ => Self::Produce(topic, value),
+            "PRODUCEALL" => Self::ProduceAll(topic, after_space(value)),
+            _ => Self::Produce(topic, after_space(value)),
         })
     }
 
@@ -535,6 +572,10 @@ mod tests {
             );
         }
         assert_eq!(
+            Command::parse(b"schedule t 5m  x"),
+            Ok(Command::Schedule("t", When::In(300_000_000), b" x"))
+        );
+        assert_eq!(
             Command::parse(b"produceall t,u  x"),
             Ok(Command::ProduceAll("t,u", b" x"))
         );
@@ -566,6 +607,11 @@ mod tests {
         check(
             "FETCH t 5 n=0",
             "SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
+        );
+        check(
+            "SCHEDULE t soon x",
+            "SYNTAX SCHEDULE needs a duration like 5m or a time like 2030-01-01T00:00:00Z; try: \
+             SCHEDULE topic 5m|time rest-of-the-line-is-the-value",
         );
         check(
             "FRAMES maybe",

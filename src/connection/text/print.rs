@@ -104,7 +104,7 @@ fn produce(produced: &Produced) -> String {
     let durability = match produced.durability {
         0 => "synced",
         1 => "accepted",
-        _ => "scheduled",
+        _ => return "+ scheduled\n".to_owned(),
     };
     format!("+ offset={} {durability}\n", produced.base_offset)
 }
