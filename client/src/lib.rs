@@ -64,7 +64,8 @@ pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
 pub use producer::{
-    Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+    Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
+    UnacknowledgedTopic,
 };
 pub use record::{Event, Portion, Record};
 
