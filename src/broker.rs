@@ -31,7 +31,7 @@ use crate::topic::actor::{check_space, storage_failed};
 use crate::topic::rows::{self, TopicRow};
 use crate::topic::settings;
 use crate::topic::state::State;
-use crate::topic::{Call, Surroundings, Told, Topic};
+use crate::topic::{Call, Journey, Surroundings, Told, Topic};
 use crate::window::Budget;
 
 /// What the broker says of itself.
@@ -56,6 +56,11 @@ pub struct Ask(pub Request, pub Reply);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<Addr<Topic>>")]
 pub struct Locate(pub TopicId);
+
+/// Asks the same for several topics at once; the answers are in the order of the ids.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Vec<Option<Addr<Topic>>>")]
+pub struct LocateAll(pub Vec<TopicId>);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -205,6 +210,10 @@ impl Broker {
 
     fn find(&self, name: &str) -> Option<&Entry> {
         self.topics.get(self.names.get(name)?)
+    }
+
+    fn address(&self, id: TopicId) -> Option<Addr<Topic>> {
+        self.topics.get(&id).map(|entry| entry.topic.clone())
     }
 
     fn not_found(&self, name: &str) -> Failure {
@@ -454,7 +463,15 @@ impl Handler<Locate> for Broker {
     type Result = Option<Addr<Topic>>;
 
     fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
-        self.topics.get(&id).map(|entry| entry.topic.clone())
+        self.address(id)
+    }
+}
+
+impl Handler<LocateAll> for Broker {
+    type Result = Vec<Option<Addr<Topic>>>;
+
+    fn handle(&mut self, LocateAll(ids): LocateAll, _ctx: &mut Context<Self>) -> Self::Result {
+        ids.iter().map(|id| self.address(*id)).collect()
     }
 }
 
@@ -481,6 +498,10 @@ impl Handler<Told> for Broker {
             Told::Unregistered(id) => {
                 self.registered.remove(&id);
             }
+            Told::Depart(request, reply) => match Journey::of(request) {
+                Ok(journey) => journey.depart(|id| self.address(id), reply),
+                Err(failure) => reply.fail(failure),
+            },
             Told::Stranger {
                 id,
                 otherwise,

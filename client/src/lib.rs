@@ -68,7 +68,8 @@ pub use options::{
     ProducerOptions,
 };
 pub use producer::{
-    Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+    Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
+    UnacknowledgedTopic,
 };
 pub use record::{Event, Portion, Record};
 

@@ -16,6 +16,8 @@ pub const MAX_UNPACKED_ANSWER_BYTES: u32 = MAX_UNPACKED_BYTES + 4 * MAX_FRAME_BY
 pub const MAX_RECORD_BYTES: u32 = 1 << 20;
 /// Batches of one producer whose durable answer is outstanding; also how many the broker remembers.
 pub const MAX_BATCHES_IN_FLIGHT: u32 = 64;
+/// Batches of one request that appends to several topics, and consumers that it acks for.
+pub const MAX_PARTS: usize = 64;
 /// Longest wait of a fetch or consume, in milliseconds (5 minutes).
 pub const MAX_WAIT_MS: u32 = 300_000;
 /// Longest lease, in milliseconds (12 hours).

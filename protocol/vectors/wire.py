@@ -61,6 +61,11 @@ BODIES = {
     "ProducerUnregistered": "",
     "Produce": "topic:u64 leader_epoch:u64 ack:u8 not_before:u64 batch:bytes",
     "Produced": "base_offset:u64 append_time:u64 durability:u8 leader_epoch:u64",
+    "ProduceAll": "parts:Part* consumed:Consumed*",
+    "Part": "topic:u64 batch:bytes",
+    "Consumed": "topic:u64 consumer:u64 worker:u64 settled:Settled*",
+    "Settled": "lease:u64 from:u64 to:u64",
+    "ProducedAll": "parts:Produced* acked:u64",
     "Fetch": "topic:u64 from:Position max_records:u32 max_bytes:u32 max_wait_ms:u32 "
     "leader_epoch:u64 filter:Setting*",
     "Delivered": "status:u8 leader_epoch:u64 high_watermark:u64 log_start:u64 next:u64 gaps:Gap* "
@@ -113,6 +118,7 @@ OPERATIONS = {
     "RegisterProducer": (0x20, "ProducerRegistered"),
     "UnregisterProducer": (0x21, "ProducerUnregistered"),
     "Produce": (0x22, "Produced"),
+    "ProduceAll": (0x23, "ProducedAll"),
     "Fetch": (0x30, "Delivered"),
     "RegisterConsumer": (0x40, "ConsumerRegistered"),
     "UnregisterConsumer": (0x41, "ConsumerUnregistered"),

@@ -16,15 +16,15 @@ use actix::Addr;
 use bytes::Bytes;
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
-    Answer, DescribeTopic, ListTopics, Metadata, Payload, Produce, RegisterConsumer, Request,
-    TopicSummary, UnregisterProducer,
+    Answer, DescribeTopic, ListTopics, Metadata, Part, Payload, Produce, ProduceAll,
+    RegisterConsumer, Request, TopicSummary, UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::command::{Command, Rest};
+use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
 use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
@@ -143,7 +143,15 @@ impl Typing {
                 let request = rest.request(topic_id, consumer_id);
                 self.show(request).await.map(|it| print::answer(&it, topic))
             }
-            Command::Produce(topic, value) => self.produce(topic, value).await,
+            Command::Produce(topic, value) => self.produce(topic, value, 0).await,
+            Command::Schedule(topic, when, value) => {
+                let not_before = match when {
+                    When::In(duration) => wall().saturating_add(duration),
+                    When::At(time) => time,
+                };
+                self.produce(topic, value, not_before).await
+            }
+            Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
         }
     }
 
@@ -245,22 +253,21 @@ impl Typing {
         }
     }
 
-    async fn produce(&mut self, topic: &str, value: &[u8]) -> Result<String, Failure> {
+    async fn produce(
+        &mut self,
+        topic: &str,
+        value: &[u8],
+        not_before: u64,
+    ) -> Result<String, Failure> {
         let registered = self.producers.get(topic).copied();
         let (topic_id, origin) = match registered {
             Some(registered) => registered,
             None => (self.topic(topic).await?, Origin::default()),
         };
-        let mut builder = BatchBuilder::default();
-        builder.push(&NewRecord {
-            timestamp: wall(),
-            value,
-            ..NewRecord::default()
-        });
-        let batch = Payload::Shared(Bytes::from(builder.finish(origin)));
         let request = Produce {
             topic: topic_id,
-            batch,
+            not_before,
+            batch: batch_of(value, origin),
             ..Produce::default()
         };
         let produced = self.show(Request::Produce(request)).await;
@@ -280,6 +287,23 @@ impl Typing {
             Err(_) => {}
         }
         Ok(print::answer(&produced?, topic))
+    }
+
+    async fn produce_all(&mut self, topics: &str, value: &[u8]) -> Result<String, Failure> {
+        let batch = batch_of(value, Origin::default());
+        let mut parts = Vec::new();
+        for name in topics.split(',') {
+            parts.push(Part {
+                topic: self.topic(name).await?,
+                batch: batch.clone(),
+            });
+        }
+        let request = ProduceAll {
+            parts,
+            ..ProduceAll::default()
+        };
+        let answer = self.show(Request::ProduceAll(request)).await?;
+        Ok(print::answer(&answer, topics))
     }
 
     /// All topics, page by page.
@@ -304,4 +328,15 @@ impl Typing {
         }
         Ok(print::topics(&topics))
     }
+}
+
+/// A batch of one record.
+fn batch_of(value: &[u8], origin: Origin) -> Payload {
+    let mut builder = BatchBuilder::default();
+    builder.push(&NewRecord {
+        timestamp: wall(),
+        value,
+        ..NewRecord::default()
+    });
+    Payload::Shared(Bytes::from(builder.finish(origin)))
 }

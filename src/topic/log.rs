@@ -50,6 +50,113 @@ struct Kept {
     before: Totals,
 }
 
+/// The end of a log: what the next batch goes on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tip {
+    end: Mark,
+    last_append_time: u64,
+    digest: u64,
+}
+
+impl Tip {
+    /// The end of a log that was stored.
+    pub fn new(end: Mark, last_append_time: u64, digest: u64) -> Self {
+        Self {
+            end,
+            last_append_time,
+            digest,
+        }
+    }
+
+    /// The end of what is staged.
+    pub fn of(log: &Log) -> Self {
+        Self::new(log.end, log.last_append_time, log.digest)
+    }
+
+    /// Where the next batch goes.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Append time of the last batch, in microseconds; 0 if there was none.
+    pub fn last_append_time(&self) -> u64 {
+        self.last_append_time
+    }
+
+    /// Running digest.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The place that a checked batch gets behind it.
+    pub fn place(&self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Placed {
+        let append_time = now.max(self.last_append_time);
+        let (base_offset, before) = (self.end.offset, self.end.totals);
+        batch::place(
+            &mut batch,
+            Place {
+                topic,
+                base_offset,
+                append_time,
+                leader_epoch: 0,
+            },
+        );
+        let head = Head {
+            topic,
+            base_offset,
+            append_time,
+            ..*head
+        };
+        let end = Mark {
+            offset: head.end_offset(),
+            totals: Totals {
+                records: before.records + u64::from(head.count),
+                bytes: before.bytes + u64::from(head.content_bytes),
+            },
+        };
+        let tip = Tip {
+            end,
+            last_append_time: append_time,
+            digest: batch::next_digest(self.digest, &head),
+        };
+        let bytes = batch.freeze();
+        let kept = Kept {
+            head,
+            bytes,
+            before,
+        };
+        Placed { kept, tip }
+    }
+}
+
+/// A batch with its place, not yet taken.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    kept: Kept,
+    tip: Tip,
+}
+
+impl Placed {
+    /// Its head, the broker's part filled in.
+    pub fn head(&self) -> &Head {
+        &self.kept.head
+    }
+
+    /// The log's end behind it.
+    pub fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// What the storage is given.
+    pub fn appended(&self) -> Appended {
+        Appended {
+            bytes: self.kept.bytes.clone(),
+            totals: self.kept.before,
+            digest: self.tip.digest,
+        }
+    }
+}
+
 /// Whole batches and which of their records are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -159,16 +266,7 @@ impl Log {
 
     /// The row that belongs to everything appended so far.
     pub fn row(&self) -> ExtentRow {
-        ExtentRow {
-            start: self.start.offset,
-            start_records: self.start.totals.records,
-            start_bytes: self.start.totals.bytes,
-            end: self.end.offset,
-            end_records: self.end.totals.records,
-            end_bytes: self.end.totals.bytes,
-            last_append_time: self.last_append_time,
-            digest: self.digest,
-        }
+        self.row_at(&Tip::of(self))
     }
 
     /// The first record that is kept.
@@ -196,53 +294,35 @@ impl Log {
         self.tail_bytes
     }
 
-    /// Gives a checked batch its place at the end; it is staged, not visible.
+    /// The place at the end that a checked batch would get; nothing changes by it.
     ///
     /// `now` is in microseconds; the append time never runs back.
-    pub fn append(
-        &mut self,
-        topic: TopicId,
-        mut batch: BytesMut,
-        head: &Head,
-        now: u64,
-    ) -> Appended {
-        let append_time = now.max(self.last_append_time);
-        let base_offset = self.end.offset;
-        batch::place(
-            &mut batch,
-            Place {
-                topic,
-                base_offset,
-                append_time,
-                leader_epoch: 0,
-            },
-        );
-        let head = Head {
-            topic,
-            base_offset,
-            append_time,
-            ..*head
-        };
-        let (bytes, before) = (batch.freeze(), self.end.totals);
-        self.digest = batch::next_digest(self.digest, &head);
-        self.last_append_time = append_time;
-        self.end = Mark {
-            offset: head.end_offset(),
-            totals: Totals {
-                records: before.records + u64::from(head.count),
-                bytes: before.bytes + u64::from(head.content_bytes),
-            },
-        };
-        self.tail_bytes += bytes.len();
-        self.tail.push_back(Kept {
-            head,
-            bytes: bytes.clone(),
-            before,
-        });
-        Appended {
-            bytes,
-            totals: before,
-            digest: self.digest,
+    pub fn place(&self, topic: TopicId, batch: BytesMut, head: &Head, now: u64) -> Placed {
+        Tip::of(self).place(topic, batch, head, now)
+    }
+
+    /// Takes a batch at its place: it is staged, not visible.
+    pub fn append(&mut self, placed: Placed) {
+        let Placed { kept, tip } = placed;
+        debug_assert_eq!(kept.head.base_offset, self.end.offset);
+        self.digest = tip.digest;
+        self.last_append_time = tip.last_append_time;
+        self.end = tip.end;
+        self.tail_bytes += kept.bytes.len();
+        self.tail.push_back(kept);
+    }
+
+    /// The row that belongs to everything up to `tip`.
+    pub fn row_at(&self, tip: &Tip) -> ExtentRow {
+        ExtentRow {
+            start: self.start.offset,
+            start_records: self.start.totals.records,
+            start_bytes: self.start.totals.bytes,
+            end: tip.end.offset,
+            end_records: tip.end.totals.records,
+            end_bytes: tip.end.totals.bytes,
+            last_append_time: tip.last_append_time,
+            digest: tip.digest,
         }
     }
 
@@ -375,7 +455,10 @@ mod tests {
         }
         let batch = builder.finish(Origin::default());
         let head = Head::parse(&batch).unwrap();
-        log.append(TOPIC, batch, &head, now)
+        let placed = log.place(TOPIC, batch, &head, now);
+        let appended = placed.appended();
+        log.append(placed);
+        appended
     }
 
     /// Two batches of three records, the second one staged.

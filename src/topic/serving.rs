@@ -292,7 +292,7 @@ impl Topic {
 
     /// There are new records: all that waited are served again, in the order of their arrival.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
-        for waiter in self.waiting.take_all() {
+        for waiter in self.servable() {
             self.serve_waiter(waiter, ctx);
         }
         self.watch_deadlines(ctx);

@@ -9,6 +9,7 @@ mod support;
 
 mod broker;
 mod consuming;
+mod delaying;
 mod deleting;
 mod packing;
 mod producing;
@@ -17,4 +18,5 @@ mod retrying;
 mod searching;
 mod seeking;
 mod stopping;
+mod together;
 mod topics;

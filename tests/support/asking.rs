@@ -2,8 +2,8 @@
 
 use logdrive_protocol::batch::{BatchBuilder, Codec, NewRecord, Origin, Packer};
 use logdrive_protocol::operations::{
-    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Payload, Produce,
-    ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
+    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Part, Payload,
+    Ping, Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
 };
 use logdrive_protocol::{ConsumerId, Position, TopicId, WorkerId};
 
@@ -45,6 +45,23 @@ pub(crate) fn produce(topic: TopicId, batch: Payload) -> Produce {
         topic,
         batch,
         ..Produce::default()
+    }
+}
+
+/// A request to append a batch when its time has come, in microseconds since 1970 UTC.
+pub(crate) fn schedule(topic: TopicId, batch: Payload, not_before: u64) -> Produce {
+    Produce {
+        not_before,
+        ..produce(topic, batch)
+    }
+}
+
+/// A request to append batches to several topics at once.
+pub(crate) fn produce_all(parts: impl IntoIterator<Item = (TopicId, Payload)>) -> ProduceAll {
+    let parts = parts.into_iter();
+    ProduceAll {
+        parts: parts.map(|(topic, batch)| Part { topic, batch }).collect(),
+        ..ProduceAll::default()
     }
 }
 
@@ -174,6 +191,11 @@ impl Connection {
             ..register(topic, "", fastrand::u64(1..))
         })
         .unwrap()
+    }
+
+    /// The broker's clock, in microseconds since 1970 UTC.
+    pub(crate) fn now(&mut self) -> u64 {
+        self.ask(Ping {}).unwrap().now
     }
 
     /// All records of a topic, page by page.

@@ -3,7 +3,8 @@
 use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
     CancelPassed, ConsumerRegistered, ConsumerUnregistered, Delivered, Located, Measured, Produced,
-    ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted, TopicsListed,
+    ProducedAll, ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted,
+    TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -50,14 +51,30 @@ impl Said for Delivered {
 
 impl Said for Produced {
     fn said(&self) -> String {
-        let durability = ["synced", "accepted"][usize::from(self.durability)];
+        let durability = ["synced", "accepted", "scheduled"][usize::from(self.durability)];
         format!("offset={} {durability}", self.base_offset)
+    }
+}
+
+impl Said for ProducedAll {
+    /// The offsets, in the order of the parts.
+    fn said(&self) -> String {
+        let offsets: Vec<_> = self
+            .parts
+            .iter()
+            .map(|it| it.base_offset.to_string())
+            .collect();
+        format!("offsets={}", offsets.join(","))
     }
 }
 
 impl Said for Measured {
     fn said(&self) -> String {
-        format!("records={} bytes={}", self.records, self.bytes)
+        let delayed = match self.delayed {
+            0 => String::new(),
+            records => format!(" delayed={records}"),
+        };
+        format!("records={} bytes={}{delayed}", self.records, self.bytes)
     }
 }
 

@@ -58,11 +58,21 @@ const VERBS: &[(&str, &str, &str)] = &[
         "topic rest-of-the-line-is-the-value",
         "append a record (also ENQUEUE)",
     ),
+    (
+        "PRODUCEALL",
+        "topic,topic... rest-of-the-line-is-the-value",
+        "append a record to several topics, or to none",
+    ),
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
         "PRODUCER topic | CONSUMER topic name [from=W]",
         "register",
+    ),
+    (
+        "SCHEDULE",
+        "topic 5m|time rest-of-the-line-is-the-value",
+        "append a record when its time has come",
     ),
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
@@ -92,6 +102,19 @@ pub(super) enum Command<'a> {
     OnConsumer(&'a str, &'a str, Rest),
     /// A record: the topic and the rest of the line.
     Produce(&'a str, &'a [u8]),
+    /// The same for several topics, whose names have commas between them.
+    ProduceAll(&'a str, &'a [u8]),
+    /// A record that waits for its time.
+    Schedule(&'a str, When, &'a [u8]),
+}
+
+/// When a record that waits falls due, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// So long from now.
+    In(u64),
+    /// At this time.
+    At(u64),
 }
 
 /// What is to be done once ids are known.
@@ -240,6 +263,20 @@ impl<'a> Words<'a> {
     }
 }
 
+/// One space separates a value; all others belong to it.
+fn after_space(value: &[u8]) -> &[u8] {
+    value.get(1..).unwrap_or_default()
+}
+
+fn when(word: &[u8]) -> Option<When> {
+    let word = std::str::from_utf8(word).ok()?;
+    match (parse_duration(word), word.parse()) {
+        (Some(duration), _) => Some(When::In(duration)),
+        (None, Ok(Position::Time(time))) => Some(When::At(time)),
+        _ => None,
+    }
+}
+
 fn shown(word: &str) -> String {
     word.chars()
         .take(40)
@@ -291,7 +328,7 @@ impl<'a> Command<'a> {
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
             return Err(unknown(&typed));
         };
-        if matches!(*verb, "PRODUCE" | "ENQUEUE") {
+        if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL" | "SCHEDULE") {
             return Self::parse_produce(verb, rest);
         }
         let Ok(rest) = std::str::from_utf8(rest) else {
@@ -321,8 +358,19 @@ impl<'a> Command<'a> {
         if topic.is_empty() {
             return Err(words.wrong(format!("{verb} needs a topic")));
         }
-        // One space separates; all others belong to the value.
-        Ok(Self::Produce(topic, value.get(1..).unwrap_or_default()))
+        if verb == "SCHEDULE" {
+            let (time, value) = split(value);
+            let when = when(time).ok_or_else(|| {
+                words.wrong(format!(
+                    "{verb} needs a duration like 5m or a time like 2030-01-01T00:00:00Z"
+                ))
+            })?;
+            return Ok(Self::Schedule(topic, when, after_space(value)));
+        }
+        Ok(match verb {
+            "PRODUCEALL" => Self::ProduceAll(topic, after_space(value)),
+            _ => Self::Produce(topic, after_space(value)),
+        })
     }
 
     fn parse_words(words: &mut Words<'a>) -> Result<Self, Failure> {
@@ -543,6 +591,14 @@ mod tests {
             );
         }
         assert_eq!(
+            Command::parse(b"schedule t 5m  x"),
+            Ok(Command::Schedule("t", When::In(300_000_000), b" x"))
+        );
+        assert_eq!(
+            Command::parse(b"produceall t,u  x"),
+            Ok(Command::ProduceAll("t,u", b" x"))
+        );
+        assert_eq!(
             Command::parse(b"PRODUCE t \xff\x00"),
             Ok(Command::Produce("t", b"\xff\x00"))
         );
@@ -570,6 +626,11 @@ mod tests {
         check(
             "CONSUME t c n=0",
             "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s]",
+        );
+        check(
+            "SCHEDULE t soon x",
+            "SYNTAX SCHEDULE needs a duration like 5m or a time like 2030-01-01T00:00:00Z; try: \
+             SCHEDULE topic 5m|time rest-of-the-line-is-the-value",
         );
         check(
             "FRAMES maybe",

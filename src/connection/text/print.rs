@@ -67,6 +67,18 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
             registered.producer, registered.epoch, registered.next_sequence
         ),
         Answer::Produce(produced) => produce(produced),
+        Answer::ProduceAll(produced) => {
+            let parts = produced
+                .parts
+                .iter()
+                .map(|part| part.base_offset.to_string());
+            let offsets: Vec<String> = parts.collect();
+            format!(
+                "+ offsets={} acked={} synced\n",
+                offsets.join(","),
+                produced.acked
+            )
+        }
         Answer::Fetch(delivered) | Answer::Consume(delivered) => records(delivered, topic),
         Answer::RegisterConsumer(registered) => format!(
             "+ consumer={} cursor={} {}\n",
@@ -98,7 +110,7 @@ fn produce(produced: &Produced) -> String {
     let durability = match produced.durability {
         0 => "synced",
         1 => "accepted",
-        _ => "scheduled",
+        _ => return "+ scheduled\n".to_owned(),
     };
     format!("+ offset={} {durability}\n", produced.base_offset)
 }
