@@ -98,6 +98,14 @@ pub const LEASE_RETRY: Duration = Duration::from_secs(1);
 pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
 /// The same in bytes (16 MiB).
 pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+/// Records that are given up together.
+pub const BURY_RECORDS: usize = 256;
+/// The same in bytes (1 MiB): a batch for the dead-letter topic.
+pub const BURY_BYTES: usize = 1 << 20;
+/// How long records that could not be given up wait for the next attempt; it doubles from there.
+pub const BURY_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub const BURY_RETRY_LONGEST: Duration = Duration::from_mins(1);
 /// Records of one requeue.
 pub const MAX_REQUEUED: u64 = 10_000;
 /// Gaps that a consumer has not been told of; further ones are joined to the last.

@@ -11,12 +11,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{Answer, Counter, ProduceAll, Request, TopicSummary};
+use logdrive_protocol::operations::{
+    Answer, Consumed, Counter, Payload, ProduceAll, Request, TopicSummary,
+};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
 use super::due::Watch;
+use super::giving_up::GivingUp;
 use super::serving::Waiter;
 use super::state::{Change, State};
 use super::together::{Reserve, Traveller};
@@ -86,6 +89,17 @@ pub enum Told {
     },
     /// Let this set out to its topics: who sends it has no connection.
     Depart(ProduceAll, Reply),
+    /// Let records set out that a consumer gives up, for the topic of this name.
+    Bury {
+        /// The topic that takes dead letters.
+        dead_letters: String,
+        /// The batch for it.
+        batch: Payload,
+        /// Which records those were.
+        consumed: Consumed,
+        /// To be answered.
+        reply: Reply,
+    },
 }
 
 /// A notice of the storage thread.
@@ -154,6 +168,8 @@ pub struct Topic {
     timer: Option<(Instant, SpawnHandle)>,
     /// When leases are looked at next, by the topic's clock.
     pub(super) lease_timer: Option<(u64, SpawnHandle)>,
+    /// Consumers that give records up at this moment, and how long they wait if that fails.
+    pub(super) giving_up: HashMap<ConsumerId, GivingUp>,
     /// What each consumer found that it cannot read.
     pub(super) damaged: HashMap<ConsumerId, Range<u64>>,
     tail_timer: Option<SpawnHandle>,
@@ -190,6 +206,7 @@ impl Topic {
             parked: VecDeque::new(),
             timer: None,
             lease_timer: None,
+            giving_up: HashMap::new(),
             damaged: HashMap::new(),
             tail_timer: None,
             announce: None,

@@ -30,7 +30,7 @@ use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 
 /// One consumer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Consumer {
     topic: TopicId,
     id: ConsumerId,
@@ -299,6 +299,10 @@ impl Consumer {
         if self.plan(end, true, now) != Plan::Held {
             return (String::new(), None);
         }
+        if let Some((_, parcel)) = self.outstanding.doomed(u64::MAX).next() {
+            let text = "records wait to be given up: the dead-letter topic has not taken them yet";
+            return (text.to_owned(), parcel.first());
+        }
         let aside = self.outstanding.aside();
         if self.config.key_order && aside.records > 0 {
             let text = if taking::has_room(aside) {
@@ -536,6 +540,32 @@ impl Consumer {
         let acked = self.settle(settled, &mut changed).len() as u64;
         self.stage(ticket, ids, &mut changed);
         (acked, changed)
+    }
+
+    /// Takes records that were given up out of their parcels; how many, and the rows.
+    ///
+    /// # Errors
+    /// `LEASE_LOST` if there are none.
+    pub fn bury(
+        &mut self,
+        settled: &[Settled],
+        ticket: u64,
+        ids: &ParcelIds,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        let mut changed = Vec::new();
+        let mut count = 0;
+        for Settled { lease, from, to } in settled {
+            let parcel = self.outstanding.get(*lease);
+            if !parcel.is_some_and(|it| matches!(it.fate, Fate::Doomed { .. })) {
+                let what = "the records are not to be given up any more";
+                return Err(Failure::new(ErrorCode::LeaseLost, what));
+            }
+            let offsets = *from..*to;
+            let one = std::slice::from_ref(&offsets);
+            count += self.outstanding.settle(*lease, one, &mut changed).len() as u64;
+        }
+        self.stage(ticket, ids, &mut changed);
+        Ok((count, changed))
     }
 
     /// Gives records back, which were checked, to be delivered again from `due` on.

@@ -21,6 +21,7 @@ pub mod delayed;
 mod due;
 pub mod filter;
 pub mod gaps;
+mod giving_up;
 pub mod keys;
 mod leasing;
 pub mod log;

@@ -44,9 +44,9 @@ impl Waiter {
     /// What is left when it does not wait any more.
     pub fn into_reply(self) -> Reply {
         match self {
-            Self::Fetch(_, _, reply)
-            | Self::Search(_, _, reply)
-            | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 
@@ -60,9 +60,9 @@ impl Waiter {
 
     pub(super) fn reply(&self) -> &Reply {
         match self {
-            Self::Fetch(_, _, reply)
-            | Self::Search(_, _, reply)
-            | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 

@@ -11,12 +11,12 @@ use bytes::BytesMut;
 use logdrive_protocol::batch::{Head, check_produced};
 use logdrive_protocol::limits::MAX_BATCH_BYTES;
 use logdrive_protocol::operations::{
-    ConsumerSummary, Gap, Measured, Produced, RegisterProducer, Settled, TopicDescribed,
+    Consumed, ConsumerSummary, Gap, Measured, Produced, RegisterProducer, Settled, TopicDescribed,
     TopicSummary,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId, WorkerId};
 
-use super::consumer::{Seen, Standing, Taken, Wish};
+use super::consumer::{Consumer, Seen, Standing, Taken, Wish};
 use super::consumers::Consumers;
 use super::delayed::{Delayed, Due};
 use super::log::{Log, Mark, Placed};
@@ -106,28 +106,35 @@ pub enum Planned {
 }
 
 /// A batch that was checked and has its place, before anything is changed by it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
-    placed: Placed,
+    placed: Option<Placed>,
     changed: Vec<Row>,
+    /// Consumers as they will be, once they have acked.
+    acked: Vec<(ConsumerId, Consumer)>,
 }
 
 impl Plan {
     /// Where the batch will be.
     pub fn receipt(&self) -> Receipt {
-        let head = self.placed.head();
+        let head = self.placed.as_ref().map(Placed::head);
         Receipt {
-            base_offset: head.base_offset,
-            append_time: head.append_time,
+            base_offset: head.map_or(0, |head| head.base_offset),
+            append_time: head.map_or(0, |head| head.append_time),
             scheduled: false,
         }
+    }
+
+    /// The consumers for whom records are acked.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.acked.iter().map(|(id, _)| *id)
     }
 
     /// What [`State::carry_out`] will stage, as the topic's change of this number.
     pub fn change(&self, ticket: u64) -> Change {
         Change {
             ticket,
-            batches: vec![self.placed.appended()],
+            batches: self.placed.iter().map(Placed::appended).collect(),
             rows: self.changed.clone(),
         }
     }
@@ -328,20 +335,69 @@ impl State {
             self.producers
                 .remembered_row(self.id, head.producer, remembered),
         );
-        Ok(Planned::New(Box::new(Plan { placed, changed })))
+        Ok(Planned::New(Box::new(Plan {
+            placed: Some(placed),
+            changed,
+            acked: Vec::new(),
+        })))
+    }
+
+    /// Adds acks to what is planned, under the topic's next ticket; how many records. `by_broker`:
+    /// they are of records that are given up.
+    ///
+    /// # Errors
+    /// As [`State::ack`].
+    pub fn plan_ack(
+        &self,
+        plan: &mut Plan,
+        consumed: &Consumed,
+        by_broker: bool,
+    ) -> Result<u64, Failure> {
+        let Consumed {
+            consumer: id,
+            worker,
+            ref settled,
+            ..
+        } = *consumed;
+        let planned = plan.acked.iter().position(|(planned, _)| *planned == id);
+        let consumer = match planned {
+            Some(at) => plan.acked.swap_remove(at).1,
+            None => self.consumers.get(id)?.clone(),
+        };
+        let ticket = self.ticket + 1;
+        let (count, consumer, changed) = if by_broker {
+            self.consumers.bury(consumer, settled, ticket)?
+        } else {
+            let visible = self.log.visible().offset;
+            self.consumers.check_owners(id, settled)?;
+            consumer.check_settled(worker, settled, visible)?;
+            self.consumers.acked(consumer, settled, ticket)
+        };
+        plan.changed.extend(changed);
+        plan.acked.push((id, consumer));
+        Ok(count)
     }
 
     /// Does what was planned, nothing having been staged since.
     pub fn carry_out(&mut self, plan: Plan) -> Change {
-        let Plan { placed, changed } = plan;
-        let head = *placed.head();
-        self.producers.remember(head.producer, remembered(&head));
-        let appended = placed.appended();
-        self.log.append(placed);
+        let Plan {
+            placed,
+            changed,
+            acked,
+        } = plan;
         let mut change = self.stage(changed);
-        change.batches.push(appended);
-        self.staged
-            .push_back((change.ticket, Effect::Visible(self.log.end())));
+        if let Some(placed) = placed {
+            let head = *placed.head();
+            self.producers.remember(head.producer, remembered(&head));
+            change.batches.push(placed.appended());
+            self.log.append(placed);
+            self.staged
+                .push_back((change.ticket, Effect::Visible(self.log.end())));
+        }
+        for (id, consumer) in acked {
+            self.consumers.replace(id, consumer);
+            self.staged.push_back((change.ticket, Effect::Moved(id)));
+        }
         change
     }
 

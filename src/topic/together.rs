@@ -25,17 +25,16 @@ use bytes::BytesMut;
 use logdrive_protocol::batch::Head;
 use logdrive_protocol::limits::MAX_PARTS;
 use logdrive_protocol::operations::{
-    Answer, Consumed, Part, Payload, Produce, ProduceAll, Produced, ProducedAll, Request,
+    Answer, Consumed, Part, Payload, Produce, ProduceAll, Produced, ProducedAll, Request, Settled,
 };
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
-use super::requests::unsupported;
 use super::serving::Waiter;
 use super::state::{Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER, TRAVEL_WAIT};
-use crate::reply::Reply;
+use crate::reply::{ConnectionId, Reply};
 use crate::storage::{Job, JobKind};
 
 /// What a request asks of each topic, by ascending id.
@@ -127,6 +126,7 @@ impl Journey {
             reserved: Vec::new(),
             jobs: Vec::new(),
             produced: vec![Produced::default(); self.parts],
+            acked: 0,
             known: None,
             generation: None,
             until: Instant::now() + TRAVEL_WAIT,
@@ -159,6 +159,8 @@ pub struct Traveller {
     jobs: Vec<Job>,
     /// Where each part goes.
     produced: Vec<Produced>,
+    /// Records that are acked with them.
+    acked: u64,
     /// Whether the parts are a retry; the first one says it for all.
     known: Option<bool>,
     /// The storage's generation, which must be the same for all jobs: else some would be refused.
@@ -193,7 +195,7 @@ impl Traveller {
     fn answer(&mut self) -> Answer {
         Answer::ProduceAll(ProducedAll {
             parts: std::mem::take(&mut self.produced),
-            acked: 0,
+            acked: self.acked,
         })
     }
 
@@ -321,7 +323,11 @@ fn too_late() -> Failure {
 fn only_reads(request: &Request) -> bool {
     matches!(
         request,
-        Request::Fetch(_) | Request::Size(_) | Request::DescribeTopic(_) | Request::Stats(_)
+        Request::Fetch(_)
+            | Request::Size(_)
+            | Request::DescribeTopic(_)
+            | Request::DescribeConsumer(_)
+            | Request::Stats(_)
     )
 }
 
@@ -451,9 +457,23 @@ impl Topic {
         }
         // What was acked together with a batch that is stored already is acked.
         if !errand.consumed.is_empty() && traveller.known != Some(true) {
-            return Err(refused(unsupported(
-                "records are not acked within a transaction in this version",
-            )));
+            let connection = traveller.reply.as_ref().map(Reply::connection);
+            let by_broker = connection == Some(ConnectionId::BROKER);
+            let mut plan = match prepared {
+                Prepared::New(plan) => plan.unwrap_or_default(),
+                other => return Ok(other),
+            };
+            for consumed in &errand.consumed {
+                let (id, worker) = (consumed.consumer, consumed.worker);
+                for Settled { lease, .. } in &consumed.settled {
+                    if let Some(connection) = connection.filter(|_| !by_broker) {
+                        self.state.consumers.heard(id, worker, *lease, connection);
+                    }
+                }
+                let acked = self.state.plan_ack(&mut plan, consumed, by_broker);
+                traveller.acked += acked.map_err(|failure| (id.0, failure))?;
+            }
+            prepared = Prepared::New(Some(plan));
         }
         Ok(prepared)
     }
@@ -493,7 +513,7 @@ impl Topic {
         if let Some(plan) = &plan {
             jobs.extend(self.job(plan.change(ticket), JobKind::Change));
         }
-        self.carry_out(plan);
+        self.carry_out(plan, ctx);
         let answer = traveller.answer();
         if let Some(reply) = traveller.reply.take() {
             self.park(ticket, Parked::Answer(reply, answer));
@@ -506,21 +526,27 @@ impl Topic {
         self.serve_takers(ctx);
     }
 
-    fn carry_out(&mut self, plan: Option<Box<Plan>>) {
+    fn carry_out(&mut self, plan: Option<Box<Plan>>, ctx: &mut Context<Self>) {
         if let Some(plan) = plan {
             let before = self.state.log.tail_bytes();
-            self.state.carry_out(*plan);
+            let consumers: Vec<_> = plan.consumers().collect();
+            let change = self.state.carry_out(*plan);
             self.around
                 .budget
                 .count_tail(before, self.state.log.tail_bytes());
-            self.counts.batches += 1;
+            self.counts.batches += change.batches.len() as u64;
+            // What they may have now, they are given when the topic goes on.
+            for id in consumers {
+                let wake = move |topic: &mut Self, (), ctx: &mut _| topic.wake(id, ctx);
+                Self::spawn_then(ctx, std::future::ready(()), wake);
+            }
         }
     }
 
     /// A commit may be heard of before the traveller's return: then it says the same.
     pub(super) fn committed_meanwhile(&mut self, ticket: u64, ctx: &mut Context<Self>) {
         if let Some(reserved) = self.reserve.current.take_if(|it| it.ticket <= ticket) {
-            self.carry_out(reserved.plan);
+            self.carry_out(reserved.plan, ctx);
             self.go_on(ctx);
         }
     }
@@ -572,7 +598,7 @@ impl Handler<Returned> for Topic {
         let is_meant = |it: &mut Reserved| it.number == number;
         if let Some(reserved) = self.reserve.current.take_if(is_meant) {
             if go {
-                self.carry_out(reserved.plan);
+                self.carry_out(reserved.plan, ctx);
                 self.serve_takers(ctx);
             }
             self.go_on(ctx);

@@ -210,12 +210,7 @@ impl Selection {
     }
 
     /// Takes what matches of a batch; false if there is no room for it.
-    fn take(
-        &mut self,
-        (batch, plain): (&Bytes, &Bytes),
-        head: &Head,
-        matched: &Matched,
-    ) -> bool {
+    fn take(&mut self, (batch, plain): (&Bytes, &Bytes), head: &Head, matched: &Matched) -> bool {
         let few = matched.content.saturating_mul(REBUILD_SHARE) <= head.content_bytes.into();
         let rebuilt = if few && batch.len() >= REBUILD_BYTES {
             batch::rebuild(plain, |delta| matched.holds(head.base_offset + delta))
