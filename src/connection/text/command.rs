@@ -245,7 +245,7 @@ fn after_space(value: &[u8]) -> &[u8] {
 }
 
 fn when(word: &[u8]) -> Option<When> {
-    let word = std::str::from_utf8(word).ok()?;
+    let word = std::str::from_utf8(word).ok().filter(|it| !it.is_empty())?;
     match (parse_duration(word), word.parse()) {
         (Some(duration), _) => Some(When::In(duration)),
         (None, Ok(Position::Time(time))) => Some(When::At(time)),
