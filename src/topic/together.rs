@@ -579,3 +579,6 @@ impl Handler<Returned> for Topic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
