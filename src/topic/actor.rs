@@ -318,7 +318,9 @@ impl Topic {
         let delay_log =
             delay_log.then(|| self.to_delay_log(change.ticket, Vec::new(), JobKind::Delete));
         self.submit_together(|topic| {
-            delay_log.into_iter().for_each(|job| topic.submit_job(job));
+            if let Some(job) = delay_log {
+                topic.submit_job(job);
+            }
             topic.submit(change, JobKind::Delete);
         });
     }

@@ -134,7 +134,7 @@ impl Topic {
     fn look_after(&mut self, after: Duration, at: u64, ctx: &mut Context<Self>) {
         let timer = ctx.run_later(after.min(LONGEST_TIMER), |topic, ctx| {
             topic.due.timer = None;
-            topic.when_free(Box::new(|topic, ctx| topic.look_for_due(ctx)), ctx);
+            topic.when_free(Box::new(Self::look_for_due), ctx);
         });
         self.due.timer = Some((at, timer));
     }

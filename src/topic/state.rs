@@ -5,30 +5,25 @@
 //! [actor](super::actor) translates messages; [`Log`], [`Producers`] and [`Consumers`] each own
 //! their part.
 
+mod appending;
+mod consuming;
+
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use logdrive_protocol::batch::{Head, check_produced};
-use logdrive_protocol::limits::MAX_BATCH_BYTES;
 use logdrive_protocol::operations::{
-    Consumed, ConsumerSummary, Gap, Measured, Produced, RegisterProducer, Settled, TopicDescribed,
-    TopicSummary,
+    ConsumerSummary, Measured, RegisterProducer, TopicDescribed, TopicSummary,
 };
-use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId, WorkerId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
-use super::consumer::{Consumer, Seen, Standing, Taken, Wish};
+pub use self::appending::{Append, Plan, Planned, Receipt, Schedule, Scheduled};
+use super::consumer::Standing;
 use super::consumers::Consumers;
-use super::delayed::{Delayed, Due};
-use super::log::{Log, Mark, Placed};
-use super::producers::{Producers, Registration, Verdict};
-use super::requeue::Letter;
-use super::rows::{self, Decoded, Remembered, TopicRow};
+use super::delayed::Delayed;
+use super::log::{Log, Mark};
+use super::producers::{Producers, Registration};
+use super::rows::{self, Decoded, TopicRow};
 use super::settings;
-use super::workers::Taker;
 use crate::storage::{Appended, Row};
-
-/// Marks the offset of a remembered batch as one of the delay log.
-const SCHEDULED: u64 = 1 << 63;
 
 /// Everything that a topic knows, durable and staged.
 #[derive(Debug)]
@@ -81,110 +76,6 @@ pub struct Change {
     pub batches: Vec<Appended>,
     /// New and deleted rows.
     pub rows: Vec<Row>,
-}
-
-/// What became of a batch.
-#[derive(Debug)]
-pub enum Append {
-    /// It is to be staged.
-    New(Receipt, Change),
-    /// It is staged already, under this ticket.
-    Staged(Receipt, u64),
-    /// It is durable already.
-    Durable(Receipt),
-}
-
-/// What would become of a batch.
-#[derive(Debug)]
-pub enum Planned {
-    /// It would be staged.
-    New(Box<Plan>),
-    /// It is staged already, under this ticket.
-    Staged(Receipt, u64),
-    /// It is durable already.
-    Durable(Receipt),
-}
-
-/// A batch that was checked and has its place, before anything is changed by it.
-#[derive(Debug, Default)]
-pub struct Plan {
-    placed: Option<Placed>,
-    changed: Vec<Row>,
-    /// Consumers as they will be, once they have acked.
-    acked: Vec<(ConsumerId, Consumer)>,
-}
-
-impl Plan {
-    /// Where the batch will be.
-    pub fn receipt(&self) -> Receipt {
-        let head = self.placed.as_ref().map(Placed::head);
-        Receipt {
-            base_offset: head.map_or(0, |head| head.base_offset),
-            append_time: head.map_or(0, |head| head.append_time),
-            scheduled: false,
-        }
-    }
-
-    /// The consumers for whom records are acked.
-    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
-        self.acked.iter().map(|(id, _)| *id)
-    }
-
-    /// What [`State::carry_out`] will stage, as the topic's change of this number.
-    pub fn change(&self, ticket: u64) -> Change {
-        Change {
-            ticket,
-            batches: self.placed.iter().map(Placed::appended).collect(),
-            rows: self.changed.clone(),
-        }
-    }
-}
-
-/// Where a batch went, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Offset of its first record.
-    pub base_offset: u64,
-    /// Microseconds since 1970 UTC.
-    pub append_time: u64,
-    /// It waits for its time, or did when it came: it has no offset of its own yet.
-    pub scheduled: bool,
-}
-
-impl Receipt {
-    /// The answer, for a batch that is as durable as said.
-    pub fn produced(self, durability: u8) -> Produced {
-        Produced {
-            base_offset: self.base_offset,
-            append_time: self.append_time,
-            durability: if self.scheduled {
-                Produced::SCHEDULED
-            } else {
-                durability
-            },
-            leader_epoch: 0,
-        }
-    }
-}
-
-/// A batch that waits for its time, as it is staged.
-#[derive(Debug)]
-pub struct Scheduled {
-    /// What is answered.
-    pub receipt: Receipt,
-    /// Rows of the topic.
-    pub change: Change,
-    /// The batch, for the delay log.
-    pub appended: Appended,
-}
-
-/// What becomes of a batch that is to wait.
-#[derive(Debug)]
-pub enum Schedule {
-    /// It is to be staged.
-    New(Box<Scheduled>),
-    /// It is there already: staged under this ticket, or durable.
-    Known(Receipt, Option<u64>),
 }
 
 /// Where a position is, or how to find out.
@@ -302,205 +193,6 @@ impl State {
         }
     }
 
-    /// Checks a batch, recognizes a retry, gives it offsets.
-    ///
-    /// `now` is in microseconds.
-    ///
-    /// # Errors
-    /// Those of a batch, those of a producer's sequence: nothing is done.
-    pub fn produce(&mut self, batch: BytesMut, now: u64) -> Result<Append, Failure> {
-        Ok(match self.plan(batch, now)? {
-            Planned::New(plan) => Append::New(plan.receipt(), self.carry_out(*plan)),
-            Planned::Staged(receipt, ticket) => Append::Staged(receipt, ticket),
-            Planned::Durable(receipt) => Append::Durable(receipt),
-        })
-    }
-
-    /// Checks a batch, recognizes a retry, and says what appending it would change: it is valid
-    /// until the next change is staged.
-    ///
-    /// # Errors
-    /// As [`State::produce`].
-    pub fn plan(&self, batch: BytesMut, now: u64) -> Result<Planned, Failure> {
-        let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
-        if !head.producer.is_none()
-            && let Verdict::Retry(known) = self.producers.judge(&head)?
-        {
-            return Ok(self.repeat(&known));
-        }
-        let placed = self.log.place(self.id, batch, &head, now);
-        let mut changed = vec![rows::extent(self.id, &self.log.row_at(&placed.tip()))];
-        let remembered = remembered(placed.head());
-        changed.extend(
-            self.producers
-                .remembered_row(self.id, head.producer, remembered),
-        );
-        Ok(Planned::New(Box::new(Plan {
-            placed: Some(placed),
-            changed,
-            acked: Vec::new(),
-        })))
-    }
-
-    /// Adds acks to what is planned, under the topic's next ticket; how many records. `by_broker`:
-    /// they are of records that are given up.
-    ///
-    /// # Errors
-    /// As [`State::ack`].
-    pub fn plan_ack(
-        &self,
-        plan: &mut Plan,
-        consumed: &Consumed,
-        by_broker: bool,
-    ) -> Result<u64, Failure> {
-        let Consumed {
-            consumer: id,
-            worker,
-            ref settled,
-            ..
-        } = *consumed;
-        let planned = plan.acked.iter().position(|(planned, _)| *planned == id);
-        let consumer = match planned {
-            Some(at) => plan.acked.swap_remove(at).1,
-            None => self.consumers.get(id)?.clone(),
-        };
-        let ticket = self.ticket + 1;
-        let (count, consumer, changed) = if by_broker {
-            self.consumers.bury(consumer, settled, ticket)?
-        } else {
-            let visible = self.log.visible().offset;
-            self.consumers.check_owners(id, settled)?;
-            consumer.check_settled(worker, settled, visible)?;
-            self.consumers.acked(consumer, settled, ticket)
-        };
-        plan.changed.extend(changed);
-        plan.acked.push((id, consumer));
-        Ok(count)
-    }
-
-    /// Does what was planned, nothing having been staged since.
-    pub fn carry_out(&mut self, plan: Plan) -> Change {
-        let Plan {
-            placed,
-            changed,
-            acked,
-        } = plan;
-        let mut change = self.stage(changed);
-        if let Some(placed) = placed {
-            let head = *placed.head();
-            self.producers.remember(head.producer, remembered(&head));
-            change.batches.push(placed.appended());
-            self.log.append(placed);
-            self.staged
-                .push_back((change.ticket, Effect::Visible(self.log.end())));
-        }
-        for (id, consumer) in acked {
-            self.consumers.replace(id, consumer);
-            self.staged.push_back((change.ticket, Effect::Moved(id)));
-        }
-        change
-    }
-
-    fn repeat(&self, known: &Remembered) -> Planned {
-        let scheduled = known.base_offset & SCHEDULED != 0;
-        let base_offset = known.base_offset & !SCHEDULED;
-        let end = base_offset + u64::from(known.count);
-        let receipt = Receipt {
-            base_offset: if scheduled { 0 } else { base_offset },
-            append_time: known.append_time,
-            scheduled,
-        };
-        let holds = |effect: &Effect| match effect {
-            Effect::Visible(to) | Effect::Delivered { to, .. } => !scheduled && to.offset >= end,
-            Effect::Scheduled { end: to, .. } => scheduled && *to >= end,
-            Effect::Moved(_) => false,
-        };
-        let durable = if scheduled {
-            self.delayed.durable_end()
-        } else {
-            self.log.visible().offset
-        };
-        match self.staged.iter().find(|(_, effect)| holds(effect)) {
-            Some((ticket, _)) if end > durable => Planned::Staged(receipt, *ticket),
-            _ => Planned::Durable(receipt),
-        }
-    }
-
-    /// Checks a batch, recognizes a retry, and lets it wait until `time`.
-    ///
-    /// # Errors
-    /// Those of a batch, those of a producer's sequence, `INVALID_DELAY`, `LIMIT_REACHED`: nothing
-    /// is done.
-    pub fn schedule(&mut self, batch: BytesMut, time: u64, now: u64) -> Result<Schedule, Failure> {
-        let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
-        if !head.producer.is_none()
-            && let Verdict::Retry(known) = self.producers.judge(&head)?
-        {
-            // Also when the time has come meanwhile: the retry is not late, its answer was lost.
-            return Ok(match self.repeat(&known) {
-                Planned::Staged(receipt, ticket) => Schedule::Known(receipt, Some(ticket)),
-                Planned::Durable(receipt) => Schedule::Known(receipt, None),
-                Planned::New(plan) => Schedule::Known(plan.receipt(), None),
-            });
-        }
-        self.delayed.check(time, batch.len(), now)?;
-        let placed = self.delayed.place(self.id, batch, &head, now);
-        let remembered = Remembered {
-            base_offset: placed.head().base_offset | SCHEDULED,
-            ..remembered(placed.head())
-        };
-        let remembered_row = self
-            .producers
-            .remembered_row(self.id, head.producer, remembered);
-        self.producers.remember(head.producer, remembered);
-        let rows = self
-            .delayed
-            .schedule(self.id, time, &placed, self.ticket + 1);
-        let change = self.stage(rows.into_iter().chain(remembered_row).collect());
-        let effect = Effect::Scheduled {
-            records: head.count.into(),
-            end: placed.tip().end().offset,
-        };
-        self.staged.push_back((change.ticket, effect));
-        Ok(Schedule::New(Box::new(Scheduled {
-            receipt: Receipt {
-                base_offset: 0,
-                append_time: placed.head().append_time,
-                scheduled: true,
-            },
-            change,
-            appended: placed.appended(),
-        })))
-    }
-
-    /// Gives batches whose time has come their places in the topic; `None` if none of them waits.
-    pub fn deliver(&mut self, due: Vec<(Due, BytesMut)>, now: u64) -> Option<Change> {
-        let (mut changed, mut batches, mut records) = (Vec::new(), Vec::new(), 0);
-        for (due, batch) in due {
-            let Some(head) = Head::parse(&batch) else {
-                continue;
-            };
-            let Some((taken, count)) = self.delayed.take(self.id, due) else {
-                continue;
-            };
-            let placed = self.log.place(self.id, batch, &head, now);
-            batches.push(placed.appended());
-            self.log.append(placed);
-            changed.push(taken);
-            records += u64::from(count);
-        }
-        if batches.is_empty() {
-            return None;
-        }
-        changed.push(rows::extent(self.id, &self.log.row()));
-        let mut change = self.stage(changed);
-        change.batches = batches;
-        let to = self.log.end();
-        self.staged
-            .push_back((change.ticket, Effect::Delivered { records, to }));
-        Some(change)
-    }
-
     /// Registers a producer, or takes a registration up again.
     pub fn register_producer(
         &mut self,
@@ -510,111 +202,6 @@ impl State {
     ) -> Result<(Registration, Change), Failure> {
         let (registration, changed) = self.producers.register(self.id, request, fresh, now)?;
         Ok((registration, self.stage(changed)))
-    }
-
-    /// Gives a request what was read for it.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn take(
-        &mut self,
-        taker: Taker,
-        wish: Wish,
-        seen: &Seen,
-        now: u64,
-    ) -> Result<(Taken, Change), Failure> {
-        let ticket = self.ticket + 1;
-        let mut taken = self.consumers.take(taker, wish, seen, now, ticket)?;
-        let rows = std::mem::take(&mut taken.rows);
-        Ok((taken, self.stage_move(taker.consumer, rows)))
-    }
-
-    /// Moves a consumer elsewhere; `damage` is what it could not read before.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn seek(
-        &mut self,
-        consumer: ConsumerId,
-        to: Mark,
-        damage: Option<Gap>,
-    ) -> Result<Change, Failure> {
-        let changed = self.consumers.seek(consumer, to, damage, self.ticket + 1)?;
-        Ok(self.stage_move(consumer, changed))
-    }
-
-    /// Acks records of a worker's leases; how many.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`, `OFFSET_OUT_OF_RANGE`:
-    /// nothing is done.
-    pub fn ack(
-        &mut self,
-        consumer: ConsumerId,
-        worker: WorkerId,
-        settled: &[Settled],
-    ) -> Result<(u64, Change), Failure> {
-        let visible = self.log.visible().offset;
-        self.consumers
-            .check_settled(consumer, worker, settled, visible)?;
-        let (count, changed) = self.consumers.ack(consumer, settled, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Gives records of a worker's leases back, to be delivered again from `due` on; how many.
-    ///
-    /// # Errors
-    /// As those of [`State::ack`].
-    pub fn nack(
-        &mut self,
-        consumer: ConsumerId,
-        worker: WorkerId,
-        settled: &[Settled],
-        due: u64,
-    ) -> Result<(u64, Change), Failure> {
-        let visible = self.log.visible().offset;
-        self.consumers
-            .check_settled(consumer, worker, settled, visible)?;
-        let (count, changed) = self
-            .consumers
-            .nack(consumer, settled, due, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Puts records in again for a consumer; how many were not there already.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn requeue(
-        &mut self,
-        consumer: ConsumerId,
-        letters: &[Letter],
-    ) -> Result<(u64, Change), Failure> {
-        let (count, changed) = self.consumers.requeue(consumer, letters, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Ends leases that are over; whose they were, and what is to be stored.
-    pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Option<Change>)> {
-        let mut expired = Vec::new();
-        for (consumer, mut changed) in self.consumers.expire(now) {
-            let change = if changed.is_empty() {
-                None
-            } else {
-                self.consumers
-                    .staged(consumer, self.ticket + 1, &mut changed);
-                Some(self.stage_move(consumer, changed))
-            };
-            expired.push((consumer, change));
-        }
-        expired
-    }
-
-    fn stage_move(&mut self, consumer: ConsumerId, changed: Vec<Row>) -> Change {
-        let change = self.stage(changed);
-        self.staged
-            .push_back((change.ticket, Effect::Moved(consumer)));
-        change
     }
 
     /// All changes up to `ticket` are durable; whether there is more to see.
@@ -743,16 +330,5 @@ impl State {
             consumers,
             more: names.next().is_some(),
         }
-    }
-}
-
-/// What is kept of a batch so that its retry is recognized.
-fn remembered(head: &Head) -> Remembered {
-    Remembered {
-        sequence: head.sequence,
-        count: head.count,
-        crc: head.producer_crc,
-        base_offset: head.base_offset,
-        append_time: head.append_time,
     }
 }

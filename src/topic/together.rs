@@ -605,3 +605,6 @@ impl Handler<Returned> for Topic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,34 @@ fn produce_says_what_was_created_and_acknowledged() {
 }
 
 #[test]
+fn lines_for_several_topics_are_in_all_of_them() {
+    let broker = Broker::start();
+    let out = broker.run(&["produce", "a", "--also", "b", "--also", "c"], b"1\n2\n");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("2 records acknowledged as synced"), "{said}");
+    for topic in ["a", "b", "c"] {
+        broker.check(&["fetch", topic], b"", 0, "1\n2\n");
+    }
+}
+
+#[test]
+fn lines_with_a_delay_come_when_their_time_has_come() {
+    let broker = Broker::start();
+    let out = broker.run(&["produce", "app", "--delay", "1s"], b"later\n");
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("1 records acknowledged as scheduled"),
+        "{said}"
+    );
+    broker.check(&["fetch", "app", "--follow", "-n", "1"], b"", 0, "later\n");
+    let past = ["produce", "app", "--at", "2001-01-01T00:00:00Z"];
+    let out = broker.run(&past, b"never\n");
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
+    broker.check(&["fetch", "app"], b"", 0, "later\n");
+}
+
+#[test]
 fn an_empty_input_produces_nothing() {
     let broker = Broker::start();
     broker.check(&["produce", "app"], b"", 0, "");

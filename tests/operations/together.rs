@@ -40,17 +40,17 @@ fn one_part_that_is_refused_stops_all_and_everybody_goes_on() {
     let [a, b, c] = ["a", "b", "c"].map(|name| peer.create(name));
     let missing = TopicId(c.0 + 1000);
     let good = |topic| (topic, batch(&["x"]));
-    let broken = || {
+    let corrupt = || {
         let mut bytes = batch(&["x"]).into_mut();
         *bytes.last_mut().unwrap() ^= 1;
         logdrive_protocol::operations::Payload::Owned(bytes)
     };
     peer.check(
-        produce_all([good(a), good(b), (c, broken())]),
+        produce_all([good(a), good(b), (c, corrupt())]),
         "BATCH_CORRUPT",
     );
     peer.check(
-        produce_all([good(a), (b, broken()), good(c)]),
+        produce_all([good(a), (b, corrupt()), good(c)]),
         "BATCH_CORRUPT",
     );
     peer.check(produce_all([good(a), good(missing)]), "TOPIC_NOT_FOUND");
@@ -269,7 +269,7 @@ fn a_transaction_is_in_all_of_its_topics_or_in_none_wherever_the_broker_is_kille
                 scope.spawn(move || send_blindly(peer, &topics, who, life));
             }
             // Somewhere among them, at another place each time.
-            for _ in 0..life * 7 % 20 + 1 {
+            for _ in 0..=(life * 7 % 20) {
                 let seen = fetch_waiting(topics[life % 3], stored);
                 stored = watcher.ask(seen).unwrap().next;
             }

@@ -116,11 +116,11 @@ impl Sender {
         }
         self.settle_doubt().await?;
         let mut batches: BTreeMap<usize, BatchBuilder> = BTreeMap::new();
-        let mut places = Vec::with_capacity(records.len());
+        let mut order = Vec::with_capacity(records.len());
         for (topic, record) in records {
             let at = self.find(topic)?;
             let builder = batches.entry(at).or_default();
-            places.push((at, builder.count()));
+            order.push((at, builder.count()));
             builder.push(&stamped(record, self.limits.record_bytes)?);
         }
         let counts: Vec<(usize, u64)> = batches
@@ -158,7 +158,7 @@ impl Sender {
             let topic = &self.topics[at].topic;
             placed.get(&at).map(|it| it.receipt(topic, index))
         };
-        Ok(places.into_iter().filter_map(receipt).collect())
+        Ok(order.into_iter().filter_map(receipt).collect())
     }
 
     /// Lets records wait in the broker, where nobody receives them before `time`, and returns when

@@ -1,6 +1,7 @@
 //! Parsing: a line becomes a command, or an error that names the fix.
 
 mod fetching;
+mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
@@ -11,6 +12,7 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
+pub(super) use self::valued::When;
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
 
@@ -106,15 +108,6 @@ pub(super) enum Command<'a> {
     ProduceAll(&'a str, &'a [u8]),
     /// A record that waits for its time.
     Schedule(&'a str, When, &'a [u8]),
-}
-
-/// When a record that waits falls due, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    /// So long from now.
-    In(u64),
-    /// At this time.
-    At(u64),
 }
 
 /// What is to be done once ids are known.
@@ -263,20 +256,6 @@ impl<'a> Words<'a> {
     }
 }
 
-/// One space separates a value; all others belong to it.
-fn after_space(value: &[u8]) -> &[u8] {
-    value.get(1..).unwrap_or_default()
-}
-
-fn when(word: &[u8]) -> Option<When> {
-    let word = std::str::from_utf8(word).ok()?;
-    match (parse_duration(word), word.parse()) {
-        (Some(duration), _) => Some(When::In(duration)),
-        (None, Ok(Position::Time(time))) => Some(When::At(time)),
-        _ => None,
-    }
-}
-
 fn shown(word: &str) -> String {
     word.chars()
         .take(40)
@@ -329,7 +308,7 @@ impl<'a> Command<'a> {
             return Err(unknown(&typed));
         };
         if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL" | "SCHEDULE") {
-            return Self::parse_produce(verb, rest);
+            return valued::parse(verb, rest);
         }
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
@@ -344,33 +323,6 @@ impl<'a> Command<'a> {
         let command = Self::parse_words(&mut words)?;
         words.end()?;
         Ok(command)
-    }
-
-    fn parse_produce(verb: &'static str, rest: &'a [u8]) -> Result<Self, Failure> {
-        let (topic, value) = split(rest);
-        let words = Words {
-            verb,
-            words: "".split_ascii_whitespace(),
-        };
-        let Ok(topic) = std::str::from_utf8(topic) else {
-            return Err(words.wrong("the topic's name is not UTF-8"));
-        };
-        if topic.is_empty() {
-            return Err(words.wrong(format!("{verb} needs a topic")));
-        }
-        if verb == "SCHEDULE" {
-            let (time, value) = split(value);
-            let when = when(time).ok_or_else(|| {
-                words.wrong(format!(
-                    "{verb} needs a duration like 5m or a time like 2030-01-01T00:00:00Z"
-                ))
-            })?;
-            return Ok(Self::Schedule(topic, when, after_space(value)));
-        }
-        Ok(match verb {
-            "PRODUCEALL" => Self::ProduceAll(topic, after_space(value)),
-            _ => Self::Produce(topic, after_space(value)),
-        })
     }
 
     fn parse_words(words: &mut Words<'a>) -> Result<Self, Failure> {
@@ -574,34 +526,6 @@ mod tests {
             "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }, []))",
         );
         check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
-    }
-
-    #[test]
-    fn the_rest_of_the_line_is_the_value_with_all_its_spaces() {
-        for (line, value) in [
-            ("PRODUCE t first line", &b"first line"[..]),
-            ("enqueue t  two spaces ", b" two spaces "),
-            ("PRODUCE t", b""),
-            ("PRODUCE t \t", b"\t"),
-        ] {
-            assert_eq!(
-                Command::parse(line.as_bytes()),
-                Ok(Command::Produce("t", value)),
-                "{line}"
-            );
-        }
-        assert_eq!(
-            Command::parse(b"schedule t 5m  x"),
-            Ok(Command::Schedule("t", When::In(300_000_000), b" x"))
-        );
-        assert_eq!(
-            Command::parse(b"produceall t,u  x"),
-            Ok(Command::ProduceAll("t,u", b" x"))
-        );
-        assert_eq!(
-            Command::parse(b"PRODUCE t \xff\x00"),
-            Ok(Command::Produce("t", b"\xff\x00"))
-        );
     }
 
     #[test]
