@@ -286,7 +286,7 @@ impl Topic {
         }
     }
 
-    fn totals_after(&self, consume: &Consume, slice: &Slice) -> Totals {
+    fn totals_after(&mut self, consume: &Consume, slice: &Slice) -> Totals {
         let before = self
             .state
             .consumers
@@ -295,7 +295,7 @@ impl Topic {
         let before = before.unwrap_or_default();
         Totals {
             records: before.records + (slice.to - slice.from),
-            bytes: before.bytes + slice.content,
+            bytes: before.bytes + self.state.log.content(slice),
         }
     }
 

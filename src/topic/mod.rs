@@ -6,12 +6,14 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
+//! [`state`], [`log`], `content`, [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain
+//! logic: no actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the
+//! shell around it.
 
 pub mod actor;
 pub mod consumers;
 pub mod consuming;
+mod content;
 pub mod log;
 pub mod producers;
 mod requests;
