@@ -443,9 +443,13 @@ impl Topic {
         if let Err(failure) = self.check_writable() {
             return begun.reply.fail(failure);
         }
+        let content = match &found {
+            None => self.state.log.content(&slice),
+            Some(_) => 0,
+        };
         let seen = Seen {
             window: slice.from..slice.to,
-            content: slice.content,
+            content,
             found,
         };
         let wish = Wish {

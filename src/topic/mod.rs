@@ -16,6 +16,7 @@ pub mod consumer;
 pub mod consumer_config;
 pub mod consumers;
 pub mod consuming;
+mod content;
 pub mod dead_letters;
 pub mod delayed;
 mod due;

@@ -11,7 +11,7 @@ use logdrive_protocol::batch::{self, Head, Records};
 use logdrive_protocol::operations::Range;
 use logdrive_protocol::varint;
 
-use super::super::log::content_between;
+use super::super::content::between as content_between;
 use super::Filter;
 use crate::limits::{MAX_RANGES, REBUILD_BYTES, REBUILD_SHARE};
 
