@@ -293,9 +293,9 @@ mod tests {
             next,
             ..Delivered::default()
         };
-        assert!(check(&passed(8), TOPIC, Some(7)).is_ok());
-        assert!(check(&passed(8), TOPIC, None).is_ok());
-        assert!(check(&passed(7), TOPIC, Some(7)).is_err());
+        assert!(check(&mut passed(8), TOPIC, Some(7)).is_ok());
+        assert!(check(&mut passed(8), TOPIC, None).is_ok());
+        assert!(check(&mut passed(7), TOPIC, Some(7)).is_err());
         assert_eq!(
             verdict(|it| it.status = Delivered::PASSED),
             "the broker broke the protocol: a status that contradicts the answer"
