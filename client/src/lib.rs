@@ -31,7 +31,8 @@
 //! | `alarm` | one timer for all that a connection waits for |
 //! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
-//! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
+//! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
+//! | `consumers` | registering, describing, altering and removing consumers by name |
 //! | `fetch` | reading a topic without changing anything |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
 //! | [`blocking`] | all of it for programs without a runtime |
@@ -46,6 +47,7 @@ pub mod blocking;
 mod client;
 mod connection;
 mod consumer;
+mod consumers;
 mod dialer;
 mod error;
 mod fetch;
@@ -66,12 +68,13 @@ pub use options::{
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
 };
-pub use record::{Event, Portion, Record};
+pub use record::{Event, Lease, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
-    ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
-    Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
+    ConsumerAltered, ConsumerDescribed, ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap,
+    Greeted, LeaseSummary, Located, Measured, Pinged, Setting, TopicCreated, TopicDescribed,
+    TopicPlace, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};

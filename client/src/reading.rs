@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use logdrive_protocol::batch::{ATTRIBUTE_CODEC, Head};
-use logdrive_protocol::operations::{Delivered, Operation};
+use logdrive_protocol::operations::{Consume, Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -114,11 +114,10 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
     let link = dialer.link().await?;
     match link.ask_eagerly(request, parking, beginning).await {
         Ok(delivered) => {
-            check(&delivered, parking.topic.unwrap_or_default(), asked).inspect_err(
-                |nonsense| {
-                    link.distrust(nonsense.clone());
-                },
-            )?;
+            let topic = parking.topic.unwrap_or_default();
+            let consumes = O::OPCODE == Consume::OPCODE;
+            check(&delivered, topic, asked, consumes)
+                .inspect_err(|nonsense| link.distrust(nonsense.clone()))?;
             Ok(delivered)
         }
         Err(error) => {
@@ -129,11 +128,12 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 }
 
 /// Refuses an answer that contradicts itself or the request, so that everything behind this may
-/// rely on it.
+/// rely on it. An answer that consumes may give records again that lie before its gaps.
 pub(crate) fn check(
     delivered: &Delivered,
     topic: TopicId,
     asked: Option<u64>,
+    consumes: bool,
 ) -> Result<(), Error> {
     delivered.check(topic).map_err(Error::protocol)?;
     let mut heads = delivered.batches.iter().filter_map(|it| Head::parse(it));
@@ -155,13 +155,18 @@ pub(crate) fn check(
             return Err(Error::protocol("gaps that are not in order"));
         }
     }
+    if consumes {
+        end = 0;
+    }
     for range in &delivered.ranges {
         if !spans(range.from, range.to, &mut end) {
             return Err(Error::protocol("ranges of offsets that are not in order"));
         }
     }
     let nothing = delivered.gaps.is_empty() && delivered.ranges.is_empty();
-    if nothing != (delivered.status == Delivered::EMPTY) {
+    // What a lease held may be over when its answer is asked for again.
+    let over = consumes && nothing && delivered.status == Delivered::SOME;
+    if nothing == (delivered.status == Delivered::SOME) && !over {
         return Err(Error::protocol("a status that contradicts the answer"));
     }
     if asked.is_some_and(|asked| delivered.next < asked) {
@@ -227,7 +232,7 @@ mod tests {
     fn verdict(spoil: impl FnOnce(&mut Delivered)) -> String {
         let mut delivered = sound();
         spoil(&mut delivered);
-        match check(&delivered, TOPIC, Some(8)) {
+        match check(&delivered, TOPIC, Some(8), false) {
             Ok(()) => "sound".to_owned(),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Protocol);
@@ -296,7 +301,7 @@ mod tests {
             next: 7,
             ..Delivered::default()
         };
-        assert!(check(&empty, TOPIC, Some(7)).is_ok());
-        assert!(check(&empty, TOPIC, Some(8)).is_err());
+        assert!(check(&empty, TOPIC, Some(7), false).is_ok());
+        assert!(check(&empty, TOPIC, Some(8), false).is_err());
     }
 }
