@@ -127,16 +127,14 @@ impl Held {
         self.leases.retain(|_, it| it.until > now);
     }
 
-    /// When there is something to extend (`extends`) or to forget.
+    /// When there is something to extend, where leases are extended, or else to forget.
     pub(crate) fn due(&self, extends: bool) -> Option<Instant> {
-        let due = |it: &Running| {
-            if extends && !it.extending {
-                it.half()
-            } else {
-                it.until
-            }
-        };
-        self.leases.values().map(due).min()
+        let leases = self.leases.values();
+        if extends {
+            leases.filter(|it| !it.extending).map(Running::half).min()
+        } else {
+            leases.map(|it| it.until).min()
+        }
     }
 }
 
@@ -247,10 +245,11 @@ mod tests {
         assert_eq!(held.extend_due(now + 4 * SECOND), []);
         assert_eq!(held.extend_due(now + 6 * SECOND), [(1, 10 * SECOND)]);
         assert_eq!(held.extend_due(now + 6 * SECOND), [], "it is under way");
-        assert_eq!(held.due(true), Some(now + 10 * SECOND));
+        assert_eq!(held.due(true), Some(now + 15 * SECOND));
         held.expire(now + 12 * SECOND);
         assert_eq!(named(&held.all()), "2:0..60");
         assert_eq!(held.extend_all(), [(2, 30 * SECOND)]);
+        assert_eq!(held.due(true), None, "its answer says when");
         held.expire(now + 31 * SECOND);
         assert!(held.is_empty());
         assert_eq!(held.due(true), None);

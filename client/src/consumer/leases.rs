@@ -418,10 +418,12 @@ impl Holder {
     fn keep_time(&mut self) {
         let now = Instant::now();
         for index in 0..self.sites.len() {
-            self.sites[index].held.expire(now);
             if self.auto_extend {
+                // Also one that should be over: only the broker knows whether it is.
                 let leases = self.sites[index].held.extend_due(now);
                 self.extend(index, leases, None);
+            } else {
+                self.sites[index].held.expire(now);
             }
         }
     }
