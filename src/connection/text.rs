@@ -15,9 +15,10 @@ use std::pin::pin;
 use actix::Addr;
 use bytes::Bytes;
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Answer, DescribeTopic, ListTopics, Metadata, Payload, Produce, RegisterConsumer, Request,
-    TopicSummary, UnregisterProducer,
+    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, ListTopics, Metadata, Payload,
+    Produce, RegisterConsumer, Request, Requeue, TopicSummary, UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
 use tokio::io::AsyncWriteExt;
@@ -142,6 +143,18 @@ impl Typing {
                 let (topic_id, consumer_id) = self.consumer(topic, consumer).await?;
                 let request = rest.request(topic_id, consumer_id);
                 self.show(request).await.map(|it| print::answer(&it, topic))
+            }
+            Command::DescribeConsumer(topic, consumer) => self.describe(topic, consumer).await,
+            Command::Requeue(topic, consumer, dead_letters, offsets) => {
+                let (topic_id, consumer_id) = self.consumer(topic, consumer).await?;
+                let requeue = Requeue {
+                    topic: topic_id,
+                    consumer: consumer_id,
+                    dead_letters: self.topic(dead_letters).await?,
+                    ranges: vec![offsets],
+                };
+                let answer = self.show(requeue.into()).await?;
+                Ok(print::answer(&answer, topic))
             }
             Command::Produce(topic, value) => self.produce(topic, value).await,
         }
@@ -280,6 +293,31 @@ impl Typing {
             Err(_) => {}
         }
         Ok(print::answer(&produced?, topic))
+    }
+
+    /// A consumer with all its leases, page by page.
+    async fn describe(&mut self, topic: &str, consumer: &str) -> Result<String, Failure> {
+        let (topic, consumer) = self.consumer(topic, consumer).await?;
+        let mut describe = DescribeConsumer {
+            topic,
+            consumer,
+            limit: MAX_LIST,
+            ..DescribeConsumer::default()
+        };
+        let mut leases = Vec::new();
+        let mut answer = self.show(describe.clone().into()).await?;
+        while let Answer::DescribeConsumer(page) = &mut answer {
+            leases.append(&mut page.leases);
+            let last = leases.last().map_or(0, |it| it.lease);
+            if !page.more || last <= describe.after {
+                let page = std::mem::take(page);
+                let whole = ConsumerDescribed { leases, ..page };
+                return Ok(print::answer(&Answer::DescribeConsumer(whole), ""));
+            }
+            describe.after = last;
+            answer = self.ask(describe.clone().into()).await?;
+        }
+        Ok(print::answer(&answer, ""))
     }
 
     /// All topics, page by page.

@@ -308,8 +308,8 @@ impl Holder {
         if held && self.link.is_none() && !self.dialing {
             self.dialing = true;
             let dialer = self.dialer.clone();
-            let dialed = async move { Done::Linked(link_again(&dialer).await) };
-            self.work.spawn(dialed);
+            let linked = async move { Done::Linked(link_again(&dialer).await) };
+            self.work.spawn(linked);
         }
         for (index, kept) in self.sites.iter_mut().enumerate() {
             if !kept.asked.is_empty() {

@@ -353,8 +353,8 @@ fn random_worker() -> WorkerId {
 enum Accepted {
     Something,
     Nothing,
-    /// Not what is left: the worker was forgotten and begins again, or what was leased to it is
-    /// over.
+    /// Not what is left: the worker was forgotten and begins again, what was leased to it is over,
+    /// or what was looked through is not for this consumer.
     Unsaid,
 }
 
@@ -402,8 +402,11 @@ impl Source {
             Ok(delivered) => {
                 self.uncertain = false;
                 self.held = delivered.status == Delivered::HELD;
-                if delivered.status != Delivered::SOME {
+                if matches!(delivered.status, Delivered::EMPTY | Delivered::HELD) {
                     return Ok(Accepted::Nothing);
+                }
+                if delivered.status != Delivered::SOME {
+                    return Ok(Accepted::Unsaid);
                 }
                 self.sequence += 1;
                 if delivered.ranges.is_empty() && delivered.gaps.is_empty() {

@@ -1,23 +1,35 @@
 //! Parsing: a line becomes a command, or an error that names the fix.
 
+mod consuming;
+
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
-    RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats, UnregisterConsumer,
-    UnregisterWorker,
+    CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Offsets, Ping, Request,
+    Seek, Setting, Size, Stats, UnregisterConsumer, UnregisterWorker,
 };
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
+use self::consuming::{Alteration, Lease};
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
 
 /// Each verb with its words and what it does.
 const VERBS: &[(&str, &str, &str)] = &[
     (
+        "ACK",
+        "topic consumer lease offset|from-to|-to",
+        "say that leased records were processed",
+    ),
+    (
+        "ALTER",
+        "CONSUMER topic consumer [key=value]... [key=]...",
+        "change a consumer's settings; key= is the default",
+    ),
+    (
         "CONSUME",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also DEQUEUE)",
+        "topic consumer [n=1] [wait=5s] [lease=30s]",
+        "take the next records, or lease them (also DEQUEUE)",
     ),
     ("CREATE", "topic [key=value]...", "create a topic"),
     (
@@ -27,14 +39,23 @@ const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "DEQUEUE",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also CONSUME)",
+        "topic consumer [n=1] [wait=5s] [lease=30s]",
+        "take the next records, or lease them (also CONSUME)",
     ),
-    ("DESCRIBE", "topic", "describe a topic and its consumers"),
+    (
+        "DESCRIBE",
+        "topic [consumer]",
+        "describe a topic and its consumers, or a consumer and its leases",
+    ),
     (
         "ENQUEUE",
         "topic rest-of-the-line-is-the-value",
         "append a record (also PRODUCE)",
+    ),
+    (
+        "EXTEND",
+        "topic consumer lease 30s",
+        "keep leased records for so long from now on",
     ),
     (
         "FETCH",
@@ -50,6 +71,12 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("INFO", "", "say who the broker is"),
     ("LIST", "[glob]", "list topics"),
     ("METADATA", "topic...", "say where topics are served"),
+    (
+        "NACK",
+        "topic consumer lease offset|from-to|-to [delay=5s]",
+        "give leased records back",
+    ),
+    ("PAUSE", "topic consumer", "let a consumer give no records"),
     ("PING", "", "say whether all is well"),
     (
         "PRODUCE",
@@ -59,8 +86,18 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
-        "PRODUCER topic | CONSUMER topic name [from=W]",
+        "PRODUCER topic | CONSUMER topic name [from=W] [key=value]...",
         "register",
+    ),
+    (
+        "REQUEUE",
+        "topic consumer dead-letter-topic offset|from-to",
+        "deliver again what a consumer gave up",
+    ),
+    (
+        "RESUME",
+        "topic consumer",
+        "let a consumer give records again",
     ),
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
@@ -88,6 +125,10 @@ pub(super) enum Command<'a> {
     OnTopic(&'a str, Rest),
     /// A request that needs the ids of a topic and a consumer.
     OnConsumer(&'a str, &'a str, Rest),
+    /// A consumer in full, page by page.
+    DescribeConsumer(&'a str, &'a str),
+    /// Dead letters to deliver again: topic, consumer, and where they are.
+    Requeue(&'a str, &'a str, &'a str, Offsets),
     /// A record: the topic and the rest of the line.
     Produce(&'a str, &'a [u8]),
 }
@@ -97,7 +138,9 @@ pub(super) enum Command<'a> {
 pub(super) enum Rest {
     Delete,
     Fetch(Position, Limits),
-    Consume(Limits),
+    Consume(Limits, u32),
+    Settle(Lease),
+    Alter(Alteration),
     Seek(Position),
     Size,
     UnregisterConsumer,
@@ -125,14 +168,11 @@ impl Rest {
                 ..Fetch::default()
             }
             .into(),
-            Self::Consume(Limits { records, wait_ms }) => Consume {
-                topic,
-                consumer,
-                max_records: records,
-                max_wait_ms: wait_ms,
-                ..Consume::default()
+            Self::Consume(limits, lease_ms) => {
+                consuming::consume(topic, consumer, limits, lease_ms).into()
             }
-            .into(),
+            Self::Settle(lease) => lease.request(topic, consumer),
+            Self::Alter(alteration) => alteration.request(topic, consumer),
             Self::Seek(to) => Seek {
                 topic,
                 consumer,
@@ -157,6 +197,13 @@ impl Rest {
 struct Words<'a> {
     verb: &'static str,
     words: std::str::SplitAsciiWhitespace<'a>,
+}
+
+fn setting(key: &str, value: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 impl<'a> Words<'a> {
@@ -191,10 +238,24 @@ impl<'a> Words<'a> {
     }
 
     fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
+        let (limits, others) = self.limits_and(records)?;
+        match others.first() {
+            None => Ok(limits),
+            Some(word) => Err(self.no_option(word)),
+        }
+    }
+
+    fn no_option(&self, word: &str) -> Failure {
+        self.wrong(format!("\"{}\" is no option", shown(word)))
+    }
+
+    /// The limits, and the words that are none.
+    fn limits_and(&mut self, records: u32) -> Result<(Limits, Vec<&'a str>), Failure> {
         let mut limits = Limits {
             records,
             wait_ms: 0,
         };
+        let mut others = Vec::new();
         while let Some(word) = self.words.next() {
             let value = |name: &str| word.strip_prefix(name).and_then(|it| it.strip_prefix('='));
             if let Some(count) = value("n") {
@@ -209,10 +270,10 @@ impl<'a> Words<'a> {
                     .and_then(|micros| u32::try_from(micros / 1000).ok())
                     .ok_or_else(|| self.wrong("wait is a duration like 5s or 1m30s"))?;
             } else {
-                return Err(self.wrong(format!("\"{}\" is no option", shown(word))));
+                others.push(word);
             }
         }
-        Ok(limits)
+        Ok((limits, others))
     }
 }
 
@@ -273,6 +334,9 @@ impl<'a> Command<'a> {
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
         };
+        if matches!(*verb, "REGISTER" | "ALTER") {
+            return Self::parse_settings(verb, rest);
+        }
         let mut words = Words {
             verb,
             words: rest.split_ascii_whitespace(),
@@ -345,10 +409,13 @@ impl<'a> Command<'a> {
                 )
             }
             "DESCRIBE" => {
-                let name = words.word("topic")?.to_owned();
+                let topic = words.word("topic")?;
+                if let Some(consumer) = words.words.next() {
+                    return Ok(Self::DescribeConsumer(topic, consumer));
+                }
                 Self::Plain(
                     DescribeTopic {
-                        name,
+                        name: topic.to_owned(),
                         limit: MAX_LIST,
                         ..Default::default()
                     }
@@ -370,7 +437,6 @@ impl<'a> Command<'a> {
                 let from = words.position()?;
                 Self::OnTopic(topic, Rest::Fetch(from, words.limits(10)?))
             }
-            "REGISTER" => Self::parse_register(words)?,
             "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
                 word if word.eq_ignore_ascii_case("producer") => {
                     Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
@@ -389,54 +455,13 @@ impl<'a> Command<'a> {
             },
             _ => {
                 let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                let rest = match words.verb {
-                    "SIZE" => Rest::Size,
-                    "SEEK" => Rest::Seek(words.position()?),
-                    _ => Rest::Consume(words.limits(1)?),
-                };
-                Self::OnConsumer(topic, name, rest)
+                match words.verb {
+                    "SIZE" => Self::OnConsumer(topic, name, Rest::Size),
+                    "SEEK" => Self::OnConsumer(topic, name, Rest::Seek(words.position()?)),
+                    _ => Self::parse_consuming(words, topic, name)?,
+                }
             }
         })
-    }
-
-    fn parse_register(words: &mut Words<'a>) -> Result<Self, Failure> {
-        let kind = words.word("PRODUCER or CONSUMER")?;
-        if kind.eq_ignore_ascii_case("producer") {
-            let topic = words.word("topic")?.to_owned();
-            let create_topic = true;
-            let request = RegisterProducer {
-                topic,
-                instance: fastrand::u64(1..),
-                create_topic,
-                ..RegisterProducer::default()
-            };
-            return Ok(Self::Plain(request.into()));
-        }
-        if !kind.eq_ignore_ascii_case("consumer") {
-            return Err(words.wrong(format!("\"{}\" cannot be registered", shown(kind))));
-        }
-        let (topic, name) = (
-            words.word("topic")?.to_owned(),
-            words.word("name")?.to_owned(),
-        );
-        let mut from = Position::Earliest;
-        if let Some(word) = words.words.next() {
-            let value = word.strip_prefix("from=");
-            from = position(
-                value.ok_or_else(|| words.wrong(format!("\"{}\" is no option", shown(word))))?,
-            )?;
-        }
-        let create = true;
-        Ok(Self::Plain(
-            RegisterConsumer {
-                topic,
-                name,
-                from,
-                create,
-                ..Default::default()
-            }
-            .into(),
-        ))
     }
 }
 
@@ -446,10 +471,7 @@ fn settings(words: &mut Words<'_>) -> Result<Vec<Setting>, Failure> {
         let Some((key, value)) = word.split_once('=') else {
             return Err(words.wrong(format!("\"{}\" is not key=value", shown(word))));
         };
-        settings.push(Setting {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        });
+        settings.push(setting(key, value));
     }
     Ok(settings)
 }
@@ -500,7 +522,7 @@ mod tests {
         check("SEEK t c -5", "OnConsumer(\"t\", \"c\", Seek(Last(5)))");
         check(
             "dequeue t c",
-            "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }))",
+            "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }, 0))",
         );
         check(
             "FETCH t 1h n=3 wait=2s",
