@@ -34,6 +34,7 @@
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
 //! | `consumers` | registering, describing, altering and removing consumers by name |
 //! | `fetch` | reading a topic without changing anything |
+//! | `filter` | which records a reader wants |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
 //! | [`blocking`] | all of it for programs without a runtime |
 //!
@@ -51,6 +52,7 @@ mod consumers;
 mod dialer;
 mod error;
 mod fetch;
+mod filter;
 mod link;
 mod options;
 mod pen;
@@ -62,6 +64,7 @@ pub use client::Client;
 pub use consumer::Consumer;
 pub use error::{Error, ErrorKind};
 pub use fetch::Fetcher;
+pub use filter::Filter;
 pub use options::{
     Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
 };
@@ -77,4 +80,4 @@ pub use logdrive_protocol::operations::{
     TopicPlace, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
-pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};
+pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};

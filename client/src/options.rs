@@ -6,6 +6,8 @@ use std::time::Duration;
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{Position, WorkerId};
 
+use crate::Filter;
+
 /// How a [`Client`](crate::Client) behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -211,7 +213,7 @@ pub enum End {
 }
 
 /// How a [`Fetcher`](crate::Fetcher) behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchOptions {
     /// Where it ends; default the high watermark of the start.
     pub end: End,
@@ -219,6 +221,8 @@ pub struct FetchOptions {
     pub max_records: u64,
     /// Bytes asked for at a time, but always one batch; default 2 MiB.
     pub max_bytes: u32,
+    /// Which records; the broker leaves out all others. Default: every record.
+    pub filter: Filter,
 }
 
 impl Default for FetchOptions {
@@ -227,6 +231,7 @@ impl Default for FetchOptions {
             end: End::HighWatermark,
             max_records: 0,
             max_bytes: 2 << 20,
+            filter: Filter::default(),
         }
     }
 }

@@ -169,6 +169,11 @@ pub(crate) fn check(
     if nothing == (delivered.status == Delivered::SOME) && !over {
         return Err(Error::protocol("a status that contradicts the answer"));
     }
+    let has_passed = delivered.status == Delivered::PASSED;
+    if has_passed && asked.is_some_and(|asked| delivered.next <= asked) {
+        // Asking again from there would go on for ever.
+        return Err(Error::protocol("an answer that passed over nothing"));
+    }
     if asked.is_some_and(|asked| delivered.next < asked) {
         return Err(Error::protocol("an answer that goes backwards"));
     }
@@ -292,6 +297,22 @@ mod tests {
             });
             assert_ne!(verdict, "sound", "byte {byte}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_passed_over_records_must_move_and_give_nothing() {
+        let passed = |next| Delivered {
+            status: Delivered::PASSED,
+            next,
+            ..Delivered::default()
+        };
+        assert!(check(&passed(8), TOPIC, Some(7)).is_ok());
+        assert!(check(&passed(8), TOPIC, None).is_ok());
+        assert!(check(&passed(7), TOPIC, Some(7)).is_err());
+        assert_eq!(
+            verdict(|it| it.status = Delivered::PASSED),
+            "the broker broke the protocol: a status that contradicts the answer"
+        );
     }
 
     #[test]

@@ -22,12 +22,14 @@
 
 mod builder;
 mod check;
+mod rebuilt;
 mod records;
 
 use bytes::{Buf, BytesMut};
 
 pub use builder::{BatchBuilder, NewRecord, Origin};
 pub use check::{BatchError, check_delivered, check_produced, check_stored};
+pub use rebuilt::rebuild;
 pub use records::{Headers, RecordView, Records};
 
 use crate::ids::{ProducerId, TopicId};

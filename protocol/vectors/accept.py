@@ -245,6 +245,15 @@ def accept_batches():
     padded = Batch([RECORDS[0]], 3, 1, 0, tail=with_length(body))
     ignorable = stored(PRODUCED, (1, 0, NOON + 1_000, 0), attributes=0xFF00)
     rebuilt = stored(PRODUCED, (1, 0, NOON + 1_000, 0), attributes=0x0040)
+    holes = Batch(
+        RECORDS,
+        place=(1, 0, NOON + 1_000, 0),
+        attributes=0x0040,
+        deltas=[1, 4],
+        severity=17,
+        lowest_timestamp=NOON - 500,
+        highest_timestamp=NOON + 9_000,
+    )
     out = [
         {
             "name": "a record with a tail of a newer version",
@@ -260,6 +269,7 @@ def accept_batches():
         ("a delivery of one range over two batches", [STORED, other], [(1, 5)]),
         ("a delivery of two parts with a hole", [STORED, other], [(0, 1), (4, 5)]),
         ("a delivery of a rebuilt batch", [rebuilt], [(0, 2)]),
+        ("a delivery of a rebuilt batch with holes", [holes], [(1, 2), (4, 5)]),
         ("a delivery of a batch with attributes that may be ignored", [ignorable], [(0, 2)]),
         ("a delivery without ranges", [STORED], []),
     ]:
@@ -278,7 +288,7 @@ def delivery(name, batches, ranges):
     records = []
     for batch in batches:
         for index, one in enumerate(batch.records):
-            offset = batch.place[1] + index
+            offset = batch.place[1] + batch.deltas[index]
             if any(a <= offset < b for a, b in ranges):
                 records.append(
                     {"offset": str(offset), "append_time": str(batch.place[2]), **json_record(one)}

@@ -62,7 +62,7 @@ BODIES = {
     "Produce": "topic:u64 leader_epoch:u64 ack:u8 not_before:u64 batch:bytes",
     "Produced": "base_offset:u64 append_time:u64 durability:u8 leader_epoch:u64",
     "Fetch": "topic:u64 from:Position max_records:u32 max_bytes:u32 max_wait_ms:u32 "
-    "leader_epoch:u64",
+    "leader_epoch:u64 filter:Setting*",
     "Delivered": "status:u8 leader_epoch:u64 high_watermark:u64 log_start:u64 next:u64 gaps:Gap* "
     "ranges:Range* batches:bytes*",
     "Range": "from:u64 to:u64 deliveries:u32 lease:u64",
@@ -231,9 +231,12 @@ class Batch:
         self.sequence, self.place = sequence, place
         times = [record["timestamp"] for record in records]
         lowest, highest = min(times, default=0), max(times, default=0)
+        lowest = forged.get("lowest_timestamp", lowest) if "deltas" in forged else lowest
+        # A rebuilt batch leaves records out: the others keep their offset and timestamp deltas.
+        self.deltas = forged.get("deltas", range(len(records)))
         tail = []
-        for index, record in enumerate(records):
-            tail += record_pieces(index, record["timestamp"] - lowest, record, f"records[{index}]")
+        for index, (delta, record) in enumerate(zip(self.deltas, records, strict=True)):
+            tail += record_pieces(delta, record["timestamp"] - lowest, record, f"records[{index}]")
         content = sum(content_bytes(record) for record in records)
         head = {
             "attributes": 0,

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use logdrive_protocol::Position;
-use logdrive_protocol::position::parse_duration;
+use logdrive_client::Filter;
+use logdrive_protocol::position::{parse_duration, parse_time};
+use logdrive_protocol::{Position, Severity};
 
 use super::bench::Bench;
 use super::consumer::Consumer;
 use super::output::Format;
-use super::severity::Severity;
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -191,6 +191,55 @@ pub(crate) struct Fetch {
     /// Waits for more records instead of stopping at the end.
     #[arg(long, conflicts_with = "to")]
     pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+}
+
+/// Filters: the broker leaves out records that do not fulfil all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct Wanted {
+    /// This severity or a higher one: trace, debug, info, warn, error, fatal, or 1 to 24.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) severity: Option<Severity>,
+    /// Values in which this regular expression matches; linear in time, at most 256 bytes.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) grep: Option<String>,
+    /// A header of this name with exactly this value; repeatable, all must hold.
+    #[arg(long = "header", value_name = "K=V", value_parser = header_text)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Records whose own timestamp is T or later: 2026-03-01T12:00:00Z, or microseconds.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) since: Option<u64>,
+    /// Records whose own timestamp is earlier than T.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) until: Option<u64>,
+}
+
+impl Wanted {
+    /// Whether there is any filter.
+    pub(crate) fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+impl From<Wanted> for Filter {
+    fn from(wanted: Wanted) -> Self {
+        let Wanted {
+            severity,
+            grep,
+            headers,
+            since,
+            until,
+        } = wanted;
+        Self {
+            severity,
+            headers,
+            grep,
+            since,
+            until,
+        }
+    }
 }
 
 /// Arguments of `consume`.
@@ -249,6 +298,17 @@ fn header(text: &str) -> Result<(String, Vec<u8>), String> {
     }
 }
 
+fn header_text(text: &str) -> Result<(String, String), String> {
+    let (name, value) = header(text)?;
+    let value = String::from_utf8(value).map_err(|_| "a header to compare is UTF-8".to_owned())?;
+    Ok((name, value))
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    parse_time(text)
+        .ok_or_else(|| "a time is like 2026-03-01T12:00:00Z, or microseconds since 1970".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +354,11 @@ mod tests {
         check(
             "fetch app --from 1h30m --to latest -n 5",
             "from: Ago(5400000000), to: Some(Latest)",
+        );
+        check(
+            "fetch app --severity warn --grep a.b --header k=v --since 1970-01-01T00:00:01Z --until 5",
+            "Wanted { severity: Some(Severity(13)), grep: Some(\"a.b\"), headers: [(\"k\", \"v\")], \
+             since: Some(1000000), until: Some(5) }",
         );
         check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
         check("size app --consumer c1", "Size");
@@ -348,6 +413,8 @@ mod tests {
         check("", "DisplayHelpOnMissingArgumentOrSubcommand");
         check("fetch", "MissingRequiredArgument");
         check("fetch app --from yesterday", "ValueValidation");
+        check("fetch app --severity loud", "ValueValidation");
+        check("fetch app --since 2h", "ValueValidation");
         check("consume app", "MissingRequiredArgument");
         check("consume app --consumer c --lease 0s", "ValueValidation");
         check("consumer alter app c1", "MissingRequiredArgument");

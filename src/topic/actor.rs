@@ -7,6 +7,7 @@
 //! records are given in [`serving`](super::serving).
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
@@ -143,6 +144,10 @@ pub struct Topic {
     behind: Vec<Call>,
     parked: VecDeque<(u64, Parked)>,
     timer: Option<(Instant, SpawnHandle)>,
+    /// When leases are looked at next, by the topic's clock.
+    pub(super) lease_timer: Option<(u64, SpawnHandle)>,
+    /// What each consumer found that it cannot read.
+    pub(super) damaged: HashMap<ConsumerId, Range<u64>>,
     tail_timer: Option<SpawnHandle>,
     announce: Option<Announce>,
     /// Jobs that go to the storage together, while they gather.
@@ -174,6 +179,8 @@ impl Topic {
             behind: Vec::new(),
             parked: VecDeque::new(),
             timer: None,
+            lease_timer: None,
+            damaged: HashMap::new(),
             tail_timer: None,
             announce: None,
             held: None,
@@ -347,6 +354,7 @@ impl Topic {
                 self.born = true;
                 self.around.broker.do_send(Told::Born(self.state.id));
                 self.tell_registered();
+                self.begin_leases(ctx);
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
             }
@@ -443,6 +451,7 @@ impl Actor for Topic {
         self.around.storage.attach(self.state.id, announce.clone());
         self.announce = Some(announce);
         self.tell_registered();
+        self.begin_leases(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
@@ -498,6 +507,7 @@ impl Handler<Gone> for Topic {
             waiter.withdraw();
         }
         self.watch_deadlines(ctx);
+        self.leave_leases(connection, ctx);
     }
 }
 

@@ -64,6 +64,15 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Nothing, at an offset.
+    pub fn at(offset: u64) -> Self {
+        Self {
+            from: offset,
+            to: offset,
+            ..Self::default()
+        }
+    }
+
     /// Bytes of the batches.
     pub fn stored_bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
@@ -108,7 +117,7 @@ impl Slice {
 }
 
 /// Key, headers and values of the records `from..to` of a batch, in bytes.
-fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
+pub(super) fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
     if from <= head.base_offset && to >= head.end_offset() {
         return u64::from(head.content_bytes);
     }
@@ -284,6 +293,36 @@ impl Log {
         let (index, _) = self.kept(from)?;
         let batches = self.tail.range(index..).map(|kept| kept.bytes.clone());
         Some(Slice::of(from, end, max_records, max_bytes, batches))
+    }
+
+    /// Visible batches from the one with the record at `from`, if the tail holds that one, without
+    /// those whose head is not `wanted`: looked at without their bytes, at most `most` of them. And
+    /// the offset up to which they are all.
+    ///
+    /// At the end there are none.
+    pub fn candidates(
+        &self,
+        from: u64,
+        most: usize,
+        wanted: impl Fn(&Head) -> bool,
+    ) -> Option<(Vec<Bytes>, u64)> {
+        let end = self.visible.offset;
+        if from >= end {
+            return Some((Vec::new(), from));
+        }
+        let (index, _) = self.kept(from)?;
+        let mut next = from;
+        let mut batches = Vec::new();
+        for kept in self.tail.range(index..).take(most) {
+            if kept.head.base_offset >= end {
+                break;
+            }
+            next = kept.head.end_offset();
+            if wanted(&kept.head) {
+                batches.push(kept.bytes.clone());
+            }
+        }
+        Some((batches, next))
     }
 
     /// The sums before `offset`, where memory knows them.

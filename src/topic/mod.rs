@@ -6,19 +6,33 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
+//! [`state`], [`log`], [`filter`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain
+//! logic: no actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`] and
+//! [`consuming`] are the shell around it.
 
 pub mod actor;
+pub mod consumer;
+pub mod consumer_config;
 pub mod consumers;
 pub mod consuming;
+pub mod dead_letters;
+pub mod gaps;
+pub mod keys;
+mod leasing;
+pub mod filter;
 pub mod log;
+pub mod outstanding;
+pub mod parcel;
 pub mod producers;
 mod requests;
+pub mod requeue;
 pub mod rows;
+pub mod searching;
 pub mod serving;
 pub mod settings;
 pub mod state;
+pub mod taking;
 pub mod waiting;
+pub mod workers;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};

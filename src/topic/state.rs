@@ -11,15 +11,18 @@ use bytes::BytesMut;
 use logdrive_protocol::batch::{Head, check_produced};
 use logdrive_protocol::limits::MAX_BATCH_BYTES;
 use logdrive_protocol::operations::{
-    ConsumerSummary, Measured, RegisterProducer, TopicDescribed, TopicSummary,
+    ConsumerSummary, Gap, Measured, RegisterProducer, Settled, TopicDescribed, TopicSummary,
 };
-use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId, WorkerId};
 
-use super::consumers::{Consumers, Taker};
+use super::consumer::{Seen, Standing, Taken, Wish};
+use super::consumers::Consumers;
 use super::log::{Log, Mark};
 use super::producers::{Producers, Registration, Verdict};
+use super::requeue::Letter;
 use super::rows::{self, Decoded, Remembered, TopicRow};
 use super::settings;
+use super::workers::Taker;
 use crate::storage::{Appended, Row};
 
 /// Everything that a topic knows, durable and staged.
@@ -132,8 +135,16 @@ impl State {
                 Decoded::Remembered(id, block, batches) => {
                     state.producers.load_remembered(id, block, &batches);
                 }
-                Decoded::Consumer(id, row) => state.consumers.load(id, row),
+                Decoded::Consumer(of, row) => state.consumers.load(id, of, row),
                 Decoded::Worker(id, worker, row) => state.consumers.load_worker(id, worker, row),
+                Decoded::Fate(id, parcel, row) => state.consumers.load_fate(id, parcel, row),
+                Decoded::Parcel(id, parcel, row) => {
+                    state.consumers.load_parcel(id, parcel, &row)?;
+                }
+                Decoded::Left(id, parcel, block, set) => {
+                    state.consumers.load_left(id, parcel, block, &set)?;
+                }
+                Decoded::Gap(id, gap) => state.consumers.load_gap(id, gap),
                 Decoded::Unknown => {}
             }
         }
@@ -250,21 +261,109 @@ impl State {
         Ok((registration, self.stage(changed)))
     }
 
-    /// Moves a consumer's cursor past what `taker` is given.
-    pub fn advance(&mut self, taker: Taker, to: Mark, now: u64) -> Result<Change, Failure> {
+    /// Gives a request what was read for it.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn take(
+        &mut self,
+        taker: Taker,
+        wish: Wish,
+        seen: &Seen,
+        now: u64,
+    ) -> Result<(Taken, Change), Failure> {
         let ticket = self.ticket + 1;
-        let changed = self.consumers.advance(self.id, taker, to, now, ticket)?;
-        self.staged
-            .push_back((ticket, Effect::Moved(taker.consumer)));
-        Ok(self.stage(changed))
+        let mut taken = self.consumers.take(taker, wish, seen, now, ticket)?;
+        let rows = std::mem::take(&mut taken.rows);
+        Ok((taken, self.stage_move(taker.consumer, rows)))
     }
 
-    /// Moves a consumer's cursor elsewhere.
-    pub fn seek(&mut self, consumer: ConsumerId, to: Mark) -> Result<Change, Failure> {
-        let ticket = self.ticket + 1;
-        let changed = self.consumers.seek(self.id, consumer, to, ticket)?;
-        self.staged.push_back((ticket, Effect::Moved(consumer)));
-        Ok(self.stage(changed))
+    /// Moves a consumer elsewhere; `damage` is what it could not read before.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn seek(
+        &mut self,
+        consumer: ConsumerId,
+        to: Mark,
+        damage: Option<Gap>,
+    ) -> Result<Change, Failure> {
+        let changed = self.consumers.seek(consumer, to, damage, self.ticket + 1)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
+    /// Acks records of a worker's leases; how many.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`, `OFFSET_OUT_OF_RANGE`:
+    /// nothing is done.
+    pub fn ack(
+        &mut self,
+        consumer: ConsumerId,
+        worker: WorkerId,
+        settled: &[Settled],
+    ) -> Result<(u64, Change), Failure> {
+        let visible = self.log.visible().offset;
+        self.consumers
+            .check_settled(consumer, worker, settled, visible)?;
+        let (count, changed) = self.consumers.ack(consumer, settled, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Gives records of a worker's leases back, to be delivered again from `due` on; how many.
+    ///
+    /// # Errors
+    /// As those of [`State::ack`].
+    pub fn nack(
+        &mut self,
+        consumer: ConsumerId,
+        worker: WorkerId,
+        settled: &[Settled],
+        due: u64,
+    ) -> Result<(u64, Change), Failure> {
+        let visible = self.log.visible().offset;
+        self.consumers
+            .check_settled(consumer, worker, settled, visible)?;
+        let (count, changed) = self
+            .consumers
+            .nack(consumer, settled, due, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Puts records in again for a consumer; how many were not there already.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn requeue(
+        &mut self,
+        consumer: ConsumerId,
+        letters: &[Letter],
+    ) -> Result<(u64, Change), Failure> {
+        let (count, changed) = self.consumers.requeue(consumer, letters, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Ends leases that are over; whose they were, and what is to be stored.
+    pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Option<Change>)> {
+        let mut expired = Vec::new();
+        for (consumer, mut changed) in self.consumers.expire(now) {
+            let change = if changed.is_empty() {
+                None
+            } else {
+                self.consumers
+                    .staged(consumer, self.ticket + 1, &mut changed);
+                Some(self.stage_move(consumer, changed))
+            };
+            expired.push((consumer, change));
+        }
+        expired
+    }
+
+    fn stage_move(&mut self, consumer: ConsumerId, changed: Vec<Row>) -> Change {
+        let change = self.stage(changed);
+        self.staged
+            .push_back((change.ticket, Effect::Moved(consumer)));
+        change
     }
 
     /// All changes up to `ticket` are durable; whether there is more to see.
@@ -324,14 +423,17 @@ impl State {
     /// # Errors
     /// `CONSUMER_NOT_FOUND`.
     pub fn size(&self, consumer: ConsumerId) -> Result<(Measured, u64), Failure> {
-        let cursor = self.consumers.get(consumer)?.committed();
+        let consumer = self.consumers.get(consumer)?;
+        let Standing { next, left } = consumer.committed();
         let visible = self.log.visible().totals;
         let measured = Measured {
-            records: visible.records - cursor.totals.records,
-            bytes: visible.bytes - cursor.totals.bytes,
+            records: visible.records - next.totals.records + left.records,
+            bytes: visible.bytes - next.totals.bytes + left.bytes,
+            leased: consumer.outstanding.leased(),
+            gaps: consumer.gaps(),
             ..Measured::default()
         };
-        Ok((measured, cursor.offset))
+        Ok((measured, consumer.cursor()))
     }
 
     /// What a list says of it.
@@ -361,10 +463,10 @@ impl State {
                 Some(ConsumerSummary {
                     name: name.to_owned(),
                     consumer: id,
-                    cursor: consumer.committed().offset,
+                    cursor: consumer.cursor(),
                     records: measured.records,
                     bytes: measured.bytes,
-                    workers: count(consumer.workers()),
+                    workers: count(consumer.workers.count()),
                 })
             })
             .collect();

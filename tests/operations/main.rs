@@ -13,6 +13,7 @@ mod deleting;
 mod producing;
 mod reading;
 mod retrying;
+mod searching;
 mod seeking;
 mod stopping;
 mod topics;

@@ -22,7 +22,7 @@ pub(crate) fn said<A: Said>(answer: Result<A, Failure>) -> String {
 }
 
 impl Said for Delivered {
-    /// `0:a 1:b next=2`, or `empty next=2`.
+    /// `0:a 1:b next=2`, `empty next=2` or `passed next=2`.
     fn said(&self) -> String {
         let mut words: Vec<String> = self
             .gaps
@@ -31,6 +31,9 @@ impl Said for Delivered {
             .collect();
         if self.status == Self::EMPTY {
             words.push("empty".to_owned());
+        }
+        if self.status == Self::PASSED {
+            words.push("passed".to_owned());
         }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         words.extend(

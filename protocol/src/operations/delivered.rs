@@ -8,6 +8,8 @@ use crate::batch::{self, BatchError, Head, RecordView, Records};
 use crate::body::{Reader, bodies};
 use crate::ids::TopicId;
 
+use super::topic::Setting;
+
 bodies! {
     /// Reads from a position; changes nothing.
     pub struct Fetch {
@@ -23,12 +25,15 @@ bodies! {
         pub max_wait_ms: u32,
         /// Epoch of the leader, as the client knows it; 0 without a cluster.
         pub leader_epoch: u64,
+        /// What a record must fulfil to be delivered: see *Filters* in PROTOCOL.md.
+        pub filter: Vec<Setting>,
     }
 
     /// Records, for a fetch or a consume.
     pub struct Delivered {
         /// 0 = there are records or gaps, 1 = empty: nothing is left, 2 = held: something is left
-        /// and cannot be given now.
+        /// and cannot be given now, 3 = passed: what was looked through matches no filter, and it
+        /// goes on at `next`.
         pub status: u8,
         /// Epoch of the leader; 0 without a cluster.
         pub leader_epoch: u64,
@@ -78,6 +83,17 @@ bodies! {
     }
 }
 
+impl Gap {
+    /// [`Gap::reason`]: the topic's rule removed it.
+    pub const RETENTION: u8 = 0;
+    /// [`Gap::reason`]: somebody removed it.
+    pub const PURGE: u8 = 1;
+    /// [`Gap::reason`]: the topic was deleted.
+    pub const DELETION: u8 = 2;
+    /// [`Gap::reason`]: it could not be read, and was given up.
+    pub const DAMAGE: u8 = 3;
+}
+
 /// Bytes of a varint of 64 bits at its longest.
 const LONGEST_NUMBER_BYTES: usize = 10;
 
@@ -89,6 +105,8 @@ impl Delivered {
     /// [`Delivered::status`]: something is left, and all of it is leased to others, waits for its
     /// time or for its key, or the consumer is paused.
     pub const HELD: u8 = 2;
+    /// [`Delivered::status`]: what was looked through matches no filter; it goes on at `next`.
+    pub const PASSED: u8 = 3;
 
     /// [`Delivered::next`], from the first bytes of an answer's body; `None` if it has no records,
     /// or if these bytes, fewer than 41, may not reach so far.

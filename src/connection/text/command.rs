@@ -1,6 +1,7 @@
 //! Parsing: a line becomes a command, or an error that names the fix.
 
 mod consuming;
+mod fetching;
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
@@ -59,8 +60,8 @@ const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "FETCH",
-        "topic W [n=10] [wait=5s]",
-        "read from W on; changes nothing",
+        "topic W [n=10] [wait=5s] [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
+        "read from W on, all or what a filter lets through; changes nothing",
     ),
     (
         "FRAMES",
@@ -137,7 +138,7 @@ pub(super) enum Command<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Delete,
-    Fetch(Position, Limits),
+    Fetch(Position, Limits, Vec<Setting>),
     Consume(Limits, u32),
     Settle(Lease),
     Alter(Alteration),
@@ -160,11 +161,12 @@ impl Rest {
     pub(super) fn request(self, topic: TopicId, consumer: ConsumerId) -> Request {
         match self {
             Self::Delete => DeleteTopic { topic }.into(),
-            Self::Fetch(from, Limits { records, wait_ms }) => Fetch {
+            Self::Fetch(from, Limits { records, wait_ms }, filter) => Fetch {
                 topic,
                 from,
                 max_records: records,
                 max_wait_ms: wait_ms,
+                filter,
                 ..Fetch::default()
             }
             .into(),
@@ -235,14 +237,6 @@ impl<'a> Words<'a> {
     fn position(&mut self) -> Result<Position, Failure> {
         let word = self.word("position")?;
         position(word)
-    }
-
-    fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
-        let (limits, others) = self.limits_and(records)?;
-        match others.first() {
-            None => Ok(limits),
-            Some(word) => Err(self.no_option(word)),
-        }
     }
 
     fn no_option(&self, word: &str) -> Failure {
@@ -336,6 +330,9 @@ impl<'a> Command<'a> {
         };
         if matches!(*verb, "REGISTER" | "ALTER") {
             return Self::parse_settings(verb, rest);
+        }
+        if *verb == "FETCH" {
+            return Self::parse_fetch(verb, rest);
         }
         let mut words = Words {
             verb,
@@ -432,11 +429,6 @@ impl<'a> Command<'a> {
                 }
                 Self::OnTopic(topic, Rest::Delete)
             }
-            "FETCH" => {
-                let topic = words.word("topic")?;
-                let from = words.position()?;
-                Self::OnTopic(topic, Rest::Fetch(from, words.limits(10)?))
-            }
             "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
                 word if word.eq_ignore_ascii_case("producer") => {
                     Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
@@ -526,7 +518,7 @@ mod tests {
         );
         check(
             "FETCH t 1h n=3 wait=2s",
-            "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }))",
+            "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }, []))",
         );
         check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
     }
@@ -571,8 +563,8 @@ mod tests {
             "SYNTAX deleting takes all records: say it twice; try: DELETE t CONFIRM t",
         );
         check(
-            "FETCH t 5 n=0",
-            "SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
+            "CONSUME t c n=0",
+            "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s] [lease=30s]",
         );
         check(
             "FRAMES maybe",

@@ -140,6 +140,10 @@ fn records(delivered: &Delivered, topic: &str) -> String {
         value(&mut out, record.value);
         out.push('\n');
     }
+    if delivered.status == Delivered::PASSED {
+        let _ = writeln!(out, "+ passed next={}", delivered.next);
+        return out;
+    }
     match delivered.record_count() {
         0 if delivered.status == Delivered::HELD => out.push_str("+ held\n"),
         0 if delivered.gaps.is_empty() => out.push_str("+ empty\n"),
