@@ -216,6 +216,24 @@ structs! {
     Sought { cursor }
     UnregisterWorker { topic consumer worker }
     WorkerUnregistered {}
+    Ack { topic consumer worker settled }
+    Acked { records }
+    Nack { topic consumer worker settled delay_ms }
+    Nacked { records }
+    Settled { lease from to }
+    Extend { topic consumer worker lease lease_ms }
+    Extended {}
+    Requeue { topic consumer dead_letters ranges }
+    Requeued { records }
+    Offsets { from to }
+    AlterConsumer { topic consumer set unset pause }
+    ConsumerAltered { settings paused }
+    DescribeConsumer { topic consumer after limit }
+    ConsumerDescribed {
+        name settings paused cursor next records bytes leased waiting gaps workers held_by
+        held_offset held_key leases more
+    }
+    LeaseSummary { lease worker records from left_ms }
     Size { topic consumer }
     Measured { records bytes oldest_age leased delayed gaps }
     Hello { client version }
@@ -251,5 +269,5 @@ macro_rules! answers {
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
     RegisterProducer UnregisterProducer Produce Fetch RegisterConsumer UnregisterConsumer Consume
-    Seek Size UnregisterWorker
+    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
 }
