@@ -186,7 +186,7 @@ ANSWERS = {
         "waiting": 1,
         "gaps": 0,
         "workers": 1,
-        "held_by": "order=key",
+        "held_by": "records wait for their keys",
         "held_offset": 6,
         "held_key": "web",
         "leases": [{"lease": 8, "worker": WORKER, "records": 2, "from": 4, "left_ms": 12_000}],
