@@ -18,6 +18,9 @@ const PAUSE: u8 = 1;
 /// [`AlterConsumer::pause`]: it gives records again.
 const RESUME: u8 = 2;
 
+/// Records that one request may requeue.
+const REQUEUED: u64 = 10_000;
+
 impl Client {
     /// Registers a consumer, or with `create = false` only looks it up. `from` counts for a new one
     /// alone.
@@ -194,18 +197,73 @@ impl Client {
         let found = self.look_up(topic, consumer).await?;
         let mut records = 0;
         let dead_letters = self.topic_id(dead_letters).await?;
-        for ranges in ranges.chunks(limits::MAX_SETTLED) {
+        for ranges in requests(ranges) {
             let requeue = Requeue {
                 topic: found.topic,
                 consumer: found.consumer,
                 dead_letters,
-                ranges: ranges
-                    .iter()
-                    .map(|&(from, to)| Offsets { from, to })
-                    .collect(),
+                ranges,
             };
             records += self.ask(&requeue).await?.records;
         }
         Ok(records)
+    }
+}
+
+/// The ranges of each request, so that none asks for too many; an empty range stays for the broker
+/// to refuse.
+fn requests(ranges: &[(u64, u64)]) -> Vec<Vec<Offsets>> {
+    let mut requests: Vec<Vec<Offsets>> = Vec::new();
+    let mut room = 0;
+    for &(mut from, end) in ranges {
+        loop {
+            let full = requests
+                .last()
+                .is_none_or(|it| it.len() == limits::MAX_SETTLED);
+            if full || room == 0 {
+                requests.push(Vec::new());
+                room = REQUEUED;
+            }
+            let to = end.min(from.saturating_add(room));
+            room -= to.saturating_sub(from);
+            if let Some(request) = requests.last_mut() {
+                request.push(Offsets { from, to });
+            }
+            if to >= end {
+                break;
+            }
+            from = to;
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ranges: &[(u64, u64)], expected: &str) {
+        let one = |it: &Offsets| format!("{}..{}", it.from, it.to);
+        let requests: Vec<String> = requests(ranges)
+            .iter()
+            .map(|it| it.iter().map(one).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(requests.join(" | "), expected);
+    }
+
+    #[test]
+    fn a_request_asks_for_no_more_than_a_broker_takes() {
+        check(&[], "");
+        check(&[(0, 5), (7, 9)], "0..5 7..9");
+        check(&[(5, 5)], "5..5");
+        check(
+            &[(0, 4_000), (5_000, 25_000), (30_000, 30_001)],
+            "0..4000 5000..11000 | 11000..21000 | 21000..25000 30000..30001",
+        );
+        let single: Vec<_> = (0..1_001).map(|it| (2 * it, 2 * it + 1)).collect();
+        assert_eq!(
+            requests(&single).iter().map(Vec::len).collect::<Vec<_>>(),
+            [1_000, 1]
+        );
     }
 }

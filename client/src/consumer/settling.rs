@@ -63,7 +63,10 @@ pub(crate) async fn settle(
             spans.push((span.start..middle, again));
         } else if matches!(verdict, Verdict::Nack { .. })
             && again
-            && error.code() == Some(ErrorCode::LeaseLost)
+            && matches!(
+                error.code(),
+                Some(ErrorCode::LeaseLost | ErrorCode::NotLeased)
+            )
         {
             // The request whose answer was lost has given them back.
         } else {

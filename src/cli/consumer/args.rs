@@ -8,7 +8,8 @@ use crate::cli::args::POSITIONS;
 
 const SETTINGS: &str = "\
 Settings: max_deliveries=5 | backoff=1s,10s,1m | max_leased=1000 | dead_letter_topic=NAME | order=key
-| severity=warn | header.NAME=VALUE | grep=REGEX | since=T | until=T (filters cannot be altered)";
+| severity=warn | header.NAME=VALUE | grep=REGEX | since=T | until=T
+Order and filters are chosen when a consumer is created.";
 
 /// What can be done to consumers.
 #[derive(Debug, Subcommand)]
