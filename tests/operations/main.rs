@@ -10,6 +10,7 @@ mod support;
 mod broker;
 mod consuming;
 mod deleting;
+mod leasing;
 mod producing;
 mod reading;
 mod retrying;

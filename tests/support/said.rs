@@ -2,8 +2,9 @@
 
 use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
-    CancelPassed, ConsumerRegistered, ConsumerUnregistered, Delivered, Located, Measured, Produced,
-    ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted, TopicsListed,
+    Acked, CancelPassed, ConsumerAltered, ConsumerRegistered, ConsumerUnregistered, Delivered,
+    Extended, Located, Measured, Nacked, Produced, ProducerRegistered, ProducerUnregistered,
+    Requeued, Sought, TopicCreated, TopicDeleted, TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -22,7 +23,8 @@ pub(crate) fn said<A: Said>(answer: Result<A, Failure>) -> String {
 }
 
 impl Said for Delivered {
-    /// `0:a 1:b next=2`, `empty next=2` or `passed next=2`.
+    /// `0:a 1:b next=2`, `empty next=2`, `held next=2` or `passed next=2`; a record that was
+    /// delivered before says so: `0:a(1)`.
     fn said(&self) -> String {
         let mut words: Vec<String> = self
             .gaps
@@ -32,16 +34,46 @@ impl Said for Delivered {
         if self.status == Self::EMPTY {
             words.push("empty".to_owned());
         }
+        if self.status == Self::HELD {
+            words.push("held".to_owned());
+        }
         if self.status == Self::PASSED {
             words.push("passed".to_owned());
         }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        words.extend(
-            self.records()
-                .map(|it| format!("{}:{}", it.offset, value(it.record.value))),
-        );
+        words.extend(self.records().map(|it| {
+            let again = match it.deliveries {
+                0 => String::new(),
+                times => format!("({times})"),
+            };
+            format!("{}:{}{again}", it.offset, value(it.record.value))
+        }));
         words.push(format!("next={}", self.next));
         words.join(" ")
+    }
+}
+
+impl Said for Acked {
+    fn said(&self) -> String {
+        format!("acked={}", self.records)
+    }
+}
+
+impl Said for Nacked {
+    fn said(&self) -> String {
+        format!("nacked={}", self.records)
+    }
+}
+
+impl Said for Requeued {
+    fn said(&self) -> String {
+        format!("requeued={}", self.records)
+    }
+}
+
+impl Said for ConsumerAltered {
+    fn said(&self) -> String {
+        if self.paused { "paused" } else { "goes on" }.to_owned()
     }
 }
 
@@ -118,4 +150,4 @@ macro_rules! done {
         }
     )*};
 }
-done! { TopicDeleted ProducerUnregistered ConsumerUnregistered CancelPassed }
+done! { Extended TopicDeleted ProducerUnregistered ConsumerUnregistered CancelPassed }
