@@ -213,7 +213,7 @@ fn consume_up_to(bencher: Bencher, shape: Shape, max_records: u32) {
         let slice = slice.expect("it is in memory");
         let seen = Seen {
             window: slice.from..slice.to,
-            content: slice.content,
+            content: state.log.content(&slice),
             found: None,
         };
         let wish = Wish {

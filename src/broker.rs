@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
-use logdrive_protocol::operations::{Answer, CreateTopic, RegisterProducer, Request, Setting};
+use logdrive_protocol::operations::{
+    Answer, Consumed, CreateTopic, Part, Payload, ProduceAll, RegisterProducer, Request, Setting,
+};
 use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
 
 use crate::clock::Clock;
@@ -31,7 +33,7 @@ use crate::topic::actor::{check_space, storage_failed};
 use crate::topic::rows::{self, TopicRow};
 use crate::topic::settings;
 use crate::topic::state::State;
-use crate::topic::{Call, Surroundings, Told, Topic};
+use crate::topic::{Call, Journey, Surroundings, Told, Topic};
 use crate::window::Budget;
 
 /// What the broker says of itself.
@@ -56,6 +58,11 @@ pub struct Ask(pub Request, pub Reply);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<Addr<Topic>>")]
 pub struct Locate(pub TopicId);
+
+/// Asks the same for several topics at once; the answers are in the order of the ids.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Vec<Option<Addr<Topic>>>")]
+pub struct LocateAll(pub Vec<TopicId>);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -205,6 +212,10 @@ impl Broker {
 
     fn find(&self, name: &str) -> Option<&Entry> {
         self.topics.get(self.names.get(name)?)
+    }
+
+    fn address(&self, id: TopicId) -> Option<Addr<Topic>> {
+        self.topics.get(&id).map(|entry| entry.topic.clone())
     }
 
     fn not_found(&self, name: &str) -> Failure {
@@ -382,6 +393,36 @@ impl Broker {
         Ok(self.place(id, name.to_owned(), topic, false))
     }
 
+    /// Lets dead letters set out; a missing topic is created, and the letters come again.
+    fn bury(
+        &mut self,
+        dead_letters: &str,
+        batch: Payload,
+        consumed: Consumed,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(&topic) = self.names.get(dead_letters) else {
+            let create = CreateTopic {
+                name: dead_letters.to_owned(),
+                if_not_exists: true,
+                ..CreateTopic::default()
+            };
+            // Nobody waits for this: whoever gives up tries again.
+            let (created, _) = Reply::within();
+            self.create(create, created, ctx);
+            return reply.fail(self.not_found(dead_letters));
+        };
+        let request = ProduceAll {
+            parts: vec![Part { topic, batch }],
+            consumed: vec![consumed],
+        };
+        match Journey::of(request) {
+            Ok(journey) => journey.depart(|id| self.address(id), reply),
+            Err(failure) => reply.fail(failure),
+        }
+    }
+
     fn register_producer(
         &mut self,
         request: RegisterProducer,
@@ -454,14 +495,22 @@ impl Handler<Locate> for Broker {
     type Result = Option<Addr<Topic>>;
 
     fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
-        self.topics.get(&id).map(|entry| entry.topic.clone())
+        self.address(id)
+    }
+}
+
+impl Handler<LocateAll> for Broker {
+    type Result = Vec<Option<Addr<Topic>>>;
+
+    fn handle(&mut self, LocateAll(ids): LocateAll, _ctx: &mut Context<Self>) -> Self::Result {
+        ids.iter().map(|id| self.address(*id)).collect()
     }
 }
 
 impl Handler<Told> for Broker {
     type Result = ();
 
-    fn handle(&mut self, told: Told, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
         match told {
             Told::Born(id) => {
                 if let Some(entry) = self.topics.get_mut(&id) {
@@ -481,6 +530,16 @@ impl Handler<Told> for Broker {
             Told::Unregistered(id) => {
                 self.registered.remove(&id);
             }
+            Told::Bury {
+                dead_letters,
+                batch,
+                consumed,
+                reply,
+            } => self.bury(&dead_letters, batch, consumed, reply, ctx),
+            Told::Depart(request, reply) => match Journey::of(request) {
+                Ok(journey) => journey.depart(|id| self.address(id), reply),
+                Err(failure) => reply.fail(failure),
+            },
             Told::Stranger {
                 id,
                 otherwise,

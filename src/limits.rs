@@ -98,6 +98,14 @@ pub const LEASE_RETRY: Duration = Duration::from_secs(1);
 pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
 /// The same in bytes (16 MiB).
 pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+/// Records that are given up together.
+pub const BURY_RECORDS: usize = 256;
+/// The same in bytes (1 MiB): a batch for the dead-letter topic.
+pub const BURY_BYTES: usize = 1 << 20;
+/// How long records that could not be given up wait for the next attempt; it doubles from there.
+pub const BURY_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub const BURY_RETRY_LONGEST: Duration = Duration::from_mins(1);
 /// Records of one requeue.
 pub const MAX_REQUEUED: u64 = 10_000;
 /// Gaps that a consumer has not been told of; further ones are joined to the last.
@@ -107,6 +115,29 @@ pub const MAX_WAITING: usize = 100_000;
 /// Requests that wait in one topic, up to which consumes among them are served when records are
 /// staged; of more, all are served together, when the records are durable.
 pub const MAX_EAGER_WAITING: usize = 16;
+/// How long a request that appends to several topics may be on its way to the last of them.
+pub const TRAVEL_WAIT: Duration = Duration::from_secs(5);
+/// Requests that wait in one topic for such a request to end.
+pub const MAX_BEHIND_TRAVELLER: usize = 4_096;
+/// How far ahead a batch may be scheduled.
+pub const MAX_DELAY: Duration = Duration::from_hours(366 * 24);
+/// Batches of one topic that wait for their time.
+pub const MAX_DELAYED_BATCHES: usize = 10_000;
+/// Their bytes, as stored (256 MiB).
+pub const MAX_DELAYED_BYTES: u64 = 256 << 20;
+/// Bytes of batches that are taken from a delay log at a time, but always one batch (4 MiB).
+pub const MAX_DUE_BYTES: usize = 4 << 20;
+/// Batches that are taken from a delay log at a time.
+pub const MAX_DUE_BATCHES: usize = 256;
+/// How long a batch that fell due and cannot be appended now waits for the next try.
+pub const DUE_RETRY: Duration = Duration::from_secs(1);
+/// The same for one that is damaged on the disk.
+pub const DAMAGED_DUE_RETRY: Duration = Duration::from_mins(10);
+/// A delay log in which nothing waits is removed once it holds so many bytes (1 MiB), or when it was
+/// idle for [`CLEAR_DELAY_LOG_IDLE`].
+pub const CLEAR_DELAY_LOG_BYTES: u64 = 1 << 20;
+/// See [`CLEAR_DELAY_LOG_BYTES`].
+pub const CLEAR_DELAY_LOG_IDLE: Duration = Duration::from_hours(1);
 /// Ids that the broker reserves durably at a time, before it hands them out.
 pub const RESERVED_IDS: u64 = 100;
 

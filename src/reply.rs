@@ -5,6 +5,8 @@
 //! every request is answered exactly once, nobody waits for anybody, and stopping is dropping. It
 //! never touches a socket: its neighbours are the connection's writer and whoever works.
 
+use std::sync::Arc;
+
 use logdrive_protocol::operations::Answer;
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +16,11 @@ use crate::window::{Permit, Window};
 /// Which connection, as long as the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    /// No connection: the broker itself asks.
+    pub const BROKER: Self = Self(u64::MAX);
+}
 
 /// An answer on its way to the socket.
 #[derive(Debug)]
@@ -34,8 +41,8 @@ pub enum Sink {
     /// To a connection's writer, as a frame. Boxed: the queue keeps room for 32 of them, also when
     /// the connection is idle.
     Frame(mpsc::UnboundedSender<Box<Outgoing>>),
-    /// To the text session that waits for it.
-    Text(oneshot::Sender<Result<Answer, Failure>>),
+    /// To who waits for it within the broker: a text session, or a topic.
+    Within(oneshot::Sender<Result<Answer, Failure>>),
 }
 
 /// The duty to answer one request.
@@ -73,6 +80,24 @@ impl Reply {
         }
     }
 
+    /// The duty that comes with a request of the broker's own, and where its answer arrives.
+    ///
+    /// Its permit is that of the request which led to it.
+    pub fn within() -> (Self, oneshot::Receiver<Result<Answer, Failure>>) {
+        let (answer, answered) = oneshot::channel();
+        let reply = Self {
+            sink: Some(Sink::Within(answer)),
+            connection: ConnectionId::BROKER,
+            opcode: 0,
+            correlation: 0,
+            window: Window::new(Arc::default()),
+            request: None,
+            share: None,
+            staged: false,
+        };
+        (reply, answered)
+    }
+
     /// The connection that waits.
     pub fn connection(&self) -> ConnectionId {
         self.connection
@@ -87,7 +112,7 @@ impl Reply {
     pub fn is_gone(&self) -> bool {
         match &self.sink {
             Some(Sink::Frame(writer)) => writer.is_closed(),
-            Some(Sink::Text(session)) => session.is_closed(),
+            Some(Sink::Within(session)) => session.is_closed(),
             None => true,
         }
     }
@@ -153,7 +178,7 @@ impl Reply {
                     permits,
                 }));
             }
-            Some(Sink::Text(session)) => {
+            Some(Sink::Within(session)) => {
                 let _ = session.send(result);
             }
             None => {}
@@ -187,7 +212,6 @@ impl Drop for Reply {
 mod tests {
     use super::*;
     use logdrive_protocol::operations::Pinged;
-    use std::sync::Arc;
 
     async fn answered(work: impl FnOnce(Reply)) -> String {
         let (writer, mut answers) = mpsc::unbounded_channel();

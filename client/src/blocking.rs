@@ -18,7 +18,7 @@
 //! fetcher. Nothing here may be used within an async runtime: it would block it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use logdrive_protocol::Position;
 use logdrive_protocol::batch::NewRecord;
@@ -225,6 +225,15 @@ impl Client {
         })
     }
 
+    /// See [`crate::Client::sender`].
+    pub fn sender(&self, topics: &[&str], options: ProducerOptions) -> Result<Sender, Error> {
+        let sender = self.client.sender(topics, options);
+        Ok(Sender {
+            sender: self.runtime.block_on(sender)?,
+            runtime: self.runtime.clone(),
+        })
+    }
+
     /// See [`crate::Client::consumer`].
     pub fn consumer(
         &self,
@@ -309,6 +318,36 @@ impl Producer {
     /// See [`crate::Producer::close`].
     pub fn close(self) -> Result<(), Unacknowledged> {
         self.runtime.block_on(self.producer.close())
+    }
+}
+
+/// See [`crate::Sender`].
+#[derive(Debug)]
+pub struct Sender {
+    sender: crate::Sender,
+    runtime: Arc<Runtime>,
+}
+
+impl Sender {
+    /// See [`crate::Sender::send_all`].
+    pub fn send_all(&mut self, records: &[(&str, NewRecord<'_>)]) -> Result<Vec<Receipt>, Error> {
+        self.runtime.block_on(self.sender.send_all(records))
+    }
+
+    /// See [`crate::Sender::schedule`].
+    pub fn schedule(
+        &mut self,
+        topic: &str,
+        records: &[NewRecord<'_>],
+        time: SystemTime,
+    ) -> Result<(), Error> {
+        let scheduled = self.sender.schedule(topic, records, time);
+        self.runtime.block_on(scheduled)
+    }
+
+    /// See [`crate::Sender::close`].
+    pub fn close(self) {
+        self.runtime.block_on(self.sender.close());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::dialer::Dialer;
 use crate::link::{Link, Parking};
 use crate::{
     Addresses, Consumer, ConsumerOptions, Error, ErrorKind, FetchOptions, Fetcher, Options,
-    Producer, ProducerOptions,
+    Producer, ProducerOptions, Sender,
 };
 
 /// How often one request follows brokers that name another.
@@ -262,6 +262,13 @@ impl Client {
         options: ProducerOptions,
     ) -> Result<Producer, Error> {
         Producer::open(self, topics, options).await
+    }
+
+    /// A sender for these topics, registered with each of them: for records that are stored together
+    /// or not at all, and for those that wait for their time. Of the options `name`, `create_topic`
+    /// and `registered` count.
+    pub async fn sender(&self, topics: &[&str], options: ProducerOptions) -> Result<Sender, Error> {
+        Sender::open(self, topics, options).await
     }
 
     /// A consumer of this name on each of these topics.

@@ -66,10 +66,12 @@ pub use error::{Error, ErrorKind};
 pub use fetch::Fetcher;
 pub use filter::Filter;
 pub use options::{
-    Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
+    Ack, Addresses, Backoff, Compression, ConsumerOptions, End, FetchOptions, Options,
+    ProducerOptions,
 };
 pub use producer::{
-    Acknowledgements, Delivery, Durability, Producer, Receipt, Unacknowledged, UnacknowledgedTopic,
+    Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
+    UnacknowledgedTopic,
 };
 pub use record::{Event, Lease, Portion, Record};
 

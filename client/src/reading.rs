@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use logdrive_protocol::batch::{ATTRIBUTE_CODEC, Head};
 use logdrive_protocol::operations::{Consume, Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
 use tokio::sync::oneshot;
@@ -113,10 +112,10 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 ) -> Result<Delivered, Error> {
     let link = dialer.link().await?;
     match link.ask_eagerly(request, parking, beginning).await {
-        Ok(delivered) => {
+        Ok(mut delivered) => {
             let topic = parking.topic.unwrap_or_default();
             let consumes = O::OPCODE == Consume::OPCODE;
-            check(&delivered, topic, asked, consumes)
+            check(&mut delivered, topic, asked, consumes)
                 .inspect_err(|nonsense| link.distrust(nonsense.clone()))?;
             Ok(delivered)
         }
@@ -128,22 +127,15 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 }
 
 /// Refuses an answer that contradicts itself or the request, so that everything behind this may
-/// rely on it. An answer that consumes may give records again that lie before its gaps.
+/// rely on it. Its batches stand there unpacked then. An answer that consumes may give records again
+/// that lie before its gaps.
 pub(crate) fn check(
-    delivered: &Delivered,
+    delivered: &mut Delivered,
     topic: TopicId,
     asked: Option<u64>,
     consumes: bool,
 ) -> Result<(), Error> {
     delivered.check(topic).map_err(Error::protocol)?;
-    let mut heads = delivered.batches.iter().filter_map(|it| Head::parse(it));
-    if heads.any(|head| head.attributes & ATTRIBUTE_CODEC != 0) {
-        return Err(Error::new(
-            ErrorKind::Protocol,
-            "a batch is compressed, which this client cannot read",
-        )
-        .with_hint("use a newer client"));
-    }
     let mut end = asked.unwrap_or(0);
     let spans = |from: u64, to: u64, end: &mut u64| {
         let fits = *end <= from && from < to && to <= delivered.next;
@@ -237,7 +229,7 @@ mod tests {
     fn verdict(spoil: impl FnOnce(&mut Delivered)) -> String {
         let mut delivered = sound();
         spoil(&mut delivered);
-        match check(&delivered, TOPIC, Some(8), false) {
+        match check(&mut delivered, TOPIC, Some(8), false) {
             Ok(()) => "sound".to_owned(),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Protocol);
@@ -306,9 +298,9 @@ mod tests {
             next,
             ..Delivered::default()
         };
-        assert!(check(&passed(8), TOPIC, Some(7)).is_ok());
-        assert!(check(&passed(8), TOPIC, None).is_ok());
-        assert!(check(&passed(7), TOPIC, Some(7)).is_err());
+        assert!(check(&mut passed(8), TOPIC, Some(7), false).is_ok());
+        assert!(check(&mut passed(8), TOPIC, None, false).is_ok());
+        assert!(check(&mut passed(7), TOPIC, Some(7), false).is_err());
         assert_eq!(
             verdict(|it| it.status = Delivered::PASSED),
             "the broker broke the protocol: a status that contradicts the answer"
@@ -317,12 +309,12 @@ mod tests {
 
     #[test]
     fn an_empty_answer_may_not_go_back_behind_what_was_asked() {
-        let empty = Delivered {
+        let mut empty = Delivered {
             status: Delivered::EMPTY,
             next: 7,
             ..Delivered::default()
         };
-        assert!(check(&empty, TOPIC, Some(7), false).is_ok());
-        assert!(check(&empty, TOPIC, Some(8), false).is_err());
+        assert!(check(&mut empty, TOPIC, Some(7), false).is_ok());
+        assert!(check(&mut empty, TOPIC, Some(8), false).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod consumer;
 mod delivered;
 mod lease;
 mod producer;
+mod together;
 mod topic;
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +30,7 @@ pub use producer::{
     Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
     UnregisterProducer,
 };
+pub use together::{Consumed, Part, ProduceAll, ProducedAll};
 pub use topic::{
     ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, Setting, TopicCreated,
     TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
@@ -127,6 +129,7 @@ operations! {
     0x20 RegisterProducer => ProducerRegistered,
     0x21 UnregisterProducer => ProducerUnregistered,
     0x22 Produce => Produced,
+    0x23 ProduceAll => ProducedAll,
     0x30 Fetch => Delivered,
     0x40 RegisterConsumer => ConsumerRegistered,
     0x41 UnregisterConsumer => ConsumerUnregistered,

@@ -301,6 +301,22 @@ def canonical():
             settings,
         )
     )
+    for label, direction, body, values in [
+        ("request", "request", "Produce", {**REQUESTS["Produce"], "not_before": NOON + 60_000_000}),
+        ("answer", "answer", "Produced", {**ANSWERS["Produce"], "durability": 2}),
+    ]:
+        out.append(
+            body_entry(
+                {"operation": "Produce"},
+                f"Produce {label} of a delay",
+                direction,
+                body,
+                0x22,
+                0,
+                9,
+                values,
+            )
+        )
     for name, (opcode, values) in ERRORS.items():
         out.append(body_entry({}, f"error {name}", "error", "Error", opcode, FLAG_ERROR, 5, values))
     for name, opcode in NOTICES.items():

@@ -21,6 +21,7 @@ RECORDS = [
     record(NOON + 250, b"again"),
 ]
 PRODUCED = Batch(RECORDS, producer=3, epoch=1, sequence=0)
+ALONE = Batch([record(NOON, b"paid")])
 STORED = Batch(RECORDS, producer=3, epoch=1, sequence=0, place=(1, 0, NOON + 1_000, 0))
 WORKER = 1_311_768_467_463_790_320
 SETTING = {"key": "max_record_bytes", "value": "65536"}
@@ -41,6 +42,17 @@ REQUESTS = {
     },
     "UnregisterProducer": {"topic": 1, "producer": 3, "epoch": 1},
     "Produce": {"topic": 1, "leader_epoch": 0, "ack": 0, "not_before": 0, "batch": PRODUCED},
+    "ProduceAll": {
+        "parts": [{"topic": 1, "batch": ALONE}, {"topic": 7, "batch": ALONE}],
+        "consumed": [
+            {
+                "topic": 9,
+                "consumer": 6,
+                "worker": 1311768467463790320,
+                "settled": [{"lease": 12, "from": 0, "to": 2}],
+            }
+        ],
+    },
     "Fetch": {
         "topic": 1,
         "from": (0, 0),
@@ -161,6 +173,13 @@ ANSWERS = {
     },
     "UnregisterProducer": {},
     "Produce": {"base_offset": 0, "append_time": NOON + 1_000, "durability": 0, "leader_epoch": 0},
+    "ProduceAll": {
+        "parts": [
+            {"base_offset": 2, "append_time": NOON + 2_000, "durability": 0, "leader_epoch": 0},
+            {"base_offset": 0, "append_time": NOON + 2_000, "durability": 0, "leader_epoch": 0},
+        ],
+        "acked": 2,
+    },
     "Fetch": DELIVERED,
     "RegisterConsumer": {"topic": 1, "consumer": 5, "cursor": 0, "created": True},
     "UnregisterConsumer": {},
@@ -240,6 +259,17 @@ ERRORS = {
             "message": "sequence 4 does not follow 1",
             "hint": "resend from 2",
             "first": 2,
+            "second": 0,
+            "address": "",
+        },
+    ),
+    "invalid delay": (
+        0x22,
+        {
+            "code": 44,
+            "message": "`not_before` lies in the past",
+            "hint": "count from the broker's clock, which ping shows",
+            "first": NOON,
             "second": 0,
             "address": "",
         },

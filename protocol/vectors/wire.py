@@ -61,6 +61,11 @@ BODIES = {
     "ProducerUnregistered": "",
     "Produce": "topic:u64 leader_epoch:u64 ack:u8 not_before:u64 batch:bytes",
     "Produced": "base_offset:u64 append_time:u64 durability:u8 leader_epoch:u64",
+    "ProduceAll": "parts:Part* consumed:Consumed*",
+    "Part": "topic:u64 batch:bytes",
+    "Consumed": "topic:u64 consumer:u64 worker:u64 settled:Settled*",
+    "Settled": "lease:u64 from:u64 to:u64",
+    "ProducedAll": "parts:Produced* acked:u64",
     "Fetch": "topic:u64 from:Position max_records:u32 max_bytes:u32 max_wait_ms:u32 "
     "leader_epoch:u64 filter:Setting*",
     "Delivered": "status:u8 leader_epoch:u64 high_watermark:u64 log_start:u64 next:u64 gaps:Gap* "
@@ -83,7 +88,6 @@ BODIES = {
     "Acked": "records:u64",
     "Nack": "topic:u64 consumer:u64 worker:u64 settled:Settled* delay_ms:u32",
     "Nacked": "records:u64",
-    "Settled": "lease:u64 from:u64 to:u64",
     "Extend": "topic:u64 consumer:u64 worker:u64 lease:u64 lease_ms:u32",
     "Extended": "",
     "Requeue": "topic:u64 consumer:u64 dead_letters:u64 ranges:Offsets*",
@@ -130,6 +134,7 @@ OPERATIONS = {
     "RegisterProducer": (0x20, "ProducerRegistered"),
     "UnregisterProducer": (0x21, "ProducerUnregistered"),
     "Produce": (0x22, "Produced"),
+    "ProduceAll": (0x23, "ProducedAll"),
     "Fetch": (0x30, "Delivered"),
     "RegisterConsumer": (0x40, "ConsumerRegistered"),
     "UnregisterConsumer": (0x41, "ConsumerUnregistered"),
@@ -278,6 +283,12 @@ class Batch:
             "sequence": sequence,
         }
         head.update({key: value for key, value in forged.items() if key in head})
+        if "codec" in forged:
+            # What packs the records, by its number in the attributes.
+            number, pack = forged["codec"]
+            packed = pack(join(tail))
+            tail = [(packed, "packed", f"{len(packed)} bytes")]
+            head["attributes"] = number
         if "tail" in forged:
             tail = [(forged["tail"], None, "")]
         signed = fixed(head, ">HBBIQQIIQQ") + tail

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use logdrive_client::Filter;
@@ -155,8 +155,54 @@ pub(crate) struct Produce {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) severity: Option<Severity>,
     /// When the broker answers: after the fsync, or before it (a crash may then lose records).
-    #[arg(long, default_value = "synced")]
+    #[arg(long, default_value = "synced", conflicts_with_all = ["also", "delay", "at"])]
     pub(crate) ack: Ack,
+    /// How batches are packed, on the wire and on the broker's disk [default: zstd].
+    #[arg(long, value_name = "CODEC")]
+    pub(crate) compression: Option<Compression>,
+    /// Another topic that gets the same records: each is in all of the topics, or in none;
+    /// repeatable.
+    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["delay", "at"])]
+    pub(crate) also: Vec<String>,
+    /// Lets nobody receive the records before so long from now, such as 5m or 1h30m; they wait in
+    /// the broker.
+    #[arg(long, value_name = "DURATION", value_parser = delay, conflicts_with = "at")]
+    pub(crate) delay: Option<Duration>,
+    /// The same, until a time such as 2030-01-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) at: Option<SystemTime>,
+}
+
+/// How batches are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// Less work for readers.
+    Lz4,
+    /// The fewest bytes, and the least work in all.
+    Zstd,
+}
+
+impl Compression {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl From<Compression> for logdrive_client::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
 }
 
 /// Which answer counts as an acknowledgement.
@@ -291,6 +337,20 @@ fn lease(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
 }
 
+fn delay(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Some(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
+        _ => Err("a delay is a duration, such as 5m or 1h30m".to_owned()),
+    }
+}
+
+fn instant(text: &str) -> Result<SystemTime, String> {
+    match text.parse() {
+        Ok(Position::Time(micros)) => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
+        _ => Err("a time is as in RFC 3339, such as 2030-01-01T12:00:00Z".to_owned()),
+    }
+}
+
 fn header(text: &str) -> Result<(String, Vec<u8>), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
@@ -420,6 +480,8 @@ mod tests {
         check("consumer alter app c1", "MissingRequiredArgument");
         check("produce app --header =x", "ValueValidation");
         check("produce app --severity loud", "ValueValidation");
+        check("produce app --delay soon", "ValueValidation");
+        check("produce app --delay 5m --also b", "ArgumentConflict");
         check("demo --records 0", "ValueValidation");
         check("fech app", "InvalidSubcommand");
         check("ping -o yaml", "InvalidValue");

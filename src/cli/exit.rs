@@ -152,6 +152,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         ErrorCode::InvalidTopicName
         | ErrorCode::InvalidName
         | ErrorCode::InvalidConfig
+        | ErrorCode::InvalidDelay
         | ErrorCode::InvalidPosition => Exit::Usage,
         ErrorCode::OutcomeUnknown => Exit::OutcomeUnknown,
         retryable if retryable.is_retryable() => Exit::Refused,

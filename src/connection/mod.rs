@@ -13,6 +13,7 @@
 mod frames;
 mod handshake;
 mod text;
+mod together;
 mod writer;
 
 use std::collections::HashMap;
@@ -250,6 +251,9 @@ impl Connection {
 
     /// Hands a request to who can carry it out: both kinds of connection end here.
     fn dispatch(&mut self, request: Request, reply: Reply, ctx: &mut Context<Self>) {
+        if let Request::ProduceAll(request) = request {
+            return self.produce_all(request, reply, ctx);
+        }
         match topic_of(&request) {
             Some(id) => self.route(id, request, reply, ctx),
             None => self.around.broker.do_send(Ask(request, reply)),
@@ -284,14 +288,18 @@ impl Connection {
                         reply,
                         fresh: 0,
                     });
-                    if connection.topics.len() >= MAX_CACHED_ROUTES {
-                        connection.topics.clear();
-                    }
-                    connection.topics.insert(id, topic);
+                    connection.remember(id, topic);
                 }
                 None => reply.fail(crate::topic::actor::not_found(id)),
             })
             .wait(ctx);
+    }
+
+    fn remember(&mut self, id: TopicId, topic: Addr<Topic>) {
+        if self.topics.len() >= MAX_CACHED_ROUTES {
+            self.topics.clear();
+        }
+        self.topics.insert(id, topic);
     }
 }
 
@@ -330,7 +338,8 @@ fn topic_of(request: &Request) -> Option<TopicId> {
         | Request::ListTopics(_)
         | Request::DescribeTopic(_)
         | Request::RegisterProducer(_)
-        | Request::RegisterConsumer(_) => None,
+        | Request::RegisterConsumer(_)
+        | Request::ProduceAll(_) => None,
         Request::Cancel(it) => Some(it.topic),
         Request::DeleteTopic(it) => Some(it.topic),
         Request::UnregisterProducer(it) => Some(it.topic),
@@ -401,7 +410,7 @@ impl Handler<Typed> for Connection {
             permit,
             answer,
         } = typed;
-        let (sink, window) = (Sink::Text(answer), self.window.clone());
+        let (sink, window) = (Sink::Within(answer), self.window.clone());
         let reply = Reply::new(sink, self.id, request.opcode(), 1, window, permit);
         self.dispatch(request, reply, ctx);
     }

@@ -17,15 +17,16 @@ use bytes::Bytes;
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, ListTopics, Metadata, Payload,
-    Produce, RegisterConsumer, Request, Requeue, TopicSummary, UnregisterProducer,
+    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, ListTopics, Metadata, Part,
+    Payload, Produce, ProduceAll, RegisterConsumer, Request, Requeue, TopicSummary,
+    UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::command::{Command, Rest};
+use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
 use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
@@ -156,7 +157,15 @@ impl Typing {
                 let answer = self.show(requeue.into()).await?;
                 Ok(print::answer(&answer, topic))
             }
-            Command::Produce(topic, value) => self.produce(topic, value).await,
+            Command::Produce(topic, value) => self.produce(topic, value, 0).await,
+            Command::Schedule(topic, when, value) => {
+                let not_before = match when {
+                    When::In(duration) => wall().saturating_add(duration),
+                    When::At(time) => time,
+                };
+                self.produce(topic, value, not_before).await
+            }
+            Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
         }
     }
 
@@ -258,22 +267,21 @@ impl Typing {
         }
     }
 
-    async fn produce(&mut self, topic: &str, value: &[u8]) -> Result<String, Failure> {
+    async fn produce(
+        &mut self,
+        topic: &str,
+        value: &[u8],
+        not_before: u64,
+    ) -> Result<String, Failure> {
         let registered = self.producers.get(topic).copied();
         let (topic_id, origin) = match registered {
             Some(registered) => registered,
             None => (self.topic(topic).await?, Origin::default()),
         };
-        let mut builder = BatchBuilder::default();
-        builder.push(&NewRecord {
-            timestamp: wall(),
-            value,
-            ..NewRecord::default()
-        });
-        let batch = Payload::Shared(Bytes::from(builder.finish(origin)));
         let request = Produce {
             topic: topic_id,
-            batch,
+            not_before,
+            batch: batch_of(value, origin),
             ..Produce::default()
         };
         let produced = self.show(Request::Produce(request)).await;
@@ -320,6 +328,23 @@ impl Typing {
         Ok(print::answer(&answer, ""))
     }
 
+    async fn produce_all(&mut self, topics: &str, value: &[u8]) -> Result<String, Failure> {
+        let batch = batch_of(value, Origin::default());
+        let mut parts = Vec::new();
+        for name in topics.split(',') {
+            parts.push(Part {
+                topic: self.topic(name).await?,
+                batch: batch.clone(),
+            });
+        }
+        let request = ProduceAll {
+            parts,
+            ..ProduceAll::default()
+        };
+        let answer = self.show(Request::ProduceAll(request)).await?;
+        Ok(print::answer(&answer, topics))
+    }
+
     /// All topics, page by page.
     async fn list(&mut self, list: ListTopics) -> Result<String, Failure> {
         let mut topics: Vec<TopicSummary> = Vec::new();
@@ -342,4 +367,15 @@ impl Typing {
         }
         Ok(print::topics(&topics))
     }
+}
+
+/// A batch of one record.
+fn batch_of(value: &[u8], origin: Origin) -> Payload {
+    let mut builder = BatchBuilder::default();
+    builder.push(&NewRecord {
+        timestamp: wall(),
+        value,
+        ..NewRecord::default()
+    });
+    Payload::Shared(Bytes::from(builder.finish(origin)))
 }

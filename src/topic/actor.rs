@@ -11,13 +11,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
+use logdrive_protocol::operations::{
+    Answer, Consumed, Counter, Payload, ProduceAll, Request, TopicSummary,
+};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
+use super::due::Watch;
+use super::giving_up::GivingUp;
 use super::serving::Waiter;
 use super::state::{Change, State};
+use super::together::{Reserve, Traveller};
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
@@ -82,6 +87,19 @@ pub enum Told {
         /// To be answered.
         reply: Reply,
     },
+    /// Let this set out to its topics: who sends it has no connection.
+    Depart(ProduceAll, Reply),
+    /// Let records set out that a consumer gives up, for the topic of this name.
+    Bury {
+        /// The topic that takes dead letters.
+        dead_letters: String,
+        /// The batch for it.
+        batch: Payload,
+        /// Which records those were.
+        consumed: Consumed,
+        /// To be answered.
+        reply: Reply,
+    },
 }
 
 /// A notice of the storage thread.
@@ -95,7 +113,7 @@ struct Noted(Notice);
 pub(super) struct Proceed(pub(super) Then);
 
 /// The rest of a piece of work, which needs the topic.
-type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
+pub(super) type Then = Box<dyn FnOnce(&mut Topic, &mut Context<Topic>) + Send>;
 
 /// What is answered or given back when a ticket is durable.
 #[derive(Debug)]
@@ -106,6 +124,8 @@ pub enum Parked {
     Accepted(Option<Permit>),
     /// Something to be told to the broker.
     Told(Told),
+    /// A retry in several topics, which goes on to the next one.
+    Traveller(Box<Traveller>),
 }
 
 /// What the topic has done since the broker started.
@@ -133,6 +153,8 @@ pub struct Topic {
     /// Requests of each consumer that change its cursor, in order.
     pub(super) lines: HashMap<ConsumerId, Line>,
     pub(super) waiting: Waiting<Waiter>,
+    pub(super) reserve: Reserve,
+    pub(super) due: Watch,
     generation: u64,
     /// A write failed and the store has not recovered.
     failed: bool,
@@ -146,6 +168,8 @@ pub struct Topic {
     timer: Option<(Instant, SpawnHandle)>,
     /// When leases are looked at next, by the topic's clock.
     pub(super) lease_timer: Option<(u64, SpawnHandle)>,
+    /// Consumers that give records up at this moment, and how long they wait if that fails.
+    pub(super) giving_up: HashMap<ConsumerId, GivingUp>,
     /// What each consumer found that it cannot read.
     pub(super) damaged: HashMap<ConsumerId, Range<u64>>,
     tail_timer: Option<SpawnHandle>,
@@ -172,6 +196,8 @@ impl Topic {
             counts: Counts::default(),
             lines: HashMap::new(),
             waiting: Waiting::default(),
+            reserve: Reserve::default(),
+            due: Watch::default(),
             generation,
             failed: false,
             born: false,
@@ -180,6 +206,7 @@ impl Topic {
             parked: VecDeque::new(),
             timer: None,
             lease_timer: None,
+            giving_up: HashMap::new(),
             damaged: HashMap::new(),
             tail_timer: None,
             announce: None,
@@ -195,6 +222,15 @@ impl Topic {
     /// The storage's generation that this state belongs to.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Carries a request out, unless it must wait for the topic's end.
+    pub(super) fn take_call(&mut self, call: Call, ctx: &mut Context<Self>) {
+        if self.dying.is_some() {
+            self.behind.push(call);
+        } else {
+            self.request(call, ctx);
+        }
     }
 
     /// Refuses what would commit while nothing can be written.
@@ -217,20 +253,28 @@ impl Topic {
         check_space(&self.around.storage)
     }
 
-    /// Hands a change to the storage.
-    pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
-        let Some(announce) = self.announce.clone() else {
-            return;
-        };
-        let job = Job {
+    /// A change as the storage is given it.
+    pub(super) fn job(&self, change: Change, kind: JobKind) -> Option<Job> {
+        Some(Job {
             topic: self.state.id,
             generation: self.generation,
             ticket: change.ticket,
             batches: change.batches,
             rows: change.rows,
-            announce,
+            announce: self.announce.clone()?,
             kind,
-        };
+        })
+    }
+
+    /// Hands a change to the storage.
+    pub(super) fn submit(&mut self, change: Change, kind: JobKind) {
+        if let Some(job) = self.job(change, kind) {
+            self.submit_job(job);
+        }
+    }
+
+    /// Hands a job to the storage, or lets it gather with others.
+    pub(super) fn submit_job(&mut self, job: Job) {
         match &mut self.held {
             Some(jobs) => jobs.push(job),
             None => self.around.storage.submit(job),
@@ -249,8 +293,10 @@ impl Topic {
     /// Lets something happen when `ticket` is durable. Tickets may come out of order only for
     /// retries, which find their place.
     pub(super) fn park(&mut self, ticket: u64, mut parked: Parked) {
-        if let Parked::Answer(reply, _) = &mut parked {
-            reply.staged();
+        match &mut parked {
+            Parked::Answer(reply, _) => reply.staged(),
+            Parked::Traveller(traveller) => traveller.staged(),
+            Parked::Accepted(_) | Parked::Told(_) => {}
         }
         let at = self.parked.partition_point(|(other, _)| *other <= ticket);
         self.parked.insert(at, (ticket, parked));
@@ -268,7 +314,15 @@ impl Topic {
         // The broker is told first: who was answered finds the name free.
         self.park(change.ticket, Parked::Told(Told::Died(self.state.id)));
         self.park(change.ticket, Parked::Answer(reply, answer));
-        self.submit(change, JobKind::Delete);
+        let delay_log = self.state.delayed.is_stored();
+        let delay_log =
+            delay_log.then(|| self.to_delay_log(change.ticket, Vec::new(), JobKind::Delete));
+        self.submit_together(|topic| {
+            if let Some(job) = delay_log {
+                topic.submit_job(job);
+            }
+            topic.submit(change, JobKind::Delete);
+        });
     }
 
     fn committed(&mut self, ticket: u64, ctx: &mut Context<Self>) {
@@ -282,6 +336,7 @@ impl Topic {
                 Parked::Answer(reply, answer) => reply.answer(self.up_to_date(answer)),
                 Parked::Accepted(permit) => drop(permit),
                 Parked::Told(told) => self.around.broker.do_send(told),
+                Parked::Traveller(traveller) => traveller.travel(),
             }
         }
         if self.dying.is_some_and(|dying| dying <= ticket) {
@@ -293,6 +348,9 @@ impl Topic {
         if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
+        }
+        if self.dying.is_none() {
+            self.watch_due(ctx);
         }
     }
 
@@ -312,6 +370,7 @@ impl Topic {
         for line in std::mem::take(&mut self.lines).into_values() {
             line.fail_all(&gone);
         }
+        self.reserve.fail_all(&gone);
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
@@ -357,6 +416,7 @@ impl Topic {
                 self.begin_leases(ctx);
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
+                self.watch_due(ctx);
             }
             Err(error) => {
                 tracing::error!(topic = %self.state.id, %error, "cannot take up a topic again");
@@ -437,6 +497,7 @@ impl Topic {
             counter("requests_waiting", self.waiting.count() as u64),
             counter("producers", self.state.producers.count() as u64),
             counter("consumers", self.state.consumers.count() as u64),
+            counter("records_delayed", self.state.delayed.records()),
         ]
     }
 }
@@ -452,6 +513,7 @@ impl Actor for Topic {
         self.announce = Some(announce);
         self.tell_registered();
         self.begin_leases(ctx);
+        self.watch_due(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
@@ -465,11 +527,9 @@ impl Handler<Call> for Topic {
     type Result = ();
 
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) {
-        if self.dying.is_some() {
-            self.behind.push(call);
-            return;
+        if let Some(call) = self.wait_behind(call) {
+            self.take_call(call, ctx);
         }
-        self.request(call, ctx);
     }
 }
 
@@ -479,10 +539,14 @@ impl Handler<Noted> for Topic {
     fn handle(&mut self, Noted(notice): Noted, ctx: &mut Context<Self>) {
         match notice {
             Notice::Committed { generation, ticket } if generation == self.generation => {
+                self.committed_meanwhile(ticket, ctx);
                 self.committed(ticket, ctx);
             }
             Notice::Committed { .. } => {}
-            Notice::Failed { generation } => self.failed(generation),
+            Notice::Failed { generation } => {
+                self.failed(generation);
+                self.failed_meanwhile(ctx);
+            }
             Notice::Reloaded { generation, rows } => {
                 self.reloaded(generation, rows.as_deref(), ctx);
             }
@@ -494,7 +558,7 @@ impl Handler<Proceed> for Topic {
     type Result = ();
 
     fn handle(&mut self, Proceed(then): Proceed, ctx: &mut Context<Self>) {
-        then(self, ctx);
+        self.when_free(then, ctx);
     }
 }
 

@@ -11,29 +11,32 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting, Settled};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
 
 use super::consumer_config::ConsumerConfig;
+use super::filter::Filter;
 use super::gaps::Gaps;
 use super::log::Mark;
 use super::outstanding::Outstanding;
 use super::parcel::{Entry, Fate, Lease, Parcel};
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, WorkerRow};
-use super::taking::{self, Bounds, Found, Pick};
+use super::taking::{self, Bounds, Found, Looks, Pick};
 use super::workers::{Taker, Workers};
 use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 
 /// One consumer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Consumer {
     topic: TopicId,
     id: ConsumerId,
     row: ConsumerRow,
     config: ConsumerConfig,
+    looks: Looks,
     pub(super) outstanding: Outstanding,
     pub(super) workers: Workers,
     gaps: Gaps,
@@ -149,12 +152,18 @@ impl ParcelIds {
 impl Consumer {
     /// A consumer as its row says.
     pub fn of(topic: TopicId, id: ConsumerId, row: ConsumerRow) -> Self {
+        // Both were checked when they were stored.
+        let config = ConsumerConfig::of(&row.settings).unwrap_or_default();
+        let filter = Filter::among(&row.settings).ok().flatten();
         let mut consumer = Self {
             topic,
             id,
             outstanding: Outstanding::of(topic, id),
-            // Checked when it was stored.
-            config: ConsumerConfig::of(&row.settings).unwrap_or_default(),
+            looks: Looks {
+                keyed: config.key_order,
+                filter: filter.map(Arc::new),
+            },
+            config,
             row,
             ..Self::default()
         };
@@ -290,6 +299,10 @@ impl Consumer {
         if self.plan(end, true, now) != Plan::Held {
             return (String::new(), None);
         }
+        if let Some((_, parcel)) = self.outstanding.doomed(u64::MAX).next() {
+            let text = "records wait to be given up: the dead-letter topic has not taken them yet";
+            return (text.to_owned(), parcel.first());
+        }
         let aside = self.outstanding.aside();
         if self.config.key_order && aside.records > 0 {
             let text = if taking::has_room(aside) {
@@ -312,7 +325,13 @@ impl Consumer {
 
     /// Whether a request needs to see each record that was read.
     pub fn looks_closely(&self, leased: bool) -> bool {
-        leased || self.config.key_order || !self.outstanding.is_empty()
+        let filters = self.looks.filter.is_some();
+        leased || self.config.key_order || filters || !self.outstanding.is_empty()
+    }
+
+    /// How it looks at records.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Gives what was read, as far as this request may have it.
@@ -521,6 +540,32 @@ impl Consumer {
         let acked = self.settle(settled, &mut changed).len() as u64;
         self.stage(ticket, ids, &mut changed);
         (acked, changed)
+    }
+
+    /// Takes records that were given up out of their parcels; how many, and the rows.
+    ///
+    /// # Errors
+    /// `LEASE_LOST` if there are none.
+    pub fn bury(
+        &mut self,
+        settled: &[Settled],
+        ticket: u64,
+        ids: &ParcelIds,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        let mut changed = Vec::new();
+        let mut count = 0;
+        for Settled { lease, from, to } in settled {
+            let parcel = self.outstanding.get(*lease);
+            if !parcel.is_some_and(|it| matches!(it.fate, Fate::Doomed { .. })) {
+                let what = "the records are not to be given up any more";
+                return Err(Failure::new(ErrorCode::LeaseLost, what));
+            }
+            let offsets = *from..*to;
+            let one = std::slice::from_ref(&offsets);
+            count += self.outstanding.settle(*lease, one, &mut changed).len() as u64;
+        }
+        self.stage(ticket, ids, &mut changed);
+        Ok((count, changed))
     }
 
     /// Gives records back, which were checked, to be delivered again from `due` on.
@@ -767,7 +812,7 @@ fn range(offsets: Range<u64>, lease: u64) -> operations::Range {
 }
 
 /// Ascending records as ranges to deliver.
-fn ranges_of(entries: &[Entry], lease: u64) -> Vec<operations::Range> {
+pub(super) fn ranges_of(entries: &[Entry], lease: u64) -> Vec<operations::Range> {
     let mut ranges: Vec<operations::Range> = Vec::new();
     for entry in entries {
         match ranges.last_mut() {

@@ -320,10 +320,57 @@ impl Consumers {
         visible: u64,
     ) -> Result<(), Failure> {
         let consumer = self.get(id)?;
-        for Settled { lease, .. } in settled {
-            self.check_owner(id, *lease)?;
-        }
+        self.check_owners(id, settled)?;
         consumer.check_settled(worker, settled, visible)
+    }
+
+    /// Whether none of these leases is another consumer's.
+    ///
+    /// # Errors
+    /// `WRONG_CONSUMER`.
+    pub fn check_owners(&self, id: ConsumerId, settled: &[Settled]) -> Result<(), Failure> {
+        let mut leases = settled.iter().map(|it| it.lease);
+        leases.try_for_each(|lease| self.check_owner(id, lease))
+    }
+
+    /// A consumer as it will be when it has acked, by itself.
+    pub fn acked(
+        &self,
+        mut consumer: Consumer,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> (u64, Consumer, Vec<Row>) {
+        let (count, changed) = consumer.ack(settled, ticket, &self.parcels);
+        (count, consumer, changed)
+    }
+
+    /// The same of records that were given up, whose parcels stand for leases.
+    ///
+    /// # Errors
+    /// `LEASE_LOST` if they are not to be given up any more.
+    pub fn bury(
+        &self,
+        mut consumer: Consumer,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> Result<(u64, Consumer, Vec<Row>), Failure> {
+        let (count, changed) = consumer.bury(settled, ticket, &self.parcels)?;
+        Ok((count, consumer, changed))
+    }
+
+    /// A consumer is from here on as it was planned.
+    pub fn replace(&mut self, id: ConsumerId, planned: Consumer) {
+        drop(self.change(id, |consumer, _| *consumer = planned));
+    }
+
+    /// Lets a parcel of records that are given up wait until `due`.
+    pub fn put_off(&mut self, id: ConsumerId, parcel: u64, due: u64) {
+        drop(self.change(id, |consumer, _| {
+            let fate = Fate::Doomed { due };
+            if matches!(consumer.outstanding.get(parcel), Some(it) if matches!(it.fate, Fate::Doomed { .. })) {
+                consumer.outstanding.turn_out(parcel, fate, false);
+            }
+        }));
     }
 
     fn check_owner(&self, id: ConsumerId, lease: u64) -> Result<(), Failure> {

@@ -25,17 +25,17 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Told, Topic};
-use super::consumer::{Plan, Seen, Turn, Wish};
+use super::consumer::{Plan, Seen, Turn, Wish, ranges_of};
 use super::leasing::invalid_lease;
 use super::log::{Mark, Slice};
 use super::requests::point_mark;
-use super::serving::{Waiter, byte_limit, cancelled, deadline};
+use super::serving::{Waiter, byte_limit, cancelled, deadline, read_failure};
 use super::state::Resolved;
-use super::taking::look;
+use super::taking::Found;
 use super::workers::Taker;
 use crate::limits::MAX_EAGER_WAITING;
 use crate::reply::Reply;
-use crate::storage::{At, JobKind};
+use crate::storage::{At, JobKind, ReadError};
 
 /// Requests of one consumer that change its cursor.
 #[derive(Debug, Default)]
@@ -359,8 +359,15 @@ impl Topic {
         }
         match begun.turn {
             Turn::Again { lease, ticket, .. } => {
-                let ranges = self.ranges_again(&begun);
+                let mut ranges = self.ranges_again(&begun);
                 let consumer = self.state.consumers.get(id);
+                let looks = consumer.as_ref().ok().map(|it| it.looks().clone());
+                if let Some(looks) = looks.filter(|it| lease == 0 && it.filter.is_some()) {
+                    // The filter chooses the same again; this is rare, and one answer long.
+                    let found = looks.look(&slice.batches, slice.from, slice.to);
+                    let wanted = found.iter().filter(|it| it.wanted);
+                    ranges = ranges_of(&wanted.map(|it| it.entry).collect::<Vec<_>>(), 0);
+                }
                 let gaps = consumer.map_or_else(|_| Vec::new(), |it| it.gaps_told(asked, now));
                 let connection = begun.reply.connection();
                 self.state
@@ -380,18 +387,70 @@ impl Topic {
     }
 
     fn give_next(&mut self, begun: Begun, next: u64, slice: Slice, ctx: &mut Context<Self>) {
-        let now = self.clock.now();
-        let asked = taker(&begun.consume);
-        let id = asked.consumer;
+        let id = begun.consume.consumer;
         let Ok(consumer) = self.state.consumers.get(id) else {
             return;
         };
-        let closely = consumer.looks_closely(begun.leased) || slice.to == slice.from;
-        let keyed = consumer.config().key_order;
+        let looks = consumer.looks().clone();
+        if !consumer.looks_closely(begun.leased) && slice.to > slice.from {
+            return self.give_found(begun, slice, None, ctx);
+        }
+        if looks.filter.is_none() {
+            let found = looks.look(&slice.batches, next, slice.to);
+            return self.give_found(begun, slice, Some(found), ctx);
+        }
+        // Matching keeps a processor busy, which must not be the topic's.
+        self.set_busy(id, true);
+        let pool = self.around.pool.clone();
+        let (batches, to) = (slice.batches.clone(), slice.to);
+        let looked = async move {
+            let place = pool.place_to_search().await;
+            let found = pool.run(move || looks.look(&batches, next, to)).await;
+            drop(place);
+            found
+        };
+        Self::spawn_then(ctx, looked, move |topic, found, ctx| {
+            topic.set_busy(id, false);
+            match found {
+                Ok(found) => topic.give_found(begun, slice, Some(found), ctx),
+                Err(error) => {
+                    let failure = read_failure(ReadError::Unavailable(error));
+                    begun.reply.fail(failure);
+                }
+            }
+            topic.serve_line(id, ctx);
+        });
+    }
+
+    /// Gives what was looked at, unless something has changed meanwhile.
+    fn give_found(
+        &mut self,
+        begun: Begun,
+        slice: Slice,
+        found: Option<Vec<Found>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.clock.now();
+        let asked = taker(&begun.consume);
+        let has_changed = begun.generation != self.generation()
+            || self.state.consumers.turn(asked, now) != Ok(begun.turn);
+        if has_changed {
+            return self.back_to_front(begun);
+        }
+        if begun.reply.is_gone() {
+            return;
+        }
+        if let Err(failure) = self.check_writable() {
+            return begun.reply.fail(failure);
+        }
+        let content = match &found {
+            None => self.state.log.content(&slice),
+            Some(_) => 0,
+        };
         let seen = Seen {
             window: slice.from..slice.to,
-            content: slice.content,
-            found: closely.then(|| look(&slice.batches, next, slice.to, keyed)),
+            content,
+            found,
         };
         let wish = Wish {
             max_records: begun.consume.max_records,
@@ -407,7 +466,7 @@ impl Topic {
             Ok((taken, change)) => {
                 let records = taken.ranges.iter().map(|range| range.to - range.from);
                 self.counts.consumed += records.sum::<u64>();
-                let consumer = self.state.consumers.get(id);
+                let consumer = self.state.consumers.get(asked.consumer);
                 let next = consumer.map_or(0, |it| it.next().offset);
                 let answer = self.taken(next, taken.ranges, taken.gaps, slice.batches);
                 self.commit_then(change, begun.reply, answer);

@@ -8,7 +8,7 @@
 //!                            .append_time, .deliveries, .reason
 //! ```
 //!
-//! Pure. Its neighbours: the topic that gives a record up writes them, [`requeue`](super::requeue)
+//! Pure. Its neighbours: `giving_up` writes them, [`requeue`](super::requeue)
 //! reads them.
 
 use logdrive_protocol::batch::{NewRecord, RecordView};

@@ -14,7 +14,7 @@ use crate::limits::MAX_GAPS;
 use crate::storage::Row;
 
 /// The gaps of one consumer, by their first offset.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gaps(BTreeMap<u64, Gap>);
 
 impl Gaps {

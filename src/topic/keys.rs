@@ -14,14 +14,14 @@ use std::collections::{BTreeMap, HashMap};
 use super::parcel::Entry;
 
 /// Which keys are leased, and which records wait for them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
     by_key: HashMap<u64, Key>,
     /// The first waiting record of each key that nobody has, and the parcel that holds it.
     turns: BTreeMap<u64, u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Key {
     leased: u32,
     /// By offset, with the parcels that hold them.

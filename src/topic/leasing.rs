@@ -10,7 +10,7 @@
 
 use actix::{AsyncContext, Context};
 use bytes::Bytes;
-use logdrive_protocol::batch::{Head, Records};
+use logdrive_protocol::batch::{self, Head};
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LEASE_MS, MAX_LIST, MAX_SETTLED};
 use logdrive_protocol::operations::{
     Ack, Acked, AlterConsumer, Answer, ConsumerAltered, ConsumerDescribed, DescribeConsumer,
@@ -57,6 +57,7 @@ impl Topic {
             Ok((records, change)) => {
                 self.commit_then(change, reply, Answer::Nack(Nacked { records }));
                 self.wake(nack.consumer, ctx);
+                self.give_up(nack.consumer, ctx);
                 self.watch_leases(ctx);
             }
             Err(failure) => self.refuse(nack.consumer.0, failure, reply),
@@ -226,13 +227,20 @@ impl Topic {
         let start = self.state.log.start().offset;
         self.state.consumers.begin(now, start);
         self.watch_leases(ctx);
+        let ids: Vec<_> = self.state.consumers.ids().collect();
+        for id in ids {
+            self.give_up(id, ctx);
+        }
     }
 
     /// What was leased on a connection that is gone is given back, unless its worker speaks again.
     pub(super) fn leave_leases(&mut self, connection: ConnectionId, ctx: &mut Context<Self>) {
         let at = self.clock.now() + micros(RECLAIM_WAIT);
-        self.state.consumers.leave(connection, at);
-        self.watch_leases(ctx);
+        let leave = move |topic: &mut Self, ctx: &mut Context<Self>| {
+            topic.state.consumers.leave(connection, at);
+            topic.watch_leases(ctx);
+        };
+        self.when_free(Box::new(leave), ctx);
     }
 
     /// Sets the timer to the first lease that ends, or record that falls due.
@@ -253,7 +261,7 @@ impl Topic {
         }
         let timer = ctx.run_later(after, |topic, ctx| {
             topic.lease_timer = None;
-            topic.end_leases(ctx);
+            topic.when_free(Box::new(|topic, ctx| topic.end_leases(ctx)), ctx);
         });
         self.lease_timer = Some((at, timer));
     }
@@ -269,6 +277,7 @@ impl Topic {
                 self.submit(change, JobKind::Change);
             }
             self.wake(consumer, ctx);
+            self.give_up(consumer, ctx);
         }
         self.watch_leases(ctx);
     }
@@ -286,7 +295,8 @@ pub(super) fn invalid_lease(lease_ms: u32) -> Failure {
 fn key_at(batches: &[Bytes], offset: u64) -> Option<String> {
     batches.iter().find_map(|batch| {
         let head = Head::parse(batch)?;
-        let mut records = Records::of(batch).flatten();
+        let opened = batch::open(batch).ok()?;
+        let mut records = opened.records().flatten();
         let record = records.find(|it| head.base_offset + it.offset_delta == offset)?;
         let key = String::from_utf8_lossy(record.key?).into_owned();
         Some(key.chars().flat_map(char::escape_default).collect())

@@ -12,9 +12,10 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use logdrive_protocol::batch::{self, Head, Place, Records};
+use logdrive_protocol::batch::{self, Head, Place};
 use logdrive_protocol::{TopicId, varint};
 
+use super::content::{self, Contents};
 use super::rows::ExtentRow;
 use crate::storage::{Appended, Totals};
 
@@ -40,6 +41,7 @@ pub struct Log {
     digest: u64,
     tail: VecDeque<Kept>,
     tail_bytes: usize,
+    contents: Contents,
 }
 
 /// A batch in memory.
@@ -50,6 +52,113 @@ struct Kept {
     before: Totals,
 }
 
+/// The end of a log: what the next batch goes on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tip {
+    end: Mark,
+    last_append_time: u64,
+    digest: u64,
+}
+
+impl Tip {
+    /// The end of a log that was stored.
+    pub fn new(end: Mark, last_append_time: u64, digest: u64) -> Self {
+        Self {
+            end,
+            last_append_time,
+            digest,
+        }
+    }
+
+    /// The end of what is staged.
+    pub fn of(log: &Log) -> Self {
+        Self::new(log.end, log.last_append_time, log.digest)
+    }
+
+    /// Where the next batch goes.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Append time of the last batch, in microseconds; 0 if there was none.
+    pub fn last_append_time(&self) -> u64 {
+        self.last_append_time
+    }
+
+    /// Running digest.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The place that a checked batch gets behind it.
+    pub fn place(&self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Placed {
+        let append_time = now.max(self.last_append_time);
+        let (base_offset, before) = (self.end.offset, self.end.totals);
+        batch::place(
+            &mut batch,
+            Place {
+                topic,
+                base_offset,
+                append_time,
+                leader_epoch: 0,
+            },
+        );
+        let head = Head {
+            topic,
+            base_offset,
+            append_time,
+            ..*head
+        };
+        let end = Mark {
+            offset: head.end_offset(),
+            totals: Totals {
+                records: before.records + u64::from(head.count),
+                bytes: before.bytes + u64::from(head.content_bytes),
+            },
+        };
+        let tip = Tip {
+            end,
+            last_append_time: append_time,
+            digest: batch::next_digest(self.digest, &head),
+        };
+        let bytes = batch.freeze();
+        let kept = Kept {
+            head,
+            bytes,
+            before,
+        };
+        Placed { kept, tip }
+    }
+}
+
+/// A batch with its place, not yet taken.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    kept: Kept,
+    tip: Tip,
+}
+
+impl Placed {
+    /// Its head, the broker's part filled in.
+    pub fn head(&self) -> &Head {
+        &self.kept.head
+    }
+
+    /// The log's end behind it.
+    pub fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// What the storage is given.
+    pub fn appended(&self) -> Appended {
+        Appended {
+            bytes: self.kept.bytes.clone(),
+            totals: self.kept.before,
+            digest: self.tip.digest,
+        }
+    }
+}
+
 /// Whole batches and which of their records are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -57,8 +166,6 @@ pub struct Slice {
     pub from: u64,
     /// After the last record that is meant.
     pub to: u64,
-    /// Key, headers and values of the records that are meant, in bytes.
-    pub content: u64,
     /// The batches that hold them.
     pub batches: Vec<Bytes>,
 }
@@ -80,7 +187,8 @@ impl Slice {
 
     /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
     /// most `max_records` records (0 = no limit), at most `max_bytes` with the batches' length
-    /// fields, which many small ones have many of, but always one batch.
+    /// fields, which many small ones have many of, but always one batch. A packed batch counts what
+    /// it unpacks to: whoever asked has to hold that.
     pub fn of(
         from: u64,
         end: u64,
@@ -102,31 +210,17 @@ impl Slice {
             let Some(head) = Head::parse(&bytes) else {
                 break;
             };
-            len += varint::len(bytes.len() as u64) + bytes.len();
+            len += varint::len(bytes.len() as u64) + head.counted_len();
             let fits = slice.batches.is_empty() || len <= max_bytes;
             if slice.to >= last || !fits {
                 break;
             }
             let to = head.end_offset().min(last);
-            slice.content += content_between(&bytes, &head, slice.to, to);
             slice.to = to;
             slice.batches.push(bytes);
         }
         slice
     }
-}
-
-/// Key, headers and values of the records `from..to` of a batch, in bytes.
-pub(super) fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
-    if from <= head.base_offset && to >= head.end_offset() {
-        return u64::from(head.content_bytes);
-    }
-    let wanted = |delta: u64| (from..to).contains(&(head.base_offset + delta));
-    Records::of(batch)
-        .flatten()
-        .filter(|record| wanted(record.offset_delta))
-        .map(|record| record.content_len() as u64)
-        .sum()
 }
 
 impl Log {
@@ -149,16 +243,7 @@ impl Log {
 
     /// The row that belongs to everything appended so far.
     pub fn row(&self) -> ExtentRow {
-        ExtentRow {
-            start: self.start.offset,
-            start_records: self.start.totals.records,
-            start_bytes: self.start.totals.bytes,
-            end: self.end.offset,
-            end_records: self.end.totals.records,
-            end_bytes: self.end.totals.bytes,
-            last_append_time: self.last_append_time,
-            digest: self.digest,
-        }
+        self.row_at(&Tip::of(self))
     }
 
     /// The first record that is kept.
@@ -186,53 +271,35 @@ impl Log {
         self.tail_bytes
     }
 
-    /// Gives a checked batch its place at the end; it is staged, not visible.
+    /// The place at the end that a checked batch would get; nothing changes by it.
     ///
     /// `now` is in microseconds; the append time never runs back.
-    pub fn append(
-        &mut self,
-        topic: TopicId,
-        mut batch: BytesMut,
-        head: &Head,
-        now: u64,
-    ) -> Appended {
-        let append_time = now.max(self.last_append_time);
-        let base_offset = self.end.offset;
-        batch::place(
-            &mut batch,
-            Place {
-                topic,
-                base_offset,
-                append_time,
-                leader_epoch: 0,
-            },
-        );
-        let head = Head {
-            topic,
-            base_offset,
-            append_time,
-            ..*head
-        };
-        let (bytes, before) = (batch.freeze(), self.end.totals);
-        self.digest = batch::next_digest(self.digest, &head);
-        self.last_append_time = append_time;
-        self.end = Mark {
-            offset: head.end_offset(),
-            totals: Totals {
-                records: before.records + u64::from(head.count),
-                bytes: before.bytes + u64::from(head.content_bytes),
-            },
-        };
-        self.tail_bytes += bytes.len();
-        self.tail.push_back(Kept {
-            head,
-            bytes: bytes.clone(),
-            before,
-        });
-        Appended {
-            bytes,
-            totals: before,
-            digest: self.digest,
+    pub fn place(&self, topic: TopicId, batch: BytesMut, head: &Head, now: u64) -> Placed {
+        Tip::of(self).place(topic, batch, head, now)
+    }
+
+    /// Takes a batch at its place: it is staged, not visible.
+    pub fn append(&mut self, placed: Placed) {
+        let Placed { kept, tip } = placed;
+        debug_assert_eq!(kept.head.base_offset, self.end.offset);
+        self.digest = tip.digest;
+        self.last_append_time = tip.last_append_time;
+        self.end = tip.end;
+        self.tail_bytes += kept.bytes.len();
+        self.tail.push_back(kept);
+    }
+
+    /// The row that belongs to everything up to `tip`.
+    pub fn row_at(&self, tip: &Tip) -> ExtentRow {
+        ExtentRow {
+            start: self.start.offset,
+            start_records: self.start.totals.records,
+            start_bytes: self.start.totals.bytes,
+            end: tip.end.offset,
+            end_records: tip.end.totals.records,
+            end_bytes: tip.end.totals.bytes,
+            last_append_time: tip.last_append_time,
+            digest: tip.digest,
         }
     }
 
@@ -325,6 +392,18 @@ impl Log {
         Some((batches, next))
     }
 
+    /// Key, headers and values of the records that a slice means, in bytes.
+    pub fn content(&mut self, slice: &Slice) -> u64 {
+        let (from, to) = (slice.from, slice.to);
+        let heads = slice
+            .batches
+            .iter()
+            .filter_map(|it| Some((it, Head::parse(it)?)));
+        heads
+            .map(|(bytes, head)| self.contents.between(bytes, &head, from, to))
+            .sum()
+    }
+
     /// The sums before `offset`, where memory knows them.
     pub fn mark(&self, offset: u64) -> Option<Mark> {
         if let Some(known) = [self.visible, self.start]
@@ -334,7 +413,7 @@ impl Log {
             return Some(known);
         }
         let (_, kept) = self.kept(offset)?;
-        let content = content_between(&kept.bytes, &kept.head, kept.head.base_offset, offset);
+        let content = content::between(&kept.bytes, &kept.head, kept.head.base_offset, offset);
         let totals = Totals {
             records: kept.before.records + (offset - kept.head.base_offset),
             bytes: kept.before.bytes + content,
@@ -365,7 +444,10 @@ mod tests {
         }
         let batch = builder.finish(Origin::default());
         let head = Head::parse(&batch).unwrap();
-        log.append(TOPIC, batch, &head, now)
+        let placed = log.place(TOPIC, batch, &head, now);
+        let appended = placed.appended();
+        log.append(placed);
+        appended
     }
 
     /// Two batches of three records, the second one staged.
@@ -381,13 +463,9 @@ mod tests {
         let got = slice.map_or_else(
             || "not in memory".to_owned(),
             |it| {
-                format!(
-                    "{}..{} {} bytes in {}",
-                    it.from,
-                    it.to,
-                    it.content,
-                    it.batches.len()
-                )
+                let (from, to, batches) = (it.from, it.to, it.batches.len());
+                let content = Log::default().content(&it);
+                format!("{from}..{to} {content} bytes in {batches}")
             },
         );
         assert_eq!(got, expected);
@@ -426,6 +504,45 @@ mod tests {
                 },
             };
             assert_eq!(log.mark(offset), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_content_of_parts_of_packed_batches_is_exact_in_any_order() {
+        let mut log = Log::default();
+        let lengths = |at: u64| 20 + at % 5;
+        for _ in 0..2 {
+            let mut builder = BatchBuilder::default();
+            for at in 0..100 {
+                builder.push(&NewRecord {
+                    value: &[b'x'; 30][..usize::try_from(lengths(at)).unwrap()],
+                    ..NewRecord::default()
+                });
+            }
+            let mut packer = batch::Packer::new(batch::Codec::Zstd);
+            let batch = builder.finish_packed(Origin::default(), &mut packer);
+            let head = Head::parse(&batch).unwrap();
+            assert!(head.is_packed());
+            let placed = log.place(TOPIC, batch, &head, 1);
+            log.append(placed);
+        }
+        log.commit(log.end());
+        for (from, count) in [
+            (0, 10),
+            (10, 85),
+            (95, 10),
+            (105, 95),
+            (3, 1),
+            (150, 9),
+            (99, 2),
+        ] {
+            let slice = log.read(from, count, 1 << 20).unwrap();
+            let to = from + u64::from(count);
+            let expected: u64 = (from..to).map(|at| lengths(at % 100)).sum();
+            assert_eq!(log.content(&slice), expected, "{from}..{to}");
+            assert_eq!(log.content(&slice), expected, "again");
+            let mark = log.mark(to).unwrap().totals.bytes;
+            assert_eq!(mark, (0..to).map(|at| lengths(at % 100)).sum::<u64>());
         }
     }
 

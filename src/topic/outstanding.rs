@@ -28,7 +28,7 @@ use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 
 /// All parcels of a consumer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outstanding {
     topic: TopicId,
     consumer: ConsumerId,

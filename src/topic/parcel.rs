@@ -93,7 +93,7 @@ struct Run {
 }
 
 /// Records that went the same way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parcel {
     /// What happens to them next.
     pub fate: Fate,

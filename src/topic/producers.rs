@@ -48,6 +48,11 @@ impl Producer {
             .map_or(self.row.first_sequence, Remembered::end)
     }
 
+    /// Where the batch after the newest one goes.
+    fn next_place(&self) -> usize {
+        self.place.map_or(0, |place| (place + 1) % PLACES)
+    }
+
     fn used_at(&self) -> u64 {
         let produced = self.remembered.back().map_or(0, |batch| batch.append_time);
         produced.max(self.row.registered_at)
@@ -267,18 +272,25 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that [`Producers::judge`] called new; the row to stage with it.
-    pub fn remember(&mut self, topic: TopicId, id: ProducerId, batch: Remembered) -> Option<Row> {
-        let producer = self.by_id.get_mut(&id)?;
-        let place = producer.place.map_or(0, |place| (place + 1) % PLACES);
-        producer.place = Some(place);
-        producer.remembered.push_back(batch);
-        trim(&mut producer.remembered);
-        let in_row = place % REMEMBERED_PER_ROW + 1;
-        let newest = producer.remembered.len().saturating_sub(in_row);
-        let row: Vec<_> = producer.remembered.range(newest..).copied().collect();
+    /// The row that remembering a batch will take, which [`Producers::judge`] called new.
+    pub fn remembered_row(&self, topic: TopicId, id: ProducerId, batch: Remembered) -> Option<Row> {
+        let producer = self.by_id.get(&id)?;
+        let place = producer.next_place();
+        let others = place % REMEMBERED_PER_ROW;
+        let first = producer.remembered.len().saturating_sub(others);
+        let mut row: Vec<_> = producer.remembered.range(first..).copied().collect();
+        row.push(batch);
         let block = u8::try_from(place / REMEMBERED_PER_ROW).ok()?;
         Some(rows::remembered(topic, id, block, &row))
+    }
+
+    /// Remembers a batch, whose row is staged with it.
+    pub fn remember(&mut self, id: ProducerId, batch: Remembered) {
+        if let Some(producer) = self.by_id.get_mut(&id) {
+            producer.place = Some(producer.next_place());
+            producer.remembered.push_back(batch);
+            trim(&mut producer.remembered);
+        }
     }
 }
 
@@ -348,7 +360,9 @@ mod tests {
             base_offset: sequence + 100,
             append_time: 2,
         };
-        producers.remember(TOPIC, ID, batch).unwrap()
+        let row = producers.remembered_row(TOPIC, ID, batch).unwrap();
+        producers.remember(ID, batch);
+        row
     }
 
     fn check(producers: &Producers, batch: &Head, expected: &str) {

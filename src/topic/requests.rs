@@ -7,7 +7,7 @@ use actix::{AsyncContext, Context};
 use bytes::BytesMut;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_LIST};
 use logdrive_protocol::operations::{
-    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured, Produce, Produced,
+    Answer, ConsumerRegistered, Counted, CreateTopic, DescribeTopic, Measured, Produce,
     ProducerRegistered, ProducerUnregistered, RegisterConsumer, RegisterProducer, Request, Size,
     TopicCreated, TopicDeleted, UnregisterProducer,
 };
@@ -72,6 +72,7 @@ impl Topic {
             Request::Hello(_)
             | Request::Ping(_)
             | Request::Metadata(_)
+            | Request::ProduceAll(_)
             | Request::ListTopics(_) => {
                 reply.fail(Failure::new(ErrorCode::UnknownOperation, "not for a topic"));
             }
@@ -99,7 +100,7 @@ impl Topic {
             other => return reply.fail(unsupported(&format!("there is no ack level {other}"))),
         };
         if produce.not_before != 0 {
-            return reply.fail(unsupported("delayed batches are not taken in this version"));
+            return self.schedule(produce, reply);
         }
         if let Err(failure) = self.check_room() {
             return reply.fail(failure);
@@ -456,11 +457,6 @@ pub(super) fn unsupported(message: &str) -> Failure {
     Failure::new(ErrorCode::NotSupported, message)
 }
 
-fn produced(receipt: Receipt, durability: u8) -> Answer {
-    Answer::Produce(Produced {
-        base_offset: receipt.base_offset,
-        append_time: receipt.append_time,
-        durability,
-        leader_epoch: 0,
-    })
+pub(super) fn produced(receipt: Receipt, durability: u8) -> Answer {
+    Answer::Produce(receipt.produced(durability))
 }

@@ -10,7 +10,7 @@
 
 use actix::Context;
 use bytes::Bytes;
-use logdrive_protocol::batch::{Head, Records};
+use logdrive_protocol::batch::{self, Head};
 use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_SETTLED};
 use logdrive_protocol::operations::{Answer, Offsets, Requeue, Requeued};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
@@ -145,10 +145,11 @@ fn letters_of(
     wanted: std::ops::Range<u64>,
     letters: &mut Vec<Letter>,
 ) -> Result<u64, Failure> {
-    let Some(head) = Head::parse(batch) else {
+    // It was checked when it was read.
+    let (Some(head), Ok(opened)) = (Head::parse(batch), batch::open(batch)) else {
         return Ok(wanted.start);
     };
-    for record in Records::of(batch).flatten() {
+    for record in opened.records().flatten() {
         let offset = head.base_offset + record.offset_delta;
         if !wanted.contains(&offset) {
             continue;

@@ -12,9 +12,12 @@
 //!   08  consumer id (8) | parcel (8)              Parcel      which records those are
 //!   09  consumer id (8) | parcel (8) | block (2)  Left        a set of ranks: what is left of them
 //!   0a  consumer id (8) | first offset (8)        Gap         removed, and the consumer not told yet
+//!   10                                            DelayLog    where the delay log begins and ends
+//!   11  due time (8) | offset there (8)           Due         a batch that waits for its time
 //! ```
 //!
-//! Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
+//! A remembered batch that waited when it was remembered has the highest bit set in its offset,
+//! which is one of the delay log. Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
 //! out. Values grow at their end, as bodies do; a kind is never given another meaning.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -22,6 +25,7 @@ use logdrive_protocol::body::{Body, Malformed, Writer};
 use logdrive_protocol::operations::{Gap, Setting};
 use logdrive_protocol::{ConsumerId, ProducerId, TopicId, WorkerId, bodies};
 
+use super::delayed::Due;
 use crate::storage::{Row, Totals};
 
 const KIND_AT: usize = 8;
@@ -35,6 +39,8 @@ const FATE: u8 = 0x07;
 const PARCEL: u8 = 0x08;
 const LEFT: u8 = 0x09;
 const GAP: u8 = 0x0a;
+const DELAY_LOG: u8 = 0x10;
+const DUE: u8 = 0x11;
 /// The broker's own row: the lowest id never handed out.
 const NEXT_ID: u8 = 0x01;
 
@@ -106,6 +112,32 @@ bodies! {
         pub last_parcel: u64,
         /// Whether it gives no records.
         pub paused: bool,
+    }
+
+    /// Where a topic's delay log begins and ends, in offsets of its own.
+    pub struct DelayLogRow {
+        /// Everything before this offset is removed.
+        pub start: u64,
+        /// Key, headers and values of the records before that, in bytes.
+        pub start_bytes: u64,
+        /// Offset after the last record.
+        pub end: u64,
+        /// Records before that.
+        pub end_records: u64,
+        /// Their bytes.
+        pub end_bytes: u64,
+        /// When the last batch came, in microseconds.
+        pub last_append_time: u64,
+        /// Running digest at the end.
+        pub digest: u64,
+    }
+
+    /// A batch in the delay log that waits for its time.
+    pub struct DueRow {
+        /// Its records.
+        pub records: u32,
+        /// The whole batch, in bytes.
+        pub bytes: u32,
     }
 
     /// A worker's last answer.
@@ -201,6 +233,8 @@ pub enum Decoded {
     Parcel(ConsumerId, u64, ParcelRow),
     Left(ConsumerId, u64, u16, Bytes),
     Gap(ConsumerId, Gap),
+    DelayLog(DelayLogRow),
+    Due(Due, DueRow),
     /// A kind of a newer version, left as it is.
     Unknown,
 }
@@ -240,6 +274,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
             Decoded::Left(consumer, parcel, block, value.freeze())
         }
         GAP => Decoded::Gap(ConsumerId(id()), Gap::from_bytes(value)?),
+        DELAY_LOG => Decoded::DelayLog(DelayLogRow::from_bytes(value)?),
+        DUE => {
+            let (time, offset) = (id(), id());
+            Decoded::Due(Due { time, offset }, DueRow::from_bytes(value)?)
+        }
         _ => Decoded::Unknown,
     })
 }
@@ -286,6 +325,21 @@ pub fn consumer(topic: TopicId, id: ConsumerId, value: &ConsumerRow) -> Row {
 /// The row of a worker.
 pub fn worker(topic: TopicId, consumer: ConsumerId, id: WorkerId, value: &WorkerRow) -> Row {
     row(key(topic, WORKER, &[consumer.0, id.0]), value)
+}
+
+/// The row of where a delay log begins and ends.
+pub fn delay_log(topic: TopicId, value: &DelayLogRow) -> Row {
+    row(key(topic, DELAY_LOG, &[]), value)
+}
+
+/// The row of a batch that waits for its time.
+pub fn due(topic: TopicId, due: Due, value: &DueRow) -> Row {
+    row(key(topic, DUE, &[due.time, due.offset]), value)
+}
+
+/// Deletes the row of a batch that waits no more.
+pub fn due_taken(topic: TopicId, due: Due) -> Row {
+    deleted(key(topic, DUE, &[due.time, due.offset]))
 }
 
 /// The row of one block of a producer's remembered batches.
@@ -462,6 +516,28 @@ mod tests {
             used_at: 7,
             ..WorkerRow::default()
         };
+        let due_row = DueRow {
+            records: 3,
+            bytes: 300,
+        };
+        let at = Due { time: 5, offset: 7 };
+        check(
+            &due(TopicId(1), at, &due_row),
+            "00000000000000011100000000000000050000000000000007",
+            "03ac02",
+            &Decoded::Due(at, due_row.clone()),
+        );
+        let log_row = DelayLogRow {
+            start: 1,
+            end: 300,
+            ..DelayLogRow::default()
+        };
+        check(
+            &delay_log(TopicId(1), &log_row),
+            "000000000000000110",
+            "0100ac0200000000",
+            &Decoded::DelayLog(log_row.clone()),
+        );
         check(
             &worker(TopicId(1), ConsumerId(2), WorkerId(0xff), &worker_row),
             "000000000000000106000000000000000200000000000000ff",

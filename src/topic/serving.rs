@@ -44,9 +44,9 @@ impl Waiter {
     /// What is left when it does not wait any more.
     pub fn into_reply(self) -> Reply {
         match self {
-            Self::Fetch(_, _, reply)
-            | Self::Search(_, _, reply)
-            | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 
@@ -60,9 +60,9 @@ impl Waiter {
 
     pub(super) fn reply(&self) -> &Reply {
         match self {
-            Self::Fetch(_, _, reply)
-            | Self::Search(_, _, reply)
-            | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 
@@ -292,7 +292,7 @@ impl Topic {
 
     /// There are new records: all that waited are served again, in the order of their arrival.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
-        for waiter in self.waiting.take_all() {
+        for waiter in self.servable() {
             self.serve_waiter(waiter, ctx);
         }
         self.watch_deadlines(ctx);

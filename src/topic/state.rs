@@ -5,24 +5,24 @@
 //! [actor](super::actor) translates messages; [`Log`], [`Producers`] and [`Consumers`] each own
 //! their part.
 
+mod appending;
+mod consuming;
+
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use logdrive_protocol::batch::{Head, check_produced};
-use logdrive_protocol::limits::MAX_BATCH_BYTES;
 use logdrive_protocol::operations::{
-    ConsumerSummary, Gap, Measured, RegisterProducer, Settled, TopicDescribed, TopicSummary,
+    ConsumerSummary, Measured, RegisterProducer, TopicDescribed, TopicSummary,
 };
-use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId, WorkerId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
-use super::consumer::{Seen, Standing, Taken, Wish};
+pub use self::appending::{Append, Plan, Planned, Receipt, Schedule, Scheduled};
+use super::consumer::Standing;
 use super::consumers::Consumers;
+use super::delayed::Delayed;
 use super::log::{Log, Mark};
-use super::producers::{Producers, Registration, Verdict};
-use super::requeue::Letter;
-use super::rows::{self, Decoded, Remembered, TopicRow};
+use super::producers::{Producers, Registration};
+use super::rows::{self, Decoded, TopicRow};
 use super::settings;
-use super::workers::Taker;
 use crate::storage::{Appended, Row};
 
 /// Everything that a topic knows, durable and staged.
@@ -38,6 +38,8 @@ pub struct State {
     pub producers: Producers,
     /// Who consumes.
     pub consumers: Consumers,
+    /// What waits for its time.
+    pub delayed: Delayed,
     /// The ticket that was given last.
     ticket: u64,
     /// The last ticket that is durable.
@@ -53,6 +55,16 @@ pub struct State {
 enum Effect {
     Visible(Mark),
     Moved(ConsumerId),
+    /// So many records wait for their time, up to this offset of the delay log.
+    Scheduled {
+        records: u64,
+        end: u64,
+    },
+    /// So many records that waited are in the topic, up to the mark.
+    Delivered {
+        records: u64,
+        to: Mark,
+    },
 }
 
 /// Batches and rows that become durable together.
@@ -64,26 +76,6 @@ pub struct Change {
     pub batches: Vec<Appended>,
     /// New and deleted rows.
     pub rows: Vec<Row>,
-}
-
-/// What became of a batch.
-#[derive(Debug)]
-pub enum Append {
-    /// It is to be staged.
-    New(Receipt, Change),
-    /// It is staged already, under this ticket.
-    Staged(Receipt, u64),
-    /// It is durable already.
-    Durable(Receipt),
-}
-
-/// Where a batch went, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Offset of its first record.
-    pub base_offset: u64,
-    /// Microseconds since 1970 UTC.
-    pub append_time: u64,
 }
 
 /// Where a position is, or how to find out.
@@ -113,6 +105,7 @@ impl State {
             log,
             producers: Producers::default(),
             consumers: Consumers::default(),
+            delayed: Delayed::default(),
             ticket: 0,
             committed: 0,
             staged: VecDeque::new(),
@@ -145,6 +138,8 @@ impl State {
                     state.consumers.load_left(id, parcel, block, &set)?;
                 }
                 Decoded::Gap(id, gap) => state.consumers.load_gap(id, gap),
+                Decoded::DelayLog(row) => state.delayed.load(&row),
+                Decoded::Due(due, row) => state.delayed.load_due(due, row),
                 Decoded::Unknown => {}
             }
         }
@@ -177,6 +172,11 @@ impl State {
         self.ticket
     }
 
+    /// Whether its first change, which creates it, is still to be staged.
+    pub fn is_unborn(&self) -> bool {
+        !self.birth.is_empty()
+    }
+
     /// The last ticket that is durable.
     pub fn committed(&self) -> u64 {
         self.committed
@@ -193,63 +193,6 @@ impl State {
         }
     }
 
-    /// Checks a batch, recognizes a retry, gives it offsets.
-    ///
-    /// `now` is in microseconds.
-    ///
-    /// # Errors
-    /// Those of a batch, those of a producer's sequence: nothing is done.
-    pub fn produce(&mut self, batch: BytesMut, now: u64) -> Result<Append, Failure> {
-        let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
-        if !head.producer.is_none()
-            && let Verdict::Retry(known) = self.producers.judge(&head)?
-        {
-            return Ok(self.repeat(&known));
-        }
-        let appended = self.log.append(self.id, batch, &head, now);
-        let receipt = Receipt {
-            base_offset: self.log.end().offset - u64::from(head.count),
-            append_time: self.log.last_append_time(),
-        };
-        let mut changed = vec![rows::extent(self.id, &self.log.row())];
-        changed.extend(self.remember(&head, receipt));
-        let mut change = self.stage(changed);
-        change.batches.push(appended);
-        self.staged
-            .push_back((change.ticket, Effect::Visible(self.log.end())));
-        Ok(Append::New(receipt, change))
-    }
-
-    fn remember(&mut self, head: &Head, receipt: Receipt) -> Option<Row> {
-        let batch = Remembered {
-            sequence: head.sequence,
-            count: head.count,
-            crc: head.producer_crc,
-            base_offset: receipt.base_offset,
-            append_time: receipt.append_time,
-        };
-        self.producers.remember(self.id, head.producer, batch)
-    }
-
-    fn repeat(&self, known: &Remembered) -> Append {
-        let receipt = Receipt {
-            base_offset: known.base_offset,
-            append_time: known.append_time,
-        };
-        let end = known.base_offset + u64::from(known.count);
-        let ticket = self
-            .staged
-            .iter()
-            .find_map(|(ticket, effect)| match effect {
-                Effect::Visible(mark) if mark.offset >= end => Some(*ticket),
-                _ => None,
-            });
-        match ticket {
-            Some(ticket) if end > self.log.visible().offset => Append::Staged(receipt, ticket),
-            _ => Append::Durable(receipt),
-        }
-    }
-
     /// Registers a producer, or takes a registration up again.
     pub fn register_producer(
         &mut self,
@@ -259,111 +202,6 @@ impl State {
     ) -> Result<(Registration, Change), Failure> {
         let (registration, changed) = self.producers.register(self.id, request, fresh, now)?;
         Ok((registration, self.stage(changed)))
-    }
-
-    /// Gives a request what was read for it.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn take(
-        &mut self,
-        taker: Taker,
-        wish: Wish,
-        seen: &Seen,
-        now: u64,
-    ) -> Result<(Taken, Change), Failure> {
-        let ticket = self.ticket + 1;
-        let mut taken = self.consumers.take(taker, wish, seen, now, ticket)?;
-        let rows = std::mem::take(&mut taken.rows);
-        Ok((taken, self.stage_move(taker.consumer, rows)))
-    }
-
-    /// Moves a consumer elsewhere; `damage` is what it could not read before.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn seek(
-        &mut self,
-        consumer: ConsumerId,
-        to: Mark,
-        damage: Option<Gap>,
-    ) -> Result<Change, Failure> {
-        let changed = self.consumers.seek(consumer, to, damage, self.ticket + 1)?;
-        Ok(self.stage_move(consumer, changed))
-    }
-
-    /// Acks records of a worker's leases; how many.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`, `OFFSET_OUT_OF_RANGE`:
-    /// nothing is done.
-    pub fn ack(
-        &mut self,
-        consumer: ConsumerId,
-        worker: WorkerId,
-        settled: &[Settled],
-    ) -> Result<(u64, Change), Failure> {
-        let visible = self.log.visible().offset;
-        self.consumers
-            .check_settled(consumer, worker, settled, visible)?;
-        let (count, changed) = self.consumers.ack(consumer, settled, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Gives records of a worker's leases back, to be delivered again from `due` on; how many.
-    ///
-    /// # Errors
-    /// As those of [`State::ack`].
-    pub fn nack(
-        &mut self,
-        consumer: ConsumerId,
-        worker: WorkerId,
-        settled: &[Settled],
-        due: u64,
-    ) -> Result<(u64, Change), Failure> {
-        let visible = self.log.visible().offset;
-        self.consumers
-            .check_settled(consumer, worker, settled, visible)?;
-        let (count, changed) = self
-            .consumers
-            .nack(consumer, settled, due, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Puts records in again for a consumer; how many were not there already.
-    ///
-    /// # Errors
-    /// `CONSUMER_NOT_FOUND`.
-    pub fn requeue(
-        &mut self,
-        consumer: ConsumerId,
-        letters: &[Letter],
-    ) -> Result<(u64, Change), Failure> {
-        let (count, changed) = self.consumers.requeue(consumer, letters, self.ticket + 1)?;
-        Ok((count, self.stage_move(consumer, changed)))
-    }
-
-    /// Ends leases that are over; whose they were, and what is to be stored.
-    pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Option<Change>)> {
-        let mut expired = Vec::new();
-        for (consumer, mut changed) in self.consumers.expire(now) {
-            let change = if changed.is_empty() {
-                None
-            } else {
-                self.consumers
-                    .staged(consumer, self.ticket + 1, &mut changed);
-                Some(self.stage_move(consumer, changed))
-            };
-            expired.push((consumer, change));
-        }
-        expired
-    }
-
-    fn stage_move(&mut self, consumer: ConsumerId, changed: Vec<Row>) -> Change {
-        let change = self.stage(changed);
-        self.staged
-            .push_back((change.ticket, Effect::Moved(consumer)));
-        change
     }
 
     /// All changes up to `ticket` are durable; whether there is more to see.
@@ -376,6 +214,12 @@ impl State {
                     more = true;
                 }
                 Effect::Moved(consumer) => self.consumers.commit(consumer, ticket),
+                Effect::Scheduled { records, end } => self.delayed.scheduled(records, end),
+                Effect::Delivered { records, to } => {
+                    self.delayed.delivered(records);
+                    self.log.commit(to);
+                    more = true;
+                }
             }
         }
         self.committed = self.committed.max(ticket);
@@ -431,6 +275,7 @@ impl State {
             bytes: visible.bytes - next.totals.bytes + left.bytes,
             leased: consumer.outstanding.leased(),
             gaps: consumer.gaps(),
+            delayed: self.delayed.records(),
             ..Measured::default()
         };
         Ok((measured, consumer.cursor()))

@@ -10,54 +10,90 @@
 //! ```
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use logdrive_protocol::batch::{Head, Records};
+use logdrive_protocol::batch::{self, Head, RecordView};
 
 use super::consumer_config::ConsumerConfig;
+use super::filter::Filter;
 use super::keys;
 use super::outstanding::Outstanding;
 use super::parcel::Entry;
 use crate::limits::{LOOK_AHEAD_BYTES, LOOK_AHEAD_RECORDS};
 use crate::storage::Totals;
 
-/// A record that was read and never given to anybody.
+/// A record that was read and never given to anybody, or several that follow each other and are
+/// not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The record.
+    /// The record; of several, the last one with the bytes of all.
     pub entry: Entry,
+    /// How many.
+    pub records: u32,
     /// Whether the consumer wants it at all.
     pub wanted: bool,
 }
 
-/// The records of `batches` from `from` up to `end`, with the numbers of their keys if `keyed`.
-pub fn look(batches: &[Bytes], from: u64, end: u64, keyed: bool) -> Vec<Found> {
-    let mut found = Vec::new();
-    for batch in batches {
-        let Some(head) = Head::parse(batch).filter(|head| head.end_offset() > from) else {
-            continue;
-        };
-        for record in Records::of(batch).flatten() {
-            let offset = head.base_offset + record.offset_delta;
-            if !(from..end).contains(&offset) {
+/// How a consumer looks at records.
+#[derive(Clone, Debug, Default)]
+pub struct Looks {
+    /// The numbers of their keys are needed.
+    pub keyed: bool,
+    /// Others are not wanted.
+    pub filter: Option<Arc<Filter>>,
+}
+
+impl Looks {
+    /// The records of `batches` from `from` up to `end`.
+    pub fn look(&self, batches: &[Bytes], from: u64, end: u64) -> Vec<Found> {
+        let mut found = Vec::new();
+        for batch in batches {
+            let Some(head) = Head::parse(batch).filter(|head| head.end_offset() > from) else {
+                continue;
+            };
+            let rules_out = |filter: &Arc<Filter>| !filter.may_match(&head);
+            let is_whole = head.base_offset >= from && head.end_offset() <= end;
+            if is_whole && self.filter.as_ref().is_some_and(rules_out) {
+                found.push(Found {
+                    entry: Entry {
+                        offset: head.end_offset() - 1,
+                        bytes: head.content_bytes,
+                        ..Entry::default()
+                    },
+                    records: head.count,
+                    wanted: false,
+                });
                 continue;
             }
-            found.push(Found {
-                entry: Entry {
-                    offset,
-                    bytes: u32::try_from(record.content_len()).unwrap_or(u32::MAX),
-                    key: if keyed {
-                        keys::number_of(record.key)
-                    } else {
-                        0
-                    },
-                    deliveries: 0,
-                },
-                wanted: true,
-            });
+            // It was checked when it was taken, and again when it was read.
+            let Ok(opened) = batch::open(batch) else {
+                continue;
+            };
+            let seen = opened.records().flatten();
+            let seen = seen.map(|record| self.see(&head, &record));
+            found.extend(seen.filter(|it| (from..end).contains(&it.entry.offset)));
+        }
+        found
+    }
+
+    fn see(&self, head: &Head, record: &RecordView<'_>) -> Found {
+        let timestamp = head.lowest_timestamp.saturating_add(record.timestamp_delta);
+        let key = record.key.filter(|_| self.keyed);
+        Found {
+            entry: Entry {
+                offset: head.base_offset + record.offset_delta,
+                bytes: u32::try_from(record.content_len()).unwrap_or(u32::MAX),
+                key: keys::number_of(key),
+                deliveries: 0,
+            },
+            records: 1,
+            wanted: match &self.filter {
+                Some(filter) => filter.matches(record, timestamp),
+                None => true,
+            },
         }
     }
-    found
 }
 
 /// What a request may take.
@@ -118,7 +154,12 @@ pub fn pick(
     }
     let mut aside = outstanding.aside();
     let room = config.max_leased.saturating_sub(outstanding.delivered());
-    for Found { entry, wanted } in found {
+    for Found {
+        entry,
+        records,
+        wanted,
+    } in found
+    {
         let full = bounds.leased && pick.new.len() as u64 >= room;
         if pick.again.len() + pick.new.len() >= most || full {
             break;
@@ -133,7 +174,7 @@ pub fn pick(
         } else if *wanted {
             pick.new.push(*entry);
         }
-        pick.passed.records += 1;
+        pick.passed.records += u64::from(*records);
         pick.passed.bytes += u64::from(entry.bytes);
         pick.next = entry.offset + 1;
     }

@@ -20,12 +20,12 @@ use crate::limits::{MAX_WORKERS, WORKER_IDLE};
 use crate::storage::Row;
 
 /// The workers of one consumer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Workers {
     known: BTreeMap<WorkerId, Worker>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Worker {
     row: WorkerRow,
     /// The ticket that makes `row` durable.

@@ -33,6 +33,31 @@ fn files_and_stdin_come_back_byte_for_byte() {
 }
 
 #[test]
+fn whatever_packs_them_the_same_bytes_come_back() {
+    let broker = Broker::start();
+    let log: Vec<u8> = (0..20_000)
+        .flat_map(|at| format!("12:00:{:02} GET /index.html 200 {at}\n", at % 60).into_bytes())
+        .collect();
+    for codec in ["none", "lz4", "zstd"] {
+        broker.run(&["produce", "app", "--compression", codec], &log);
+    }
+    let back = broker.run(&["fetch", "app"], b"");
+    assert!(back.stdout == log.repeat(3), "{}", text(&back.stderr));
+    let taken = broker.run(&["consume", "app", "--consumer", "c", "-n", "30000"], b"");
+    let half = log.repeat(2);
+    let lines = half.split_inclusive(|byte| *byte == b'\n').take(30_000);
+    assert!(taken.stdout == lines.collect::<Vec<_>>().concat());
+    let size = broker.run(&["size", "app", "--consumer", "c", "-o", "json"], b"");
+    let size: Value = serde_json::from_slice(&size.stdout).unwrap();
+    assert_eq!(size["records"], 30_000);
+    let left = log.len() * 3 - taken.stdout.len() - 30_000;
+    assert_eq!(size["bytes"], left);
+    let wrong = broker.run(&["produce", "app", "--compression", "gzip"], b"");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("none, lz4, zstd"));
+}
+
+#[test]
 fn produce_says_what_was_created_and_acknowledged() {
     let broker = Broker::start();
     let out = broker.run(&["produce", "app"], b"a\nb\n");
@@ -53,6 +78,34 @@ fn produce_says_what_was_created_and_acknowledged() {
     assert_eq!(told["durability"], "accepted");
     assert!(!text(&out.stderr).contains("created"));
     broker.check(&["fetch", "app"], b"", 0, "a\nb\nc\n");
+}
+
+#[test]
+fn lines_for_several_topics_are_in_all_of_them() {
+    let broker = Broker::start();
+    let out = broker.run(&["produce", "a", "--also", "b", "--also", "c"], b"1\n2\n");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("2 records acknowledged as synced"), "{said}");
+    for topic in ["a", "b", "c"] {
+        broker.check(&["fetch", topic], b"", 0, "1\n2\n");
+    }
+}
+
+#[test]
+fn lines_with_a_delay_come_when_their_time_has_come() {
+    let broker = Broker::start();
+    let out = broker.run(&["produce", "app", "--delay", "1s"], b"later\n");
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("1 records acknowledged as scheduled"),
+        "{said}"
+    );
+    broker.check(&["fetch", "app", "--follow", "-n", "1"], b"", 0, "later\n");
+    let past = ["produce", "app", "--at", "2001-01-01T00:00:00Z"];
+    let out = broker.run(&past, b"never\n");
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
+    broker.check(&["fetch", "app"], b"", 0, "later\n");
 }
 
 #[test]

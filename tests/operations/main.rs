@@ -9,12 +9,15 @@ mod support;
 
 mod broker;
 mod consuming;
+mod delaying;
 mod deleting;
 mod leasing;
+mod packing;
 mod producing;
 mod reading;
 mod retrying;
 mod searching;
 mod seeking;
 mod stopping;
+mod together;
 mod topics;

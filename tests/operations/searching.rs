@@ -176,7 +176,7 @@ fn a_rare_match_in_a_long_batch_comes_without_its_neighbours() {
     values[777] = "the needle";
     peer.ask(produce(topic, batch(9, "a", 1, &values))).unwrap();
     let check = |peer: &mut Connection| {
-        let found: Delivered = peer.ask(search(topic, 0, &["grep=needle"])).unwrap();
+        let mut found: Delivered = peer.ask(search(topic, 0, &["grep=needle"])).unwrap();
         found.check(topic).unwrap();
         let records: Vec<_> = found
             .records()

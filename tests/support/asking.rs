@@ -1,9 +1,9 @@
 //! The requests that most tests make, and the batches that they send.
 
-use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+use logdrive_protocol::batch::{BatchBuilder, Codec, NewRecord, Origin, Packer};
 use logdrive_protocol::operations::{
-    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Payload, Produce,
-    ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
+    Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Part, Payload,
+    Ping, Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
 };
 use logdrive_protocol::{ConsumerId, Position, TopicId, WorkerId};
 
@@ -16,6 +16,18 @@ pub(crate) fn batch(values: &[&str]) -> Payload {
 
 /// A batch of these values.
 pub(crate) fn batch_of<V: AsRef<[u8]>>(origin: Origin, values: &[V]) -> Payload {
+    Payload::Shared(builder_of(values).finish(origin).freeze())
+}
+
+/// A batch of these values, packed; they must be worth it.
+pub(crate) fn packed<V: AsRef<[u8]>>(codec: Codec, origin: Origin, values: &[V]) -> Payload {
+    let mut packer = Packer::new(codec);
+    let batch = builder_of(values).finish_packed(origin, &mut packer);
+    assert_eq!(u16::from(batch[49]), codec.number());
+    Payload::Shared(batch.freeze())
+}
+
+fn builder_of<V: AsRef<[u8]>>(values: &[V]) -> BatchBuilder {
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.push(&NewRecord {
@@ -24,7 +36,7 @@ pub(crate) fn batch_of<V: AsRef<[u8]>>(origin: Origin, values: &[V]) -> Payload 
             ..NewRecord::default()
         });
     }
-    Payload::Shared(builder.finish(origin).freeze())
+    builder
 }
 
 /// A request to append a batch, to be answered when it is synced.
@@ -33,6 +45,23 @@ pub(crate) fn produce(topic: TopicId, batch: Payload) -> Produce {
         topic,
         batch,
         ..Produce::default()
+    }
+}
+
+/// A request to append a batch when its time has come, in microseconds since 1970 UTC.
+pub(crate) fn schedule(topic: TopicId, batch: Payload, not_before: u64) -> Produce {
+    Produce {
+        not_before,
+        ..produce(topic, batch)
+    }
+}
+
+/// A request to append batches to several topics at once.
+pub(crate) fn produce_all(parts: impl IntoIterator<Item = (TopicId, Payload)>) -> ProduceAll {
+    let parts = parts.into_iter();
+    ProduceAll {
+        parts: parts.map(|(topic, batch)| Part { topic, batch }).collect(),
+        ..ProduceAll::default()
     }
 }
 
@@ -164,12 +193,17 @@ impl Connection {
         .unwrap()
     }
 
+    /// The broker's clock, in microseconds since 1970 UTC.
+    pub(crate) fn now(&mut self) -> u64 {
+        self.ask(Ping {}).unwrap().now
+    }
+
     /// All records of a topic, page by page.
     pub(crate) fn all(&mut self, topic: TopicId) -> Vec<(u64, Vec<u8>)> {
         let mut records = Vec::new();
         let mut next = 0;
         loop {
-            let page: Delivered = self.ask(fetch(topic, next)).unwrap();
+            let mut page: Delivered = self.ask(fetch(topic, next)).unwrap();
             page.check(topic).unwrap();
             if page.status == Delivered::EMPTY {
                 return records;

@@ -3,8 +3,8 @@
 use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
     Acked, CancelPassed, ConsumerAltered, ConsumerRegistered, ConsumerUnregistered, Delivered,
-    Extended, Located, Measured, Nacked, Produced, ProducerRegistered, ProducerUnregistered,
-    Requeued, Sought, TopicCreated, TopicDeleted, TopicsListed,
+    Extended, Located, Measured, Nacked, Produced, ProducedAll, ProducerRegistered,
+    ProducerUnregistered, Requeued, Sought, TopicCreated, TopicDeleted, TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -41,7 +41,9 @@ impl Said for Delivered {
             words.push("passed".to_owned());
         }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        words.extend(self.records().map(|it| {
+        let mut plain = self.clone();
+        plain.unpack().unwrap();
+        words.extend(plain.records().map(|it| {
             let again = match it.deliveries {
                 0 => String::new(),
                 times => format!("({times})"),
@@ -79,14 +81,30 @@ impl Said for ConsumerAltered {
 
 impl Said for Produced {
     fn said(&self) -> String {
-        let durability = ["synced", "accepted"][usize::from(self.durability)];
+        let durability = ["synced", "accepted", "scheduled"][usize::from(self.durability)];
         format!("offset={} {durability}", self.base_offset)
+    }
+}
+
+impl Said for ProducedAll {
+    /// The offsets, in the order of the parts.
+    fn said(&self) -> String {
+        let offsets: Vec<_> = self
+            .parts
+            .iter()
+            .map(|it| it.base_offset.to_string())
+            .collect();
+        format!("offsets={}", offsets.join(","))
     }
 }
 
 impl Said for Measured {
     fn said(&self) -> String {
-        format!("records={} bytes={}", self.records, self.bytes)
+        let delayed = match self.delayed {
+            0 => String::new(),
+            records => format!(" delayed={records}"),
+        };
+        format!("records={} bytes={}{delayed}", self.records, self.bytes)
     }
 }
 

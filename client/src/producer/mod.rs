@@ -8,6 +8,7 @@
 //! | `sequence` | which batches are unanswered, and what may be done with each |
 //! | `register` | registering, again and anew |
 //! | `delivery` | what a caller learns |
+//! | `sender` | one request at a time: several topics together, or for later |
 //!
 //! The handle encodes records into the open batch and does nothing else with them, a lone record
 //! apart.
@@ -16,13 +17,14 @@ mod batching;
 mod delivery;
 mod lone;
 mod register;
+mod sender;
 mod sequence;
 mod task;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use logdrive_protocol::batch::NewRecord;
+use logdrive_protocol::batch::{NewRecord, Packer};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::sync::watch;
 
@@ -37,6 +39,7 @@ use task::Task;
 pub use delivery::{
     Acknowledgements, Delivery, Durability, Receipt, Unacknowledged, UnacknowledgedTopic,
 };
+pub use sender::Sender;
 
 /// Highest `SeverityNumber` of OpenTelemetry.
 const MAX_SEVERITY: u8 = 24;
@@ -265,7 +268,8 @@ impl Lane {
             link,
             registrar,
             slot: slot.clone(),
-            unanswered: Unanswered::new(found.registration, window, synced),
+            unanswered: Unanswered::new(found.registration, window, synced)
+                .packing(options.compression.codec().map(Packer::new)),
             acknowledgements: acknowledgements.clone(),
             tally,
         };
@@ -292,7 +296,7 @@ impl Lane {
         record: &NewRecord<'_>,
         acknowledgements: &Acknowledgements,
     ) -> Result<Lone, Error> {
-        let record = self.stamped(record)?;
+        let record = stamped(record, self.record_bytes)?;
         let Some(lent) = self.slot.borrow(self.put) else {
             return Ok(Lone::Not);
         };
@@ -306,29 +310,8 @@ impl Lane {
         Ok(sent)
     }
 
-    /// A record that may be produced, with a time.
-    fn stamped<'a>(&self, record: &NewRecord<'a>) -> Result<NewRecord<'a>, Error> {
-        let length = record.content_len();
-        if length > self.record_bytes as usize {
-            return Err(too_large(length, self.record_bytes));
-        }
-        if record.severity > MAX_SEVERITY {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a severity of {} is above {MAX_SEVERITY}", record.severity),
-            ));
-        }
-        Ok(NewRecord {
-            timestamp: match record.timestamp {
-                0 => now(),
-                given => given,
-            },
-            ..*record
-        })
-    }
-
     fn put(&mut self, record: &NewRecord<'_>) -> Result<Put, Error> {
-        let stamped = self.stamped(record)?;
+        let stamped = stamped(record, self.record_bytes)?;
         let put = self.slot.put(&stamped, self.limits)?;
         if matches!(put, Put::In(..)) {
             self.put += 1;
@@ -357,6 +340,27 @@ impl Lane {
     }
 }
 
+/// A record that may be produced, with a time.
+fn stamped<'a>(record: &NewRecord<'a>, record_bytes: u32) -> Result<NewRecord<'a>, Error> {
+    let length = record.content_len();
+    if length > record_bytes as usize {
+        return Err(too_large(length, record_bytes));
+    }
+    if record.severity > MAX_SEVERITY {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("a severity of {} is above {MAX_SEVERITY}", record.severity),
+        ));
+    }
+    Ok(NewRecord {
+        timestamp: match record.timestamp {
+            0 => micros_of(SystemTime::now()),
+            given => given,
+        },
+        ..*record
+    })
+}
+
 fn too_large(length: usize, limit: u32) -> Error {
     Failure::new(
         ErrorCode::RecordTooLarge,
@@ -368,7 +372,7 @@ fn too_large(length: usize, limit: u32) -> Error {
 }
 
 /// Microseconds since 1970 UTC.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+fn micros_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
     since.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX))
 }

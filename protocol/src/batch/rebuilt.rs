@@ -13,7 +13,8 @@ use super::{
     ATTRIBUTE_CODEC, ATTRIBUTE_REBUILT, BROKER_HEAD_BYTES, HEAD_BYTES, Head, Place, Records, place,
 };
 
-/// A batch of those records of a stored batch, which was checked, whose offset delta is `wanted`.
+/// A batch of those records of a stored batch, which was checked and [unpacked](super::unpacked),
+/// whose offset delta is `wanted`.
 ///
 /// Its head says what the stored one says, but for length, count, content bytes and checksums.
 /// `None` if none is wanted, or where the batch is broken.

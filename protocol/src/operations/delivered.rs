@@ -7,6 +7,7 @@ use crate::Position;
 use crate::batch::{self, BatchError, Head, RecordView, Records};
 use crate::body::{Reader, bodies};
 use crate::ids::TopicId;
+use crate::limits::MAX_UNPACKED_ANSWER_BYTES;
 
 use super::topic::Setting;
 
@@ -48,7 +49,7 @@ bodies! {
         /// The offsets that are delivered, ascending; records of the batches outside them are not
         /// meant.
         pub ranges: Vec<Range>,
-        /// Whole stored batches, ascending.
+        /// Whole stored batches, ascending; packed or not.
         pub batches: Vec<Bytes>,
     }
 
@@ -134,24 +135,40 @@ impl Delivered {
     }
 
     /// Checks every batch with its records and its topic, and that the batches ascend: what came
-    /// over a wire may be anything.
-    pub fn check(&self, topic: TopicId) -> Result<(), BatchError> {
-        let mut end = 0;
-        for bytes in &self.batches {
-            let (head, batch_end) = batch::check_delivered(bytes, topic)?;
+    /// over a wire may be anything. Packed batches stand there unpacked then, which is done once,
+    /// up to [`MAX_UNPACKED_ANSWER_BYTES`] in all.
+    pub fn check(&mut self, topic: TopicId) -> Result<(), BatchError> {
+        let (mut end, mut unpacked) = (0, 0);
+        for bytes in &mut self.batches {
+            let (head, batch_end, plain) = batch::open_delivered(bytes, topic)?;
             if head.base_offset < end {
                 return Err(BatchError::Corrupt("the batches of an answer overlap"));
             }
             end = batch_end;
+            replace(bytes, plain, &head, &mut unpacked)?;
         }
         Ok(())
     }
 
-    /// The delivered records in the order of their offsets; call [`Delivered::check`] before.
+    /// Unpacks the packed batches of an answer that needs no check.
+    pub fn unpack(&mut self) -> Result<(), BatchError> {
+        let mut unpacked = 0;
+        for bytes in &mut self.batches {
+            if let Some(head) = Head::parse(bytes) {
+                let plain = batch::unpacked(bytes)?;
+                replace(bytes, plain, &head, &mut unpacked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The delivered records in the order of their offsets; call [`Delivered::check`] before, or
+    /// [`Delivered::unpack`]: what is packed has no records here.
     pub fn records(&self) -> impl Iterator<Item = DeliveredRecord<'_>> {
         self.batches
             .iter()
             .filter_map(|bytes| Some((bytes, Head::parse(bytes)?)))
+            .filter(|(_, head)| !head.is_packed())
             .flat_map(|(bytes, head)| {
                 Records::of(bytes)
                     .flatten()
@@ -177,6 +194,25 @@ impl Delivered {
                 })
             })
     }
+}
+
+/// Puts the plain batch in the packed one's place, if it was packed.
+fn replace(
+    bytes: &mut Bytes,
+    plain: Bytes,
+    head: &Head,
+    unpacked: &mut usize,
+) -> Result<(), BatchError> {
+    if head.is_packed() {
+        *unpacked += plain.len();
+        if *unpacked > MAX_UNPACKED_ANSWER_BYTES as usize {
+            return Err(BatchError::AnswerUnpacksTooLarge {
+                limit: MAX_UNPACKED_ANSWER_BYTES,
+            });
+        }
+        *bytes = plain;
+    }
+    Ok(())
 }
 
 /// A delivered record, borrowed from its batch.

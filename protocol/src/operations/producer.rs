@@ -55,7 +55,7 @@ bodies! {
         pub leader_epoch: u64,
         /// 0 = answer when it is synced to disk, 1 = answer when it is accepted.
         pub ack: u8,
-        /// When it may be delivered first, in microseconds; 0, all others are reserved.
+        /// When it may be delivered first, in microseconds since 1970 UTC; 0 for at once.
         pub not_before: u64,
         /// One record batch.
         pub batch: Payload,
@@ -79,6 +79,11 @@ impl Produce {
     pub const SYNCED: u8 = 0;
     /// [`Produce::ack`]: answered when staged; may be lost by a crash or a failed write.
     pub const ACCEPTED: u8 = 1;
+}
+
+impl Produced {
+    /// [`Produced::durability`]: on disk, where it waits for its time; it has no offset yet.
+    pub const SCHEDULED: u8 = 2;
 }
 
 /// A batch on its way: shared where a client may have to send it again, owned where the broker is

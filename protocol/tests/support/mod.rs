@@ -202,6 +202,11 @@ structs! {
     Produce { topic leader_epoch ack not_before batch }
     Produced { base_offset append_time durability leader_epoch }
     Fetch { topic from max_records max_bytes max_wait_ms leader_epoch filter }
+    ProduceAll { parts consumed }
+    Part { topic batch }
+    Consumed { topic consumer worker settled }
+    Settled { lease from to }
+    ProducedAll { parts acked }
     Delivered { status leader_epoch high_watermark log_start next gaps ranges batches }
     Range { from to deliveries lease }
     Gap { from to records bytes first_time last_time reason }
@@ -220,7 +225,6 @@ structs! {
     Acked { records }
     Nack { topic consumer worker settled delay_ms }
     Nacked { records }
-    Settled { lease from to }
     Extend { topic consumer worker lease lease_ms }
     Extended {}
     Requeue { topic consumer dead_letters ranges }
@@ -268,6 +272,6 @@ macro_rules! answers {
 
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
-    RegisterProducer UnregisterProducer Produce Fetch RegisterConsumer UnregisterConsumer Consume
-    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
+    RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer
+    Consume Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
 }

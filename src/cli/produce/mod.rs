@@ -9,6 +9,7 @@
 //! Nothing is counted before the broker has acknowledged it. A line over the record limit is named
 //! and left out, the rest goes on; reading waits when the client's window is full.
 
+mod apart;
 mod input;
 mod shown;
 
@@ -39,6 +40,9 @@ pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fau
     let inputs = input::of(&arguments.files)?;
     let client = connect(common).await?;
     let limit = line_limit(&client, &arguments).await?;
+    if apart::is_asked(&arguments) {
+        return apart::run(common, &client, &arguments, (inputs, limit)).await;
+    }
     let producer = open(&client, &arguments).await?;
     for topic in producer.created_topics() {
         eprintln!("created topic {topic}");
@@ -75,12 +79,16 @@ async fn line_limit(client: &Client, arguments: &Produce) -> Result<usize, Fault
 }
 
 async fn open(client: &Client, arguments: &Produce) -> Result<Producer, Fault> {
+    let defaults = ProducerOptions::default();
     let options = ProducerOptions {
         ack: match arguments.ack {
             Ack::Synced => ClientAck::Synced,
             Ack::Accepted => ClientAck::Accepted,
         },
-        ..ProducerOptions::default()
+        compression: arguments
+            .compression
+            .map_or(defaults.compression, Into::into),
+        ..defaults
     };
     Ok(client.producer(&[&arguments.topic], options).await?)
 }

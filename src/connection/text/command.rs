@@ -2,6 +2,7 @@
 
 mod consuming;
 mod fetching;
+mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
@@ -12,6 +13,7 @@ use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
 use self::consuming::{Alteration, Lease};
+pub(super) use self::valued::When;
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
 
@@ -84,6 +86,11 @@ const VERBS: &[(&str, &str, &str)] = &[
         "topic rest-of-the-line-is-the-value",
         "append a record (also ENQUEUE)",
     ),
+    (
+        "PRODUCEALL",
+        "topic,topic... rest-of-the-line-is-the-value",
+        "append a record to several topics, or to none",
+    ),
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
@@ -99,6 +106,11 @@ const VERBS: &[(&str, &str, &str)] = &[
         "RESUME",
         "topic consumer",
         "let a consumer give records again",
+    ),
+    (
+        "SCHEDULE",
+        "topic 5m|time rest-of-the-line-is-the-value",
+        "append a record when its time has come",
     ),
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
@@ -132,6 +144,10 @@ pub(super) enum Command<'a> {
     Requeue(&'a str, &'a str, &'a str, Offsets),
     /// A record: the topic and the rest of the line.
     Produce(&'a str, &'a [u8]),
+    /// The same for several topics, whose names have commas between them.
+    ProduceAll(&'a str, &'a [u8]),
+    /// A record that waits for its time.
+    Schedule(&'a str, When, &'a [u8]),
 }
 
 /// What is to be done once ids are known.
@@ -322,8 +338,8 @@ impl<'a> Command<'a> {
         let Some((verb, ..)) = VERBS.iter().find(|(verb, ..)| *verb == typed) else {
             return Err(unknown(&typed));
         };
-        if matches!(*verb, "PRODUCE" | "ENQUEUE") {
-            return Self::parse_produce(verb, rest);
+        if matches!(*verb, "PRODUCE" | "ENQUEUE" | "PRODUCEALL" | "SCHEDULE") {
+            return valued::parse(verb, rest);
         }
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
@@ -341,22 +357,6 @@ impl<'a> Command<'a> {
         let command = Self::parse_words(&mut words)?;
         words.end()?;
         Ok(command)
-    }
-
-    fn parse_produce(verb: &'static str, rest: &'a [u8]) -> Result<Self, Failure> {
-        let (topic, value) = split(rest);
-        let words = Words {
-            verb,
-            words: "".split_ascii_whitespace(),
-        };
-        let Ok(topic) = std::str::from_utf8(topic) else {
-            return Err(words.wrong("the topic's name is not UTF-8"));
-        };
-        if topic.is_empty() {
-            return Err(words.wrong(format!("{verb} needs a topic")));
-        }
-        // One space separates; all others belong to the value.
-        Ok(Self::Produce(topic, value.get(1..).unwrap_or_default()))
     }
 
     fn parse_words(words: &mut Words<'a>) -> Result<Self, Failure> {
@@ -524,26 +524,6 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_the_line_is_the_value_with_all_its_spaces() {
-        for (line, value) in [
-            ("PRODUCE t first line", &b"first line"[..]),
-            ("enqueue t  two spaces ", b" two spaces "),
-            ("PRODUCE t", b""),
-            ("PRODUCE t \t", b"\t"),
-        ] {
-            assert_eq!(
-                Command::parse(line.as_bytes()),
-                Ok(Command::Produce("t", value)),
-                "{line}"
-            );
-        }
-        assert_eq!(
-            Command::parse(b"PRODUCE t \xff\x00"),
-            Ok(Command::Produce("t", b"\xff\x00"))
-        );
-    }
-
-    #[test]
     fn an_error_names_what_to_type() {
         check(
             "PRODUSE t x",
@@ -565,6 +545,11 @@ mod tests {
         check(
             "CONSUME t c n=0",
             "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s] [lease=30s]",
+        );
+        check(
+            "SCHEDULE t soon x",
+            "SYNTAX SCHEDULE needs a duration like 5m or a time like 2030-01-01T00:00:00Z; try: \
+             SCHEDULE topic 5m|time rest-of-the-line-is-the-value",
         );
         check(
             "FRAMES maybe",

@@ -67,6 +67,18 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
             registered.producer, registered.epoch, registered.next_sequence
         ),
         Answer::Produce(produced) => produce(produced),
+        Answer::ProduceAll(produced) => {
+            let parts = produced
+                .parts
+                .iter()
+                .map(|part| part.base_offset.to_string());
+            let offsets: Vec<String> = parts.collect();
+            format!(
+                "+ offsets={} acked={} synced\n",
+                offsets.join(","),
+                produced.acked
+            )
+        }
         Answer::Fetch(delivered) | Answer::Consume(delivered) => records(delivered, topic),
         Answer::RegisterConsumer(registered) => format!(
             "+ consumer={} cursor={} {}\n",
@@ -98,7 +110,7 @@ fn produce(produced: &Produced) -> String {
     let durability = match produced.durability {
         0 => "synced",
         1 => "accepted",
-        _ => "scheduled",
+        _ => return "+ scheduled\n".to_owned(),
     };
     format!("+ offset={} {durability}\n", produced.base_offset)
 }
@@ -120,6 +132,11 @@ fn size(measured: &Measured) -> String {
 }
 
 fn records(delivered: &Delivered, topic: &str) -> String {
+    // The batches themselves are shared, and only packed ones are replaced.
+    let mut delivered = delivered.clone();
+    if let Err(error) = delivered.unpack() {
+        return failure(&error.into());
+    }
     let mut out = String::new();
     for Gap {
         from, to, reason, ..
@@ -148,7 +165,7 @@ fn records(delivered: &Delivered, topic: &str) -> String {
         0 if delivered.status == Delivered::HELD => out.push_str("+ held\n"),
         0 if delivered.gaps.is_empty() => out.push_str("+ empty\n"),
         count => {
-            let _ = writeln!(out, "+ n={count}{}", leased(delivered));
+            let _ = writeln!(out, "+ n={count}{}", leased(&delivered));
         }
     }
     out

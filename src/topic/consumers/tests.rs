@@ -112,6 +112,7 @@ impl World {
                         key: keys::number_of(key),
                         deliveries: 0,
                     },
+                    records: 1,
                     wanted: true,
                 }
             })

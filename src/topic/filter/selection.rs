@@ -11,7 +11,7 @@ use logdrive_protocol::batch::{self, Head, Records};
 use logdrive_protocol::operations::Range;
 use logdrive_protocol::varint;
 
-use super::super::log::content_between;
+use super::super::content::between as content_between;
 use super::Filter;
 use crate::limits::{MAX_RANGES, REBUILD_BYTES, REBUILD_SHARE};
 
@@ -148,16 +148,21 @@ impl Selection {
         if self.records == 0 {
             return false;
         }
+        // Unpacked once, where it must be; it was checked when it was read.
+        let plain = match filter.may_match(&head) {
+            true => batch::unpacked(batch).unwrap_or_else(|_| batch.clone()),
+            false => batch.clone(),
+        };
         let matched = if filter.may_match(&head) {
-            self.walk(filter, batch, &head, from..to, is_over)
+            self.walk(filter, &plain, &head, from..to, is_over)
         } else {
             Matched::default()
         };
-        if !matched.ranges.is_empty() && !self.take(batch, &head, &matched) {
+        if !matched.ranges.is_empty() && !self.take((batch, &plain), &head, &matched) {
             return false;
         }
         let next = matched.cut.unwrap_or(to);
-        self.selected.passed += content_between(batch, &head, from, next);
+        self.selected.passed += content_between(&plain, &head, from, next);
         self.selected.next = next;
         matched.cut.is_none()
     }
@@ -205,10 +210,10 @@ impl Selection {
     }
 
     /// Takes what matches of a batch; false if there is no room for it.
-    fn take(&mut self, batch: &Bytes, head: &Head, matched: &Matched) -> bool {
+    fn take(&mut self, (batch, plain): (&Bytes, &Bytes), head: &Head, matched: &Matched) -> bool {
         let few = matched.content.saturating_mul(REBUILD_SHARE) <= head.content_bytes.into();
         let rebuilt = if few && batch.len() >= REBUILD_BYTES {
-            batch::rebuild(batch, |delta| matched.holds(head.base_offset + delta))
+            batch::rebuild(plain, |delta| matched.holds(head.base_offset + delta))
         } else {
             None
         };

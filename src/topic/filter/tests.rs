@@ -181,7 +181,7 @@ fn records_match_when_they_fulfil_all_filters() {
     let check = |words: &[&str], expected: &[u64]| {
         let selected = select(&filter(words), 0, 8, 0, 1 << 20, sample().into_iter());
         assert_eq!(selected.next, 8);
-        let delivered = Delivered {
+        let mut delivered = Delivered {
             next: 8,
             ranges: selected.ranges,
             batches: selected.batches,
