@@ -124,7 +124,7 @@ fn producers_of_elsewhere_are_named_and_nothing_is_stored() {
 }
 
 #[test]
-fn acks_within_a_transaction_are_refused_and_nothing_is_produced() {
+fn acks_for_a_consumer_that_is_not_there_keep_all_from_being_produced() {
     let broker = Broker::start();
     let mut peer = broker.connect();
     let [a, b] = ["a", "b"].map(|name| peer.create(name));
@@ -135,7 +135,7 @@ fn acks_within_a_transaction_are_refused_and_nothing_is_produced() {
         }],
         ..produce_all([(a, batch(&["x"]))])
     };
-    peer.check(request, "NOT_SUPPORTED");
+    peer.check(request, "CONSUMER_NOT_FOUND");
     peer.check(produce(a, batch(&["y"])), "offset=0 synced");
 }
 
