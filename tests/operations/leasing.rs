@@ -211,7 +211,7 @@ fn client(broker: &Broker) -> Client {
 
 fn consumer(client: &Client) -> Consumer {
     let options = ConsumerOptions {
-        lease: Some(Duration::from_secs(600)),
+        lease: Some(Duration::from_mins(10)),
         max_records: 2,
         ..ConsumerOptions::default()
     };
@@ -290,7 +290,7 @@ fn what_is_given_up_is_a_dead_letter_and_can_be_delivered_again() {
     let created = client.create_consumer("app", "picky", Position::Offset(2), &settings);
     assert!(created.unwrap().created);
     let options = ConsumerOptions {
-        lease: Some(Duration::from_secs(600)),
+        lease: Some(Duration::from_mins(10)),
         ..ConsumerOptions::default()
     };
     let mut picky = client.consumer("picky", &["app"], options).unwrap();
