@@ -330,13 +330,6 @@ pub(super) const POSITIONS: &str = "\
 W is one of: earliest | latest | an offset | -100 (the last 100) | 1h30m (ago) |
 2026-03-01T12:00:00Z (the first record appended at or after it)";
 
-fn lease(text: &str) -> Result<Duration, String> {
-    let lasts = parse_duration(text).map(Duration::from_micros);
-    lasts
-        .filter(|lasts| lasts.as_millis() > 0)
-        .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
-}
-
 fn delay(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Some(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
@@ -349,6 +342,13 @@ fn instant(text: &str) -> Result<SystemTime, String> {
         Ok(Position::Time(micros)) => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
         _ => Err("a time is as in RFC 3339, such as 2030-01-01T12:00:00Z".to_owned()),
     }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lasts = parse_duration(text).map(Duration::from_micros);
+    lasts
+        .filter(|lasts| lasts.as_millis() > 0)
+        .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
 }
 
 fn header(text: &str) -> Result<(String, Vec<u8>), String> {

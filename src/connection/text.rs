@@ -145,6 +145,15 @@ impl Typing {
                 let request = rest.request(topic_id, consumer_id);
                 self.show(request).await.map(|it| print::answer(&it, topic))
             }
+            Command::Produce(topic, value) => self.produce(topic, value, 0).await,
+            Command::Schedule(topic, when, value) => {
+                let not_before = match when {
+                    When::In(duration) => wall().saturating_add(duration),
+                    When::At(time) => time,
+                };
+                self.produce(topic, value, not_before).await
+            }
+            Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
             Command::DescribeConsumer(topic, consumer) => self.describe(topic, consumer).await,
             Command::Requeue(topic, consumer, dead_letters, offsets) => {
                 let (topic_id, consumer_id) = self.consumer(topic, consumer).await?;
@@ -157,15 +166,6 @@ impl Typing {
                 let answer = self.show(requeue.into()).await?;
                 Ok(print::answer(&answer, topic))
             }
-            Command::Produce(topic, value) => self.produce(topic, value, 0).await,
-            Command::Schedule(topic, when, value) => {
-                let not_before = match when {
-                    When::In(duration) => wall().saturating_add(duration),
-                    When::At(time) => time,
-                };
-                self.produce(topic, value, not_before).await
-            }
-            Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
         }
     }
 
@@ -303,6 +303,23 @@ impl Typing {
         Ok(print::answer(&produced?, topic))
     }
 
+    async fn produce_all(&mut self, topics: &str, value: &[u8]) -> Result<String, Failure> {
+        let batch = batch_of(value, Origin::default());
+        let mut parts = Vec::new();
+        for name in topics.split(',') {
+            parts.push(Part {
+                topic: self.topic(name).await?,
+                batch: batch.clone(),
+            });
+        }
+        let request = ProduceAll {
+            parts,
+            ..ProduceAll::default()
+        };
+        let answer = self.show(Request::ProduceAll(request)).await?;
+        Ok(print::answer(&answer, topics))
+    }
+
     /// A consumer with all its leases, page by page.
     async fn describe(&mut self, topic: &str, consumer: &str) -> Result<String, Failure> {
         let (topic, consumer) = self.consumer(topic, consumer).await?;
@@ -326,23 +343,6 @@ impl Typing {
             answer = self.ask(describe.clone().into()).await?;
         }
         Ok(print::answer(&answer, ""))
-    }
-
-    async fn produce_all(&mut self, topics: &str, value: &[u8]) -> Result<String, Failure> {
-        let batch = batch_of(value, Origin::default());
-        let mut parts = Vec::new();
-        for name in topics.split(',') {
-            parts.push(Part {
-                topic: self.topic(name).await?,
-                batch: batch.clone(),
-            });
-        }
-        let request = ProduceAll {
-            parts,
-            ..ProduceAll::default()
-        };
-        let answer = self.show(Request::ProduceAll(request)).await?;
-        Ok(print::answer(&answer, topics))
     }
 
     /// All topics, page by page.

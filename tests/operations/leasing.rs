@@ -6,11 +6,10 @@ use logdrive_client::blocking::{Client, Consumer};
 use logdrive_client::{ConsumerOptions, ErrorCode, Event, Position, Record};
 use logdrive_protocol::WorkerId;
 use logdrive_protocol::operations::{
-    Ack, AlterConsumer, Consume, Consumed, Delivered, Extend, Nack, Part, ProduceAll, Setting,
-    Settled,
+    Ack, AlterConsumer, Consume, Delivered, Extend, Nack, Setting, Settled,
 };
 
-use crate::support::asking::{Worker, batch, fetch, fetch_waiting};
+use crate::support::asking::{Worker, fetch_waiting};
 use crate::support::{Broker, Connection, said};
 
 /// Longer than any test.
@@ -160,32 +159,6 @@ fn a_connection_that_ends_gives_back_and_no_delivery_is_counted() {
         ..two.wait(1)
     };
     peer.check(waiting, "0:a 1:b 2:c next=3");
-}
-
-#[test]
-fn records_are_produced_and_acked_together_or_not_at_all() {
-    let (_broker, mut peer, one, _) = three();
-    let done = peer.create("done");
-    let lease = leased(&mut peer, lend(&one, 1, 2, LONG_MS), "0:a 1:b next=2");
-    let request = |settled| ProduceAll {
-        parts: vec![Part {
-            topic: done,
-            batch: batch(&["x"]),
-        }],
-        consumed: vec![Consumed {
-            topic: one.topic,
-            consumer: one.consumer,
-            worker: WorkerId(one.id),
-            settled,
-        }],
-    };
-    let refused = peer.ask(request(of(lease, 2, 3))).unwrap_err();
-    assert_eq!(refused.code, ErrorCode::NotLeased);
-    peer.check(fetch(done, 0), "empty next=0");
-    let produced = peer.ask(request(of(lease, 0, 2))).unwrap();
-    assert_eq!((produced.parts.len(), produced.acked), (1, 2));
-    peer.check(fetch(done, 0), "0:x next=1");
-    peer.check(one.size(), "records=1 bytes=1");
 }
 
 #[test]

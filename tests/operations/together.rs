@@ -1,8 +1,8 @@
 //! Several topics in one request: all of it or nothing, whatever comes in between.
 
-use logdrive_protocol::TopicId;
 use logdrive_protocol::limits::MAX_PARTS;
-use logdrive_protocol::operations::{Consumed, DeleteTopic, ProduceAll};
+use logdrive_protocol::operations::{Consume, Consumed, DeleteTopic, ProduceAll, Settled};
+use logdrive_protocol::{TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, fetch_waiting, origin, produce, produce_all};
 use crate::support::binary::frame_of;
@@ -124,19 +124,40 @@ fn producers_of_elsewhere_are_named_and_nothing_is_stored() {
 }
 
 #[test]
-fn acks_for_a_consumer_that_is_not_there_keep_all_from_being_produced() {
+fn what_was_consumed_is_acked_with_what_is_produced_or_not_at_all() {
     let broker = Broker::start();
     let mut peer = broker.connect();
     let [a, b] = ["a", "b"].map(|name| peer.create(name));
-    let request = ProduceAll {
+    peer.produce(b, &["job 1", "job 2"]);
+    let worker = Worker::of(&peer.consumer("b", "c"), 1);
+    let taken = peer
+        .ask(Consume {
+            lease_ms: 60_000,
+            ..worker.take(1, 0)
+        })
+        .unwrap();
+    let lease = taken.ranges[0].lease;
+    let done = |lease, from, to, parts: ProduceAll| ProduceAll {
         consumed: vec![Consumed {
             topic: b,
-            ..Consumed::default()
+            consumer: worker.consumer,
+            worker: WorkerId(worker.id),
+            settled: vec![Settled { lease, from, to }],
         }],
-        ..produce_all([(a, batch(&["x"]))])
+        ..parts
     };
-    peer.check(request, "CONSUMER_NOT_FOUND");
-    peer.check(produce(a, batch(&["y"])), "offset=0 synced");
+    let result = || produce_all([(a, batch(&["result"]))]);
+    peer.check(done(lease + 1, 0, 1, result()), "LEASE_LOST");
+    peer.check(worker.size(), "records=2 bytes=10");
+    peer.check(fetch(a, 0), "empty next=0");
+    peer.check(done(lease, 0, 1, result()), "offsets=0 acked=1");
+    peer.check(done(lease, 0, 1, ProduceAll::default()), "offsets=");
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(fetch(a, 0), "0:result next=1");
+    peer.check(worker.size(), "records=1 bytes=5");
+    peer.check(done(lease, 0, 2, result()), "offsets=1 acked=1");
+    peer.check(worker.size(), "records=0 bytes=0");
 }
 
 /// Sends so many transactions over the same topics, in an order of its own.

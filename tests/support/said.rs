@@ -87,14 +87,18 @@ impl Said for Produced {
 }
 
 impl Said for ProducedAll {
-    /// The offsets, in the order of the parts.
+    /// The offsets, in the order of the parts, and records that were acked.
     fn said(&self) -> String {
         let offsets: Vec<_> = self
             .parts
             .iter()
             .map(|it| it.base_offset.to_string())
             .collect();
-        format!("offsets={}", offsets.join(","))
+        let acked = match self.acked {
+            0 => String::new(),
+            records => format!(" acked={records}"),
+        };
+        format!("offsets={}{acked}", offsets.join(","))
     }
 }
 

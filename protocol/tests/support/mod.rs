@@ -205,7 +205,6 @@ structs! {
     ProduceAll { parts consumed }
     Part { topic batch }
     Consumed { topic consumer worker settled }
-    Settled { lease from to }
     ProducedAll { parts acked }
     Delivered { status leader_epoch high_watermark log_start next gaps ranges batches }
     Range { from to deliveries lease }
@@ -225,6 +224,7 @@ structs! {
     Acked { records }
     Nack { topic consumer worker settled delay_ms }
     Nacked { records }
+    Settled { lease from to }
     Extend { topic consumer worker lease lease_ms }
     Extended {}
     Requeue { topic consumer dead_letters ranges }
@@ -272,6 +272,6 @@ macro_rules! answers {
 
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
-    RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer
-    Consume Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
+    RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer Consume
+    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
 }
