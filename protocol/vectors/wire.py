@@ -88,7 +88,6 @@ BODIES = {
     "Acked": "records:u64",
     "Nack": "topic:u64 consumer:u64 worker:u64 settled:Settled* delay_ms:u32",
     "Nacked": "records:u64",
-    "Settled": "lease:u64 from:u64 to:u64",
     "Extend": "topic:u64 consumer:u64 worker:u64 lease:u64 lease_ms:u32",
     "Extended": "",
     "Requeue": "topic:u64 consumer:u64 dead_letters:u64 ranges:Offsets*",

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use logdrive_client::blocking::{Client, Consumer};
-use logdrive_client::{ConsumerOptions, Event, Position, Record};
+use logdrive_client::{ConsumerOptions, ErrorCode, Event, Position, Record};
 use logdrive_protocol::WorkerId;
 use logdrive_protocol::operations::{
-    Ack, AlterConsumer, Consume, Delivered, Extend, Nack, Settled,
+    Ack, AlterConsumer, Consume, Delivered, Extend, Nack, Setting, Settled,
 };
 
-use crate::support::asking::Worker;
+use crate::support::asking::{Worker, fetch_waiting};
 use crate::support::{Broker, Connection, said};
 
 /// Longer than any test.
@@ -184,7 +184,7 @@ fn client(broker: &Broker) -> Client {
 
 fn consumer(client: &Client) -> Consumer {
     let options = ConsumerOptions {
-        lease: Some(Duration::from_secs(600)),
+        lease: Some(Duration::from_mins(10)),
         max_records: 2,
         ..ConsumerOptions::default()
     };
@@ -245,4 +245,62 @@ fn what_is_held_is_said_and_a_description_says_by_whom() {
             .cursor,
         1
     );
+}
+
+#[test]
+fn what_is_given_up_is_a_dead_letter_and_can_be_delivered_again() {
+    let (broker, mut peer, ..) = three();
+    let client = client(&broker);
+    let dead = peer.create("dead");
+    let setting = |key: &str, value: &str| Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    let settings = [
+        setting("max_deliveries", "1"),
+        setting("dead_letter_topic", "dead"),
+    ];
+    let created = client.create_consumer("app", "picky", Position::Offset(2), &settings);
+    assert!(created.unwrap().created);
+    let options = ConsumerOptions {
+        lease: Some(Duration::from_mins(10)),
+        ..ConsumerOptions::default()
+    };
+    let mut picky = client.consumer("picky", &["app"], options).unwrap();
+    let given_up = record(&mut picky);
+    picky.nack(&given_up, Duration::ZERO).unwrap();
+    peer.check(fetch_waiting(dead, 0), "0:c next=1");
+    let mut letters = client
+        .consumer("morgue", &["dead"], ConsumerOptions::default())
+        .unwrap();
+    let letter = record(&mut letters);
+    let headers: Vec<String> = letter
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+        .filter(|header| !header.starts_with("logdrive.append_time"))
+        .filter(|header| !header.starts_with("logdrive.reason"))
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            "logdrive.topic=app",
+            "logdrive.consumer=picky",
+            "logdrive.offset=2",
+            "logdrive.deliveries=1"
+        ]
+    );
+    assert_eq!(letter.timestamp, given_up.timestamp);
+    assert_eq!(client.size("app", "picky").unwrap().records, 0);
+    let refused = client.requeue("app", "c", "dead", &[(0, 1)]).unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::NotADeadLetter));
+    assert_eq!(
+        client.requeue("app", "picky", "dead", &[(0, 1)]).unwrap(),
+        1
+    );
+    let again = record(&mut picky);
+    assert_eq!((again.offset, again.deliveries), (2, 0));
+    assert_eq!(again.value, "c");
+    picky.ack(&again).unwrap();
+    assert_eq!(client.size("app", "picky").unwrap().records, 0);
 }
