@@ -22,6 +22,8 @@ pub mod rows;
 pub mod serving;
 pub mod settings;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod together;
 pub mod waiting;
 

@@ -579,6 +579,3 @@ impl Handler<Returned> for Topic {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
