@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use super::consuming::Line;
 use super::due::Watch;
+use super::journey::Traveller;
 use super::serving::Waiter;
 use super::state::{Change, State};
-use super::together::{Reserve, Traveller};
+use super::together::Reserve;
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};

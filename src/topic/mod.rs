@@ -15,6 +15,7 @@ pub mod consumers;
 pub mod consuming;
 pub mod delayed;
 mod due;
+pub mod journey;
 pub mod log;
 pub mod producers;
 mod requests;
@@ -28,4 +29,4 @@ pub mod together;
 pub mod waiting;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
-pub use together::Journey;
+pub use journey::Journey;

@@ -240,6 +240,5 @@ fn what_this_version_does_not_do_is_refused_and_not_guessed() {
         request
     };
     peer.check(with(&|it| it.ack = 2), "NOT_SUPPORTED");
-    peer.check(with(&|it| it.not_before = 1), "NOT_SUPPORTED");
     peer.check(fetch(topic, 0), "empty next=0");
 }
