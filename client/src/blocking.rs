@@ -345,6 +345,11 @@ impl Sender {
         self.runtime.block_on(scheduled)
     }
 
+    /// See [`crate::Sender::created_topics`].
+    pub fn created_topics(&self) -> Vec<Arc<str>> {
+        self.sender.created_topics()
+    }
+
     /// See [`crate::Sender::close`].
     pub fn close(self) {
         self.runtime.block_on(self.sender.close());

@@ -23,6 +23,7 @@ mod due;
 pub mod filter;
 pub mod gaps;
 mod giving_up;
+pub mod journey;
 pub mod keys;
 mod leasing;
 pub mod log;
@@ -42,4 +43,7 @@ pub mod waiting;
 pub mod workers;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
-pub use together::Journey;
+pub use journey::Journey;
+
+#[cfg(test)]
+mod tests;

@@ -15,238 +15,25 @@
 //! wait for each other. Only the last topic decides, and a dropped [`Traveller`] says so to all that
 //! it has visited: no topic ever decides alone. The request is answered when the last topic hears
 //! of the commit; as the storage tells topics in ascending id, all others have heard by then.
-//! Its neighbours: connections and the broker let a [`Journey`] [depart](Journey::depart);
+//! Its neighbours: a [`journey`](super::journey) leads here, and
 //! [`State::plan`](super::state::State::plan) says what a part would change.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use actix::{Addr, AsyncContext, Context, Handler, Message};
+use actix::{AsyncContext, Context, Handler};
 use bytes::BytesMut;
 use logdrive_protocol::batch::Head;
-use logdrive_protocol::limits::MAX_PARTS;
-use logdrive_protocol::operations::{
-    Answer, Consumed, Part, Payload, Produce, ProduceAll, Produced, ProducedAll, Request, Settled,
-};
-use logdrive_protocol::{ErrorCode, Failure, TopicId};
+use logdrive_protocol::operations::{Consumed, Produce, Request, Settled};
+use logdrive_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
+use super::journey::{Errand, Returned, Traveller, Visit, too_late};
 use super::serving::Waiter;
-use super::state::{Plan, Planned};
-use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER, TRAVEL_WAIT};
+use super::state::{Change, Plan, Planned};
+use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER};
 use crate::reply::{ConnectionId, Reply};
 use crate::storage::{Job, JobKind};
-
-/// What a request asks of each topic, by ascending id.
-#[derive(Debug)]
-pub struct Journey {
-    errands: BTreeMap<TopicId, Errand>,
-    parts: usize,
-}
-
-/// What is to be done in one topic.
-#[derive(Debug, Default)]
-struct Errand {
-    /// A batch to append, and which part of the request it is.
-    part: Option<(usize, Payload)>,
-    /// Records to ack.
-    consumed: Vec<Consumed>,
-}
-
-impl Journey {
-    /// Sorts a request by topic.
-    ///
-    /// # Errors
-    /// `INVALID_PARTS`, `LIMIT_REACHED`.
-    pub fn of(request: ProduceAll) -> Result<Self, Failure> {
-        let ProduceAll { parts, consumed } = request;
-        if parts.is_empty() && consumed.is_empty() {
-            return Err(invalid("the request has no parts", "name what to produce"));
-        }
-        if parts.len() > MAX_PARTS || consumed.len() > MAX_PARTS {
-            let message = format!(
-                "{} parts and {} consumers are over the limit of {MAX_PARTS} each",
-                parts.len(),
-                consumed.len()
-            );
-            return Err(Failure::new(ErrorCode::LimitReached, message)
-                .numbers(MAX_PARTS as u64, 0)
-                .hint("name fewer topics; one batch may hold many records"));
-        }
-        let mut journey = Self {
-            errands: BTreeMap::new(),
-            parts: parts.len(),
-        };
-        let mut registered = None;
-        for (index, Part { topic, batch }) in parts.into_iter().enumerate() {
-            let producer = Head::parse(batch.as_slice()).is_some_and(|it| !it.producer.is_none());
-            if *registered.get_or_insert(producer) != producer {
-                return Err(invalid(
-                    "some parts are of registered producers, others of none: a retry could not be \
-                     recognized",
-                    "register a producer for each topic, or for none",
-                ));
-            }
-            let errand = journey.errands.entry(topic).or_default();
-            if errand.part.replace((index, batch)).is_some() {
-                return Err(invalid(
-                    format!("topic {topic} stands in two parts"),
-                    "put the records of a topic into one batch",
-                ));
-            }
-        }
-        for consumed in consumed {
-            let errand = journey.errands.entry(consumed.topic).or_default();
-            errand.consumed.push(consumed);
-        }
-        Ok(journey)
-    }
-
-    /// The topics that are visited.
-    pub fn topics(&self) -> impl Iterator<Item = TopicId> {
-        self.errands.keys().copied()
-    }
-
-    /// Sets out; `address` says where a topic lives.
-    pub fn depart(self, address: impl Fn(TopicId) -> Option<Addr<Topic>>, reply: Reply) {
-        let mut stops = VecDeque::new();
-        for (topic, errand) in self.errands {
-            match address(topic) {
-                Some(address) => stops.push_back(Stop {
-                    topic,
-                    address,
-                    errand,
-                }),
-                None => return reply.fail(not_found(topic)),
-            }
-        }
-        let traveller = Traveller {
-            reply: Some(reply),
-            stops,
-            reserved: Vec::new(),
-            jobs: Vec::new(),
-            produced: vec![Produced::default(); self.parts],
-            acked: 0,
-            known: None,
-            generation: None,
-            until: Instant::now() + TRAVEL_WAIT,
-        };
-        Box::new(traveller).travel();
-    }
-}
-
-fn invalid(message: impl Into<String>, hint: &str) -> Failure {
-    Failure::new(ErrorCode::InvalidParts, message).hint(hint)
-}
-
-/// A topic that is still to be visited.
-#[derive(Debug)]
-struct Stop {
-    topic: TopicId,
-    address: Addr<Topic>,
-    errand: Errand,
-}
-
-/// A request on its way through its topics; dropping it lets those that it has visited go on as if
-/// it had never come.
-#[derive(Debug)]
-pub struct Traveller {
-    reply: Option<Reply>,
-    stops: VecDeque<Stop>,
-    /// Who keeps still for it, and under which number.
-    reserved: Vec<(Addr<Topic>, u64)>,
-    /// What they will have staged.
-    jobs: Vec<Job>,
-    /// Where each part goes.
-    produced: Vec<Produced>,
-    /// Records that are acked with them.
-    acked: u64,
-    /// Whether the parts are a retry; the first one says it for all.
-    known: Option<bool>,
-    /// The storage's generation, which must be the same for all jobs: else some would be refused.
-    generation: Option<u64>,
-    /// Its deadline, up to the decision.
-    until: Instant,
-}
-
-impl Traveller {
-    /// Goes to the next topic, or is answered where there is none.
-    pub(super) fn travel(mut self: Box<Self>) {
-        let Some(stop) = self.stops.front() else {
-            return self.arrive();
-        };
-        if stop.address.connected() {
-            let address = stop.address.clone();
-            address.do_send(Visit(self));
-        } else {
-            let gone = not_found(stop.topic);
-            self.fail(gone);
-        }
-    }
-
-    /// All parts were stored before: nothing is staged, and what is reserved is given up.
-    fn arrive(&mut self) {
-        let answer = self.answer();
-        if let Some(reply) = self.reply.take() {
-            reply.answer(answer);
-        }
-    }
-
-    fn answer(&mut self) -> Answer {
-        Answer::ProduceAll(ProducedAll {
-            parts: std::mem::take(&mut self.produced),
-            acked: self.acked,
-        })
-    }
-
-    fn fail(mut self: Box<Self>, failure: Failure) {
-        if let Some(reply) = self.reply.take() {
-            reply.fail(failure);
-        }
-    }
-
-    fn is_late(&self) -> bool {
-        self.until <= Instant::now()
-    }
-
-    /// Whether all parts so far are retries, or none is.
-    fn agree(&mut self, known: bool, topic: TopicId) -> Result<(), Failure> {
-        if *self.known.get_or_insert(known) == known {
-            return Ok(());
-        }
-        let (this, others) = if known {
-            ("is stored already", "are new")
-        } else {
-            ("is new", "are stored already")
-        };
-        let message = format!("the part of topic {topic} {this}, and those before it {others}");
-        Err(Failure::new(ErrorCode::PartlyStored, message)
-            .hint("retry with the same parts, or produce each of them by itself"))
-    }
-}
-
-impl Drop for Traveller {
-    fn drop(&mut self) {
-        for (topic, number) in self.reserved.drain(..) {
-            topic.do_send(Returned { number, go: false });
-        }
-    }
-}
-
-/// A traveller comes to a topic.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Visit(Box<Traveller>);
-
-/// How it ended, for a topic that has reserved something.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Returned {
-    /// The topic's number of what it has reserved.
-    number: u64,
-    /// Whether the job was submitted.
-    go: bool,
-}
 
 /// What a topic keeps for a traveller, and what waits meanwhile.
 #[derive(Debug, Default)]
@@ -263,8 +50,24 @@ pub struct Reserve {
 #[derive(Debug)]
 struct Reserved {
     number: u64,
+    /// The last one that it will have used.
     ticket: u64,
-    plan: Option<Box<Plan>>,
+    share: Share,
+}
+
+/// What one topic will stage for a traveller.
+#[derive(Debug, Default)]
+struct Share {
+    append: Option<Box<Plan>>,
+    /// The same as the topic's changes, one ticket after the other.
+    changes: Vec<Change>,
+}
+
+impl Share {
+    /// The last ticket that it uses; there is at least one change.
+    fn ticket(&self) -> u64 {
+        self.changes.last().map_or(0, |change| change.ticket)
+    }
 }
 
 /// What must wait until the traveller has returned.
@@ -314,11 +117,6 @@ impl Reserve {
     }
 }
 
-fn too_late() -> Failure {
-    let message = format!("the topics were busy with other requests for {TRAVEL_WAIT:?}");
-    Failure::new(ErrorCode::Unavailable, message).hint("nothing was done; retry")
-}
-
 /// Whether a request stages nothing, so that it need not wait for a traveller.
 fn only_reads(request: &Request) -> bool {
     matches!(
@@ -334,7 +132,7 @@ fn only_reads(request: &Request) -> bool {
 /// What one topic makes of its errand.
 enum Prepared {
     /// To be staged with all others.
-    New(Option<Box<Plan>>),
+    New(Share),
     /// It is on its way to the disk, under this ticket.
     Staged(u64),
     /// It is there.
@@ -397,17 +195,17 @@ impl Topic {
             return;
         };
         match self.prepare(stop.errand, &mut traveller) {
-            Ok(Prepared::New(plan)) if traveller.stops.is_empty() => {
-                self.decide(plan, traveller, ctx);
+            Ok(Prepared::New(share)) if traveller.stops.is_empty() => {
+                self.decide(share, traveller, ctx);
             }
-            Ok(Prepared::New(plan)) => {
-                self.reserve_for(plan, &mut traveller, ctx);
+            Ok(Prepared::New(share)) => {
+                self.reserve_for(share, &mut traveller, ctx);
                 traveller.travel();
             }
             Ok(Prepared::Staged(ticket)) => self.park(ticket, Parked::Traveller(traveller)),
             Ok(Prepared::Durable) => traveller.travel(),
-            Err((producer, failure)) => match traveller.reply.take() {
-                Some(reply) => self.refuse(producer, failure, reply),
+            Err((id, failure)) => match traveller.reply.take() {
+                Some(reply) => self.refuse(id, failure, reply),
                 None => drop(traveller),
             },
         }
@@ -430,8 +228,9 @@ impl Topic {
         }
         let mut prepared = match traveller.known {
             Some(true) => Prepared::Durable,
-            _ => Prepared::New(None),
+            _ => Prepared::New(Share::default()),
         };
+        let ticket = self.state.last_ticket() + 1;
         if let Some((index, batch)) = errand.part {
             let mut batch = batch.into_mut();
             if batch.len() < COPY_BATCH_BYTES {
@@ -444,7 +243,11 @@ impl Topic {
                 (producer, Failure { message, ..failure })
             })?;
             let (receipt, found) = match planned {
-                Planned::New(plan) => (plan.receipt(), Prepared::New(Some(plan))),
+                Planned::New(plan) => {
+                    let (receipt, changes) = (plan.receipt(), vec![plan.change(ticket)]);
+                    let append = Some(plan);
+                    (receipt, Prepared::New(Share { append, changes }))
+                }
                 Planned::Staged(receipt, ticket) => (receipt, Prepared::Staged(ticket)),
                 Planned::Durable(receipt) => (receipt, Prepared::Durable),
             };
@@ -456,64 +259,67 @@ impl Topic {
             }
         }
         // What was acked together with a batch that is stored already is acked.
-        if !errand.consumed.is_empty() && traveller.known != Some(true) {
-            let connection = traveller.reply.as_ref().map(Reply::connection);
-            let by_broker = connection == Some(ConnectionId::BROKER);
-            let mut plan = match prepared {
-                Prepared::New(plan) => plan.unwrap_or_default(),
-                other => return Ok(other),
-            };
-            for consumed in &errand.consumed {
-                let (id, worker) = (consumed.consumer, consumed.worker);
-                for Settled { lease, .. } in &consumed.settled {
-                    if let Some(connection) = connection.filter(|_| !by_broker) {
-                        self.state.consumers.heard(id, worker, *lease, connection);
-                    }
-                }
-                let acked = self.state.plan_ack(&mut plan, consumed, by_broker);
-                traveller.acked += acked.map_err(|failure| (id.0, failure))?;
-            }
-            prepared = Prepared::New(Some(plan));
+        if let Prepared::New(share) = &mut prepared
+            && !errand.consumed.is_empty()
+        {
+            let by = traveller.reply.as_ref().map(Reply::connection);
+            self.plan_acks(&errand.consumed, by, share, &mut traveller.acked)?;
         }
         Ok(prepared)
     }
 
-    /// Keeps still until the traveller returns.
-    fn reserve_for(
+    /// Adds to a share what acking changes. Nothing changes by it: the same is done when the share
+    /// is [carried out](Self::carry_out).
+    fn plan_acks(
         &mut self,
-        plan: Option<Box<Plan>>,
-        traveller: &mut Traveller,
-        ctx: &Context<Self>,
-    ) {
-        self.reserve.count += 1;
-        let number = self.reserve.count;
-        let ticket = self.state.last_ticket() + 1;
-        if let Some(plan) = &plan {
-            traveller
-                .jobs
-                .extend(self.job(plan.change(ticket), JobKind::Change));
+        consumed: &[Consumed],
+        by: Option<ConnectionId>,
+        share: &mut Share,
+        acked: &mut u64,
+    ) -> Result<(), (u64, Failure)> {
+        let by_broker = by == Some(ConnectionId::BROKER);
+        let mut plan = share.append.take().unwrap_or_default();
+        for consumed in consumed {
+            let (id, worker) = (consumed.consumer, consumed.worker);
+            if let Some(connection) = by.filter(|_| !by_broker) {
+                for Settled { lease, .. } in &consumed.settled {
+                    self.state.consumers.heard(id, worker, *lease, connection);
+                }
+            }
+            let planned = self.state.plan_ack(&mut plan, consumed, by_broker);
+            *acked += planned.map_err(|failure| (id.0, failure))?;
         }
+        share.changes = vec![plan.change(self.state.last_ticket() + 1)];
+        share.append = Some(plan);
+        Ok(())
+    }
+
+    /// Keeps still until the traveller returns.
+    fn reserve_for(&mut self, mut share: Share, traveller: &mut Traveller, ctx: &Context<Self>) {
+        self.reserve.count += 1;
+        let (number, ticket) = (self.reserve.count, share.ticket());
+        traveller.jobs.extend(self.jobs_of(&mut share));
         traveller.reserved.push((ctx.address(), number));
         self.reserve.current = Some(Reserved {
             number,
             ticket,
-            plan,
+            share,
         });
     }
 
+    fn jobs_of(&self, share: &mut Share) -> Vec<Job> {
+        let changes = std::mem::take(&mut share.changes).into_iter();
+        changes
+            .filter_map(|change| self.job(change, JobKind::Change))
+            .collect()
+    }
+
     /// Every topic has agreed: all jobs go to the storage at once.
-    fn decide(
-        &mut self,
-        plan: Option<Box<Plan>>,
-        mut traveller: Box<Traveller>,
-        ctx: &mut Context<Self>,
-    ) {
-        let ticket = self.state.last_ticket() + 1;
+    fn decide(&mut self, mut share: Share, mut traveller: Box<Traveller>, ctx: &mut Context<Self>) {
+        let ticket = share.ticket();
         let mut jobs = std::mem::take(&mut traveller.jobs);
-        if let Some(plan) = &plan {
-            jobs.extend(self.job(plan.change(ticket), JobKind::Change));
-        }
-        self.carry_out(plan, ctx);
+        jobs.extend(self.jobs_of(&mut share));
+        self.carry_out(share, ctx);
         let answer = traveller.answer();
         if let Some(reply) = traveller.reply.take() {
             self.park(ticket, Parked::Answer(reply, answer));
@@ -526,8 +332,9 @@ impl Topic {
         self.serve_takers(ctx);
     }
 
-    fn carry_out(&mut self, plan: Option<Box<Plan>>, ctx: &mut Context<Self>) {
-        if let Some(plan) = plan {
+    /// Does what the share's jobs say; they are on their way to the storage.
+    fn carry_out(&mut self, share: Share, ctx: &mut Context<Self>) {
+        if let Some(plan) = share.append {
             let before = self.state.log.tail_bytes();
             let consumers: Vec<_> = plan.consumers().collect();
             let change = self.state.carry_out(*plan);
@@ -546,7 +353,7 @@ impl Topic {
     /// A commit may be heard of before the traveller's return: then it says the same.
     pub(super) fn committed_meanwhile(&mut self, ticket: u64, ctx: &mut Context<Self>) {
         if let Some(reserved) = self.reserve.current.take_if(|it| it.ticket <= ticket) {
-            self.carry_out(reserved.plan, ctx);
+            self.carry_out(reserved.share, ctx);
             self.go_on(ctx);
         }
     }
@@ -574,15 +381,6 @@ impl Topic {
     }
 }
 
-impl Traveller {
-    /// It waits for something that is on its way to the disk.
-    pub(super) fn staged(&mut self) {
-        if let Some(reply) = &mut self.reply {
-            reply.staged();
-        }
-    }
-}
-
 impl Handler<Visit> for Topic {
     type Result = ();
 
@@ -598,13 +396,10 @@ impl Handler<Returned> for Topic {
         let is_meant = |it: &mut Reserved| it.number == number;
         if let Some(reserved) = self.reserve.current.take_if(is_meant) {
             if go {
-                self.carry_out(reserved.plan, ctx);
+                self.carry_out(reserved.share, ctx);
                 self.serve_takers(ctx);
             }
             self.go_on(ctx);
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

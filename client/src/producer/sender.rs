@@ -54,6 +54,7 @@ struct Registered {
     id: TopicId,
     registrar: Registrar,
     registration: Registration,
+    created: bool,
 }
 
 impl Registered {
@@ -85,13 +86,14 @@ impl Sender {
             let Found {
                 topic: id,
                 registration,
-                ..
+                topic_created,
             } = registrar.begin(client).await?;
             registered.push(Registered {
                 topic: topic.into(),
                 id,
                 registrar,
                 registration,
+                created: topic_created,
             });
         }
         Ok(Self {
@@ -190,6 +192,12 @@ impl Sender {
         self.ask(&request).await?;
         self.topics[at].registration.next_sequence += count;
         Ok(())
+    }
+
+    /// Topics that did not exist before this sender registered with them.
+    pub fn created_topics(&self) -> Vec<Arc<str>> {
+        let created = self.topics.iter().filter(|it| it.created);
+        created.map(|it| it.topic.clone()).collect()
     }
 
     /// Ends unnamed registrations.

@@ -58,6 +58,9 @@ pub(super) async fn run(
     topics.extend(arguments.also.iter().map(String::as_str));
     let sender = client.sender(&topics, ProducerOptions::default());
     let mut sender = sender.await?;
+    for topic in sender.created_topics() {
+        eprintln!("created topic {topic}");
+    }
     let mut signals = Signals::new()?;
     let started = Instant::now();
     let time = arguments
