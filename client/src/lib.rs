@@ -71,7 +71,7 @@ pub use record::{Event, Portion, Record};
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
     ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
-    Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
+    Setting, TopicCreated, TopicDescribed, TopicPlace, TopicPurged, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};

@@ -25,8 +25,9 @@ pub use producer::{
     UnregisterProducer,
 };
 pub use topic::{
-    ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, Setting, TopicCreated,
-    TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
+    AlterTopic, ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, PurgeTopic,
+    Setting, TopicAltered, TopicCreated, TopicDeleted, TopicDescribed, TopicPurged, TopicSummary,
+    TopicsListed,
 };
 
 use crate::body::{Body, Malformed, Writer};
@@ -119,6 +120,8 @@ operations! {
     0x11 DeleteTopic => TopicDeleted,
     0x12 ListTopics => TopicsListed,
     0x13 DescribeTopic => TopicDescribed,
+    0x14 AlterTopic => TopicAltered,
+    0x15 PurgeTopic => TopicPurged,
     0x20 RegisterProducer => ProducerRegistered,
     0x21 UnregisterProducer => ProducerUnregistered,
     0x22 Produce => Produced,
@@ -157,8 +160,6 @@ impl Request {
 /// Opcodes that have a meaning reserved for them and are refused as unknown until then.
 pub const RESERVED_OPCODES: &[(u8, &str)] = &[
     (0x05, "Authenticate"),
-    (0x14, "AlterTopic"),
-    (0x15, "PurgeTopic"),
     (0x23, "ProduceAll"),
     (0x45, "Ack"),
     (0x46, "Nack"),

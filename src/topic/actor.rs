@@ -10,13 +10,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{Answer, Counter, Request, TopicSummary};
+use logdrive_protocol::operations::{Answer, Counter, Fetch, Request, TopicSummary};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
 use super::serving::Waiter;
 use super::state::{Change, State};
+use super::trimming::Retaining;
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
@@ -105,6 +106,8 @@ pub enum Parked {
     Accepted(Option<Permit>),
     /// Something to be told to the broker.
     Told(Told),
+    /// A fetch of what is being removed: it is told of the gap when that is durable.
+    Fetch(Fetch, Option<Instant>, Reply),
 }
 
 /// What the topic has done since the broker started.
@@ -132,6 +135,7 @@ pub struct Topic {
     /// Requests of each consumer that change its cursor, in order.
     pub(super) lines: HashMap<ConsumerId, Line>,
     pub(super) waiting: Waiting<Waiter>,
+    pub(super) retaining: Retaining,
     generation: u64,
     /// A write failed and the store has not recovered.
     failed: bool,
@@ -167,6 +171,7 @@ impl Topic {
             counts: Counts::default(),
             lines: HashMap::new(),
             waiting: Waiting::default(),
+            retaining: Retaining::default(),
             generation,
             failed: false,
             born: false,
@@ -255,6 +260,11 @@ impl Topic {
         self.submit(change, JobKind::Change);
     }
 
+    /// Answers when `ticket` is durable.
+    pub(super) fn park_answer(&mut self, ticket: u64, reply: Reply, answer: Answer) {
+        self.park(ticket, Parked::Answer(reply, answer));
+    }
+
     pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
         let change = self.state.stage(Vec::new());
         self.dying = Some(change.ticket);
@@ -275,6 +285,7 @@ impl Topic {
                 Parked::Answer(reply, answer) => reply.answer(self.up_to_date(answer)),
                 Parked::Accepted(permit) => drop(permit),
                 Parked::Told(told) => self.around.broker.do_send(told),
+                Parked::Fetch(fetch, until, reply) => self.fetch(&fetch, until, reply, ctx),
             }
         }
         if self.dying.is_some_and(|dying| dying <= ticket) {
@@ -286,6 +297,7 @@ impl Topic {
         if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
+            self.consider_retention(ctx);
         }
     }
 
@@ -349,6 +361,7 @@ impl Topic {
                 self.tell_registered();
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
+                self.consider_retention(ctx);
             }
             Err(error) => {
                 tracing::error!(topic = %self.state.id, %error, "cannot take up a topic again");
@@ -443,6 +456,7 @@ impl Actor for Topic {
         self.around.storage.attach(self.state.id, announce.clone());
         self.announce = Some(announce);
         self.tell_registered();
+        self.consider_retention(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {

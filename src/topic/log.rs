@@ -32,6 +32,8 @@ pub struct Mark {
 pub struct Log {
     /// The first record that is kept.
     start: Mark,
+    /// The same as staged, and when that record was appended; 0 if not known.
+    staged_start: (Mark, u64),
     /// The high watermark: everything before it is durable.
     visible: Mark,
     /// Where the next batch goes.
@@ -128,8 +130,10 @@ impl Log {
             totals: Totals { records, bytes },
         };
         let end = mark(row.end, row.end_records, row.end_bytes);
+        let start = mark(row.start, row.start_records, row.start_bytes);
         Self {
-            start: mark(row.start, row.start_records, row.start_bytes),
+            start,
+            staged_start: (start, row.start_time),
             visible: end,
             end,
             last_append_time: row.last_append_time,
@@ -140,21 +144,53 @@ impl Log {
 
     /// The row that belongs to everything appended so far.
     pub fn row(&self) -> ExtentRow {
+        let (start, start_time) = self.staged_start;
         ExtentRow {
-            start: self.start.offset,
-            start_records: self.start.totals.records,
-            start_bytes: self.start.totals.bytes,
+            start: start.offset,
+            start_records: start.totals.records,
+            start_bytes: start.totals.bytes,
             end: self.end.offset,
             end_records: self.end.totals.records,
             end_bytes: self.end.totals.bytes,
             last_append_time: self.last_append_time,
             digest: self.digest,
+            start_time,
         }
     }
 
     /// The first record that is kept.
     pub fn start(&self) -> Mark {
         self.start
+    }
+
+    /// The first record that is kept once everything staged is durable, and when it was appended,
+    /// in microseconds; 0 if not known.
+    pub fn staged_start(&self) -> (Mark, u64) {
+        self.staged_start
+    }
+
+    /// Stages that the log begins at `to`, whose record was appended at `time`; 0 if not known.
+    pub fn trim(&mut self, to: Mark, time: u64) {
+        self.staged_start = (to, time);
+    }
+
+    /// Takes in when the first record was appended, if that was not known.
+    pub fn learn_start_time(&mut self, time: u64) {
+        if self.staged_start.1 == 0 {
+            self.staged_start.1 = time;
+        }
+    }
+
+    /// The log begins at `to`, durably: memory gives up what is before.
+    pub fn commit_trim(&mut self, to: Mark) {
+        self.start = to;
+        while let Some(oldest) = self.tail.front() {
+            if oldest.head.end_offset() > to.offset {
+                break;
+            }
+            self.tail_bytes -= oldest.bytes.len();
+            self.tail.pop_front();
+        }
     }
 
     /// The high watermark.
@@ -205,6 +241,9 @@ impl Log {
             ..*head
         };
         let (bytes, before) = (batch.freeze(), self.end.totals);
+        if self.staged_start.0.offset == base_offset {
+            self.staged_start.1 = append_time;
+        }
         self.digest = batch::next_digest(self.digest, &head);
         self.last_append_time = append_time;
         self.end = Mark {

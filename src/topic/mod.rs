@@ -14,11 +14,14 @@ pub mod consumers;
 pub mod consuming;
 pub mod log;
 pub mod producers;
+pub mod removed;
 mod requests;
+pub mod retention;
 pub mod rows;
 pub mod serving;
 pub mod settings;
 pub mod state;
+mod trimming;
 pub mod waiting;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};

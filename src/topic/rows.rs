@@ -8,6 +8,7 @@
 //!   04  producer id (8) | block (1)               so many times 32 bytes: remembered batches
 //!   05  consumer id (8)                           Consumer    name, settings, cursor
 //!   06  consumer id (8) | worker id (8)           Worker      sequence and range of its last answer
+//!   20                                            Removed     what was removed, and why
 //! ```
 //!
 //! Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
@@ -15,7 +16,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 use logdrive_protocol::body::{Body, Malformed, Writer};
-use logdrive_protocol::operations::Setting;
+use logdrive_protocol::operations::{Gap, Setting};
 use logdrive_protocol::{ConsumerId, ProducerId, TopicId, WorkerId, bodies};
 
 use crate::storage::{Row, Totals};
@@ -27,6 +28,7 @@ const PRODUCER: u8 = 0x03;
 const REMEMBERED: u8 = 0x04;
 const CONSUMER: u8 = 0x05;
 const WORKER: u8 = 0x06;
+const REMOVED: u8 = 0x20;
 /// The broker's own row: the lowest id never handed out.
 const NEXT_ID: u8 = 0x01;
 
@@ -66,6 +68,14 @@ bodies! {
         pub last_append_time: u64,
         /// Running digest at the end.
         pub digest: u64,
+        /// Append time of the first record that is kept, in microseconds; 0 if not known.
+        pub start_time: u64,
+    }
+
+    /// What was removed before the log's start.
+    pub struct RemovedRow {
+        /// Ranges that abut, the oldest first.
+        pub ranges: Vec<Gap>,
     }
 
     /// A registered producer.
@@ -151,6 +161,7 @@ pub enum Decoded {
     Remembered(ProducerId, u8, Vec<Remembered>),
     Consumer(ConsumerId, ConsumerRow),
     Worker(ConsumerId, WorkerId, WorkerRow),
+    Removed(RemovedRow),
     /// A kind of a newer version, left as it is.
     Unknown,
 }
@@ -182,6 +193,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
             let (consumer, worker) = (ConsumerId(id()), WorkerId(id()));
             Decoded::Worker(consumer, worker, WorkerRow::from_bytes(value)?)
         }
+        REMOVED => Decoded::Removed(RemovedRow::from_bytes(value)?),
         _ => Decoded::Unknown,
     })
 }
@@ -213,6 +225,11 @@ pub fn topic(topic: TopicId, value: &TopicRow) -> Row {
 /// The row of a topic's extent.
 pub fn extent(topic: TopicId, value: &ExtentRow) -> Row {
     row(key(topic, EXTENT, &[]), value)
+}
+
+/// The row of what was removed from a topic.
+pub fn removed(topic: TopicId, value: &RemovedRow) -> Row {
+    row(key(topic, REMOVED, &[]), value)
 }
 
 /// The row of a producer.
@@ -355,7 +372,7 @@ mod tests {
         check(
             &extent(TopicId(1), &extent_row),
             "000000000000000102",
-            "000000ac02ac02090000",
+            "000000ac02ac0209000000",
             &Decoded::Extent(extent_row.clone()),
         );
         let worker_row = WorkerRow {

@@ -12,6 +12,7 @@ mod consuming;
 mod deleting;
 mod producing;
 mod reading;
+mod retaining;
 mod retrying;
 mod seeking;
 mod stopping;

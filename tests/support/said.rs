@@ -3,7 +3,8 @@
 use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
     CancelPassed, ConsumerRegistered, ConsumerUnregistered, Delivered, Located, Measured, Produced,
-    ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted, TopicsListed,
+    ProducerRegistered, ProducerUnregistered, Sought, TopicAltered, TopicCreated, TopicDeleted,
+    TopicPurged, TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -82,6 +83,21 @@ impl Said for ProducerRegistered {
 impl Said for TopicCreated {
     fn said(&self) -> String {
         if self.created { "created" } else { "exists" }.to_owned()
+    }
+}
+
+impl Said for TopicAltered {
+    fn said(&self) -> String {
+        let words = self.settings.iter();
+        let words: Vec<_> = words.map(|it| format!("{}={}", it.key, it.value)).collect();
+        words.join(" ")
+    }
+}
+
+impl Said for TopicPurged {
+    fn said(&self) -> String {
+        let (start, records, bytes) = (self.log_start, self.records, self.bytes);
+        format!("start={start} records={records} bytes={bytes}")
     }
 }
 

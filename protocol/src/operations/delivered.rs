@@ -66,7 +66,7 @@ bodies! {
         pub to: u64,
         /// Records removed.
         pub records: u64,
-        /// Their keys, headers and values, in bytes.
+        /// Their keys, headers and values, in bytes; 0 if not known.
         pub bytes: u64,
         /// Append time of the first, in microseconds; 0 if not known.
         pub first_time: u64,
@@ -75,6 +75,17 @@ bodies! {
         /// 0 = retention, 1 = purge, 2 = deletion, 3 = damage.
         pub reason: u8,
     }
+}
+
+impl Gap {
+    /// [`Gap::reason`]: the topic's retention.
+    pub const RETENTION: u8 = 0;
+    /// [`Gap::reason`]: a purge.
+    pub const PURGE: u8 = 1;
+    /// [`Gap::reason`]: the topic was deleted.
+    pub const DELETION: u8 = 2;
+    /// [`Gap::reason`]: damage that was given up.
+    pub const DAMAGE: u8 = 3;
 }
 
 /// Bytes of a varint of 64 bits at its longest.

@@ -2,9 +2,9 @@
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
-    RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats, UnregisterConsumer,
-    UnregisterWorker,
+    AlterTopic, Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
+    PurgeTopic, RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats,
+    UnregisterConsumer, UnregisterWorker,
 };
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
@@ -14,6 +14,11 @@ use crate::suggest;
 
 /// Each verb with its words and what it does.
 const VERBS: &[(&str, &str, &str)] = &[
+    (
+        "ALTER",
+        "topic key=value... key=...",
+        "change settings of a topic; key= unsets one",
+    ),
     (
         "CONSUME",
         "topic consumer [n=1] [wait=5s]",
@@ -56,6 +61,11 @@ const VERBS: &[(&str, &str, &str)] = &[
         "topic rest-of-the-line-is-the-value",
         "append a record (also ENQUEUE)",
     ),
+    (
+        "PURGE",
+        "topic W CONFIRM topic",
+        "remove the records before W",
+    ),
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
@@ -96,6 +106,8 @@ pub(super) enum Command<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Delete,
+    Purge(Position),
+    Alter(Vec<Setting>, Vec<String>),
     Fetch(Position, Limits),
     Consume(Limits),
     Seek(Position),
@@ -117,6 +129,8 @@ impl Rest {
     pub(super) fn request(self, topic: TopicId, consumer: ConsumerId) -> Request {
         match self {
             Self::Delete => DeleteTopic { topic }.into(),
+            Self::Purge(before) => PurgeTopic { topic, before }.into(),
+            Self::Alter(set, unset) => AlterTopic { topic, set, unset }.into(),
             Self::Fetch(from, Limits { records, wait_ms }) => Fetch {
                 topic,
                 from,
@@ -365,6 +379,25 @@ impl<'a> Command<'a> {
                 }
                 Self::OnTopic(topic, Rest::Delete)
             }
+            "PURGE" => {
+                let topic = words.word("topic")?;
+                let before = words.position()?;
+                let confirm = (words.words.next().unwrap_or_default(), words.words.next());
+                if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
+                    let what = "purging takes records for good: say the topic twice";
+                    return Err(Failure::new(ErrorCode::Syntax, what)
+                        .hint(format!("try: PURGE {} W CONFIRM {0}", shown(topic))));
+                }
+                Self::OnTopic(topic, Rest::Purge(before))
+            }
+            "ALTER" => {
+                let topic = words.word("topic")?;
+                let settings = settings(words)?;
+                let (unset, set): (Vec<_>, Vec<_>) =
+                    settings.into_iter().partition(|it| it.value.is_empty());
+                let unset = unset.into_iter().map(|it| it.key).collect();
+                Self::OnTopic(topic, Rest::Alter(set, unset))
+            }
             "FETCH" => {
                 let topic = words.word("topic")?;
                 let from = words.position()?;
@@ -507,6 +540,11 @@ mod tests {
             "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }))",
         );
         check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
+        check("purge t -5 confirm t", "OnTopic(\"t\", Purge(Last(5)))");
+        check(
+            "ALTER t a=1 b=",
+            "OnTopic(\"t\", Alter([Setting { key: \"a\", value: \"1\" }], [\"b\"]))",
+        );
     }
 
     #[test]

@@ -81,6 +81,17 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
+        Answer::AlterTopic(altered) => {
+            let lines = altered.settings.iter();
+            let lines: String = lines
+                .map(|it| format!("{}={}\n", it.key, it.value))
+                .collect();
+            format!("= {}\n{lines}", altered.settings.len())
+        }
+        Answer::PurgeTopic(purged) => format!(
+            "+ start={} records={} bytes={}\n",
+            purged.log_start, purged.records, purged.bytes
+        ),
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
         | Answer::UnregisterConsumer(_)
@@ -207,6 +218,9 @@ fn describe(it: &TopicDescribed) -> String {
     table.line("consumers", it.consumer_count);
     for setting in &it.settings {
         table.line("setting", format_args!("{}={}", setting.key, setting.value));
+    }
+    if !it.held_by.is_empty() {
+        table.line("held_by", &it.held_by);
     }
     for consumer in &it.consumers {
         let (id, cursor) = (consumer.consumer, consumer.cursor);
