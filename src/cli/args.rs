@@ -110,7 +110,7 @@ pub(crate) enum Topic {
     Create {
         /// 1 to 128 of A-Z a-z 0-9 . _ - and no dot at the start.
         name: String,
-        /// Settings, such as retention_age=7d.
+        /// Settings, such as `retention_age=7d`.
         #[arg(value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<(String, String)>,
     },
@@ -118,7 +118,7 @@ pub(crate) enum Topic {
     Alter {
         /// The topic.
         name: String,
-        /// Settings, such as retention_age=7d; `KEY=` alone unsets one.
+        /// Settings, such as `retention_age=7d`; `KEY=` alone unsets one.
         #[arg(value_name = "KEY=VALUE", value_parser = setting, required = true)]
         settings: Vec<(String, String)>,
     },

@@ -80,7 +80,7 @@ impl Default for Options {
             ahead_pause: Duration::from_millis(20),
             ahead_quiet_bytes: MIB,
             dead_bytes: 16 * MIB,
-            expired_wait: Duration::from_secs(600),
+            expired_wait: Duration::from_mins(10),
             merge_step_bytes: MIB,
             merge_pause: Duration::from_millis(20),
             space_check_interval: Duration::from_secs(1),

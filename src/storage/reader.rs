@@ -234,11 +234,10 @@ impl Reader {
         while next < saved && !read.is_full() {
             match self.read_extent(&snapshot, topic, next, saved, &mut read) {
                 Ok(after) if after > next => next = after,
-                Ok(_) => break,
                 Err(error) if read.batches.is_empty() => {
                     snapshot = self.changed_since(&snapshot, topic, saved, error)?;
                 }
-                Err(_) => break,
+                _ => break,
             }
         }
         if next >= saved {

@@ -489,9 +489,9 @@ impl Carrier {
             };
             self.extents.insert((topic, first), extent);
         }
-        let held = self.present.entry(topic).or_default();
+        let bytes = self.present.entry(topic).or_default();
         if let Ok(head) = head {
-            *held += u64::from(head.payload);
+            *bytes += u64::from(head.payload);
             let payload = head.payload as usize;
             (self.row.contents).add(payload, head.first_time, head.last_time);
         }

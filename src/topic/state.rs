@@ -220,7 +220,7 @@ impl State {
 
     /// Removes what is before `to`, whose record was appended at `time`; `gap` says of it when it
     /// was appended and why it goes. `None` if there is nothing to remove.
-    pub fn trim(&mut self, to: Mark, time: u64, gap: Gap) -> Option<(Change, JobKind)> {
+    pub fn trim(&mut self, to: Mark, time: u64, gap: &Gap) -> Option<(Change, JobKind)> {
         let (start, _) = self.log.staged_start();
         if to.offset <= start.offset || to.offset > self.log.visible().offset {
             return None;
@@ -230,7 +230,7 @@ impl State {
             to: to.offset,
             records: to.totals.records - start.totals.records,
             bytes: to.totals.bytes - start.totals.bytes,
-            ..gap
+            ..gap.clone()
         };
         self.log.trim(to, time);
         self.removed.push(gap);

@@ -116,7 +116,7 @@ impl Topic {
             reason: Gap::RETENTION,
             ..Gap::default()
         };
-        if let Some((change, kind)) = self.state.trim(found.to, found.time, gap) {
+        if let Some((change, kind)) = self.state.trim(found.to, found.time, &gap) {
             self.submit(change, kind);
         } else if self.state.log.staged_start().0 == seen.start {
             self.state.log.learn_start_time(found.first_time);
@@ -197,7 +197,7 @@ impl Topic {
             reason: Gap::PURGE,
             ..Gap::default()
         };
-        let Some((change, kind)) = self.state.trim(found.to, found.time, gap) else {
+        let Some((change, kind)) = self.state.trim(found.to, found.time, &gap) else {
             let purged = TopicPurged {
                 log_start: start.offset,
                 records: 0,

@@ -9,78 +9,9 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
+use super::verbs::VERBS;
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
-
-/// Each verb with its words and what it does.
-const VERBS: &[(&str, &str, &str)] = &[
-    (
-        "ALTER",
-        "topic key=value... key=...",
-        "change settings of a topic; key= unsets one",
-    ),
-    (
-        "CONSUME",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also DEQUEUE)",
-    ),
-    ("CREATE", "topic [key=value]...", "create a topic"),
-    (
-        "DELETE",
-        "topic CONFIRM topic",
-        "delete a topic and all its records",
-    ),
-    (
-        "DEQUEUE",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also CONSUME)",
-    ),
-    ("DESCRIBE", "topic", "describe a topic and its consumers"),
-    (
-        "ENQUEUE",
-        "topic rest-of-the-line-is-the-value",
-        "append a record (also PRODUCE)",
-    ),
-    (
-        "FETCH",
-        "topic W [n=10] [wait=5s]",
-        "read from W on; changes nothing",
-    ),
-    (
-        "FRAMES",
-        "ON|OFF",
-        "show each command as the frame that it would be",
-    ),
-    ("HELP", "[verb]", "list the commands, or explain one"),
-    ("INFO", "", "say who the broker is"),
-    ("LIST", "[glob]", "list topics"),
-    ("METADATA", "topic...", "say where topics are served"),
-    ("PING", "", "say whether all is well"),
-    (
-        "PRODUCE",
-        "topic rest-of-the-line-is-the-value",
-        "append a record (also ENQUEUE)",
-    ),
-    (
-        "PURGE",
-        "topic W CONFIRM topic",
-        "remove the records before W",
-    ),
-    ("QUIT", "", "end the session"),
-    (
-        "REGISTER",
-        "PRODUCER topic | CONSUMER topic name [from=W]",
-        "register",
-    ),
-    ("SEEK", "topic consumer W", "move a consumer's cursor"),
-    ("SIZE", "topic consumer", "say what is left for a consumer"),
-    ("STATS", "[topic]", "show counters"),
-    (
-        "UNREGISTER",
-        "PRODUCER topic | CONSUMER topic name | WORKER topic name id",
-        "end a registration",
-    ),
-];
 
 /// One line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -174,6 +105,21 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
+    /// The words that say it twice: `CONFIRM topic`.
+    fn confirm(&mut self, topic: &str, what: &str, verb: &str) -> Result<(), Failure> {
+        let word = self.words.next().unwrap_or_default();
+        if word.eq_ignore_ascii_case("confirm") && self.words.next() == Some(topic) {
+            return Ok(());
+        }
+        let position = if verb == "PURGE" { " W" } else { "" };
+        Err(
+            Failure::new(ErrorCode::Syntax, format!("{what}: say it twice")).hint(format!(
+                "try: {verb} {}{position} CONFIRM {0}",
+                shown(topic)
+            )),
+        )
+    }
+
     fn usage(&self) -> String {
         let words = VERBS
             .iter()
@@ -371,23 +317,12 @@ impl<'a> Command<'a> {
             }
             "DELETE" => {
                 let topic = words.word("topic")?;
-                let confirm = (words.words.next().unwrap_or_default(), words.words.next());
-                if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
-                    let what = "deleting takes all records: say it twice";
-                    return Err(Failure::new(ErrorCode::Syntax, what)
-                        .hint(format!("try: DELETE {} CONFIRM {0}", shown(topic))));
-                }
+                words.confirm(topic, "deleting takes all records", "DELETE")?;
                 Self::OnTopic(topic, Rest::Delete)
             }
             "PURGE" => {
-                let topic = words.word("topic")?;
-                let before = words.position()?;
-                let confirm = (words.words.next().unwrap_or_default(), words.words.next());
-                if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
-                    let what = "purging takes records for good: say the topic twice";
-                    return Err(Failure::new(ErrorCode::Syntax, what)
-                        .hint(format!("try: PURGE {} W CONFIRM {0}", shown(topic))));
-                }
+                let (topic, before) = (words.word("topic")?, words.position()?);
+                words.confirm(topic, "purging takes records for good", "PURGE")?;
                 Self::OnTopic(topic, Rest::Purge(before))
             }
             "ALTER" => {
@@ -404,22 +339,7 @@ impl<'a> Command<'a> {
                 Self::OnTopic(topic, Rest::Fetch(from, words.limits(10)?))
             }
             "REGISTER" => Self::parse_register(words)?,
-            "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
-                word if word.eq_ignore_ascii_case("producer") => {
-                    Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
-                }
-                word if word.eq_ignore_ascii_case("consumer") => {
-                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                    Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
-                }
-                word if word.eq_ignore_ascii_case("worker") => {
-                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                    let worker = words.word("worker's id")?.parse().map(WorkerId);
-                    let worker = worker.map_err(|_| words.wrong("a worker's id is a number"))?;
-                    Self::OnConsumer(topic, name, Rest::UnregisterWorker(worker))
-                }
-                _ => return Err(words.wrong("what is not registered cannot be unregistered")),
-            },
+            "UNREGISTER" => Self::parse_unregister(words)?,
             _ => {
                 let (topic, name) = (words.word("topic")?, words.word("consumer")?);
                 let rest = match words.verb {
@@ -429,6 +349,25 @@ impl<'a> Command<'a> {
                 };
                 Self::OnConsumer(topic, name, rest)
             }
+        })
+    }
+
+    fn parse_unregister(words: &mut Words<'a>) -> Result<Self, Failure> {
+        Ok(match words.word("PRODUCER or CONSUMER")? {
+            word if word.eq_ignore_ascii_case("producer") => {
+                Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
+            }
+            word if word.eq_ignore_ascii_case("consumer") => {
+                let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
+            }
+            word if word.eq_ignore_ascii_case("worker") => {
+                let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                let worker = words.word("worker's id")?.parse().map(WorkerId);
+                let worker = worker.map_err(|_| words.wrong("a worker's id is a number"))?;
+                Self::OnConsumer(topic, name, Rest::UnregisterWorker(worker))
+            }
+            _ => return Err(words.wrong("what is not registered cannot be unregistered")),
         })
     }
 

@@ -11,7 +11,7 @@
 use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
-    Answer, Counted, Delivered, Gap, Greeted, Located, Measured, Produced, TopicDescribed,
+    Answer, Counted, Delivered, Gap, Greeted, Located, Measured, Produced, Setting, TopicDescribed,
     TopicSummary,
 };
 use logdrive_protocol::position::format_time;
@@ -81,13 +81,7 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
-        Answer::AlterTopic(altered) => {
-            let lines = altered.settings.iter();
-            let lines: String = lines
-                .map(|it| format!("{}={}\n", it.key, it.value))
-                .collect();
-            format!("= {}\n{lines}", altered.settings.len())
-        }
+        Answer::AlterTopic(altered) => settings(&altered.settings),
         Answer::PurgeTopic(purged) => format!(
             "+ start={} records={} bytes={}\n",
             purged.log_start, purged.records, purged.bytes
@@ -97,6 +91,14 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         | Answer::UnregisterConsumer(_)
         | Answer::UnregisterWorker(_) => "+ deleted\n".to_owned(),
     }
+}
+
+fn settings(settings: &[Setting]) -> String {
+    let mut out = format!("= {}\n", settings.len());
+    for Setting { key, value } in settings {
+        let _ = writeln!(out, "{key}={value}");
+    }
+    out
 }
 
 fn produce(produced: &Produced) -> String {

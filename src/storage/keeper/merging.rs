@@ -79,13 +79,11 @@ impl Keeper {
 
     fn source(&self, number: u64) -> Result<Arc<Segment>, SegmentError> {
         let retiring = self.retiring.get(&number).and_then(Weak::upgrade);
-        match retiring {
-            Some(segment) => Ok(segment),
-            None => {
-                let cache = self.options.sealed_cache_bytes;
-                Segment::open_sealed(&*self.disk, number, cache).map(Arc::new)
-            }
+        if let Some(segment) = retiring {
+            return Ok(segment);
         }
+        let cache = self.options.sealed_cache_bytes;
+        Segment::open_sealed(&*self.disk, number, cache).map(Arc::new)
     }
 
     /// Takes the next step of the merge that is under way.
