@@ -152,7 +152,7 @@ impl Flush {
         for (&topic, share) in &self.topics {
             let mut payload = before.present.get(&topic).copied();
             if share.deleted {
-                payload = None;
+                stored.expired += payload.take().unwrap_or_default();
                 remove_topic(&mut trimmer, topic, &mut stored)?;
             }
             payload = share.append(

@@ -48,7 +48,8 @@ pub struct Options {
     pub ahead_quiet_bytes: u64,
     /// Bytes that sealed segments must give back to be merged, and an active one to be sealed early.
     pub dead_bytes: u64,
-    /// How long the active segment holds so much that was trimmed out of it before it is sealed.
+    /// How long the active segment holds so much that was removed from it before it is sealed, if that
+    /// is more than half of it.
     pub expired_wait: Duration,
     /// Bytes of a merge that are copied and synced at a time.
     pub merge_step_bytes: u64,
@@ -80,7 +81,7 @@ impl Default for Options {
             ahead_pause: Duration::from_millis(20),
             ahead_quiet_bytes: MIB,
             dead_bytes: 16 * MIB,
-            expired_wait: Duration::from_mins(10),
+            expired_wait: Duration::from_mins(1),
             merge_step_bytes: MIB,
             merge_pause: Duration::from_millis(20),
             space_check_interval: Duration::from_secs(1),

@@ -23,7 +23,7 @@ pub(super) struct Tally {
     pub(super) present: HashMap<TopicId, u64>,
     /// Where the log goes on.
     pub(super) next_log: u64,
-    /// Bytes of batches that were trimmed out of the segment.
+    /// Bytes of batches that were removed from the segment.
     pub(super) expired: u64,
     /// The sealed segments that extents name.
     pub(super) sealed: BTreeMap<u64, Share>,
@@ -76,7 +76,7 @@ pub(super) struct Stored {
     pub(super) next_log: u64,
     /// The bytes that topics have in the active segment now; `None` for no extent there.
     pub(super) present: Vec<(TopicId, Option<u64>)>,
-    /// Bytes of batches that were trimmed out of the active segment.
+    /// Bytes of batches that were removed from the active segment.
     pub(super) expired: u64,
     /// Extents of sealed segments that were removed.
     pub(super) gone: Vec<Extent>,

@@ -297,6 +297,8 @@ impl Topic {
         if more && self.dying.is_none() {
             self.serve_waiting(ctx);
             self.watch_tail(ctx);
+        }
+        if self.dying.is_none() && (more || self.state.retention().is_until_consumed()) {
             self.consider_retention(ctx);
         }
     }

@@ -1,5 +1,6 @@
 //! What is trimmed is gone, and its space with it; what is not stays readable.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -227,9 +228,25 @@ fn a_source_that_cannot_be_read_is_not_merged_and_reads_go_on_naming_it() {
     assert!(error.contains("damaged"), "{error}");
 }
 
-/// The whole on a real disk, with its threads: `du` of the directory, and readers all the while.
+/// How the topic that fills the disk ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Trimmed,
+    Deleted,
+}
+
 #[test]
-fn space_comes_back_on_a_real_disk_while_readers_go_on() {
+fn the_space_of_a_trimmed_topic_comes_back_on_a_real_disk_while_readers_go_on() {
+    check_space(Ending::Trimmed);
+}
+
+#[test]
+fn the_space_of_a_deleted_topic_comes_back_on_a_real_disk_while_readers_go_on() {
+    check_space(Ending::Deleted);
+}
+
+/// The whole with its threads: `du` of the directory, and readers of the neighbour all the while.
+fn check_space(ending: Ending) {
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
         segment_bytes: 256 << 10,
@@ -244,7 +261,7 @@ fn space_comes_back_on_a_real_disk_while_readers_go_on() {
     };
     let disk = Arc::new(RealDisk::open(directory.path()).unwrap());
     let (storage, _) = Storage::open(disk, options).unwrap();
-    let (mut kept, mut brief) = (Side::new(1), Side::new(2));
+    let (mut kept, mut brief, mut other) = (Side::new(1), Side::new(2), Side::new(3));
     for time in 0..400 {
         storage.submit(kept.append(&[vec![1; 500]], time));
         storage.submit(brief.append(&[vec![2; 9_500]], time));
@@ -254,7 +271,7 @@ fn space_comes_back_on_a_real_disk_while_readers_go_on() {
     let used = || -> u64 {
         let entries = std::fs::read_dir(directory.path()).unwrap();
         let bytes = |entry: std::fs::DirEntry| {
-            use std::os::unix::fs::MetadataExt;
+            // One that goes meanwhile takes nothing.
             entry.metadata().map_or(0, |it| it.blocks() * 512)
         };
         entries.map(|entry| bytes(entry.unwrap())).sum()
@@ -269,15 +286,22 @@ fn space_comes_back_on_a_real_disk_while_readers_go_on() {
             assert_eq!(read_all(&reader, topic, 400).unwrap(), expected);
         }
     });
-    storage.submit(brief.trim(400));
+    storage.submit(match ending {
+        Ending::Trimmed => brief.trim(400),
+        Ending::Deleted => Job {
+            kind: JobKind::Delete,
+            ..brief.job(vec![], vec![])
+        },
+    });
     brief.wait();
-    // Bounded by the test's own limit in time: each look is a flush, as a living store has them.
-    let mut time = 1_000;
-    while used() > full / 8 {
-        time += 1;
-        storage.submit(brief.append(&[vec![3]], time));
-        brief.wait();
-        std::thread::yield_now();
+    // Each look is a flush, as a living store has them.
+    for time in 0.. {
+        if used() < full / 8 {
+            break;
+        }
+        assert!(time < 100_000, "{} of {full} bytes stay", used());
+        storage.submit(other.append(&[vec![3]], time));
+        other.wait();
     }
     drop(stop);
     reading.join().unwrap();
