@@ -318,10 +318,7 @@ mod tests {
             "demo --records 5 --logs d --keep",
             "records: Some(5), logs: Some(\"d\"), keep: true",
         );
-        check(
-            "topic create app",
-            "Create { name: \"app\", settings: [] }",
-        );
+        check("topic create app", "Create { name: \"app\", settings: [] }");
         check("topic list", "List");
         check("topic describe app", "Describe");
         check("topic delete app --yes", "yes: true");

@@ -19,9 +19,7 @@ pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> 
     match command {
         Topic::Create { name, settings } => create(&client, common.output, &name, settings).await,
         Topic::Alter { name, settings } => alter(&client, common.output, &name, settings).await,
-        Topic::Purge { name, before } => {
-            purge(&client, common.output, &name, before).await
-        }
+        Topic::Purge { name, before } => purge(&client, common.output, &name, before).await,
         Topic::List => {
             let topics = client.list_topics("").await?;
             let rows: Vec<Row> = topics.iter().map(summary).collect();
