@@ -77,13 +77,16 @@ impl Keeper {
         }
     }
 
-    fn source(&self, number: u64) -> Result<Arc<Segment>, SegmentError> {
-        let retiring = self.retiring.get(&number).and_then(Weak::upgrade);
-        if let Some(segment) = retiring {
+    /// A handle of a source: that of whoever reads it, so that it is known to be read.
+    fn source(&mut self, number: u64) -> Result<Arc<Segment>, SegmentError> {
+        let known = [self.retiring.get(&number), self.opened.get(&number)];
+        if let Some(segment) = known.into_iter().flatten().find_map(Weak::upgrade) {
             return Ok(segment);
         }
         let cache = self.options.sealed_cache_bytes;
-        Segment::open_sealed(&*self.disk, number, cache).map(Arc::new)
+        let segment = Arc::new(Segment::open_sealed(&*self.disk, number, cache)?);
+        self.opened.insert(number, Arc::downgrade(&segment));
+        Ok(segment)
     }
 
     /// Takes the next step of the merge that is under way.
