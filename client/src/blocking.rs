@@ -24,7 +24,7 @@ use logdrive_protocol::Position;
 use logdrive_protocol::batch::NewRecord;
 use logdrive_protocol::operations::{
     ConsumerAltered, ConsumerDescribed, ConsumerRegistered, Counter, Greeted, Located, Measured,
-    Operation, Pinged, Setting, TopicCreated, TopicDescribed, TopicSummary,
+    Operation, Pinged, Setting, TopicCreated, TopicDescribed, TopicPurged, TopicSummary,
 };
 use tokio::runtime::Runtime;
 
@@ -103,6 +103,23 @@ impl Client {
     /// See [`crate::Client::delete_topic`].
     pub fn delete_topic(&self, name: &str) -> Result<(), Error> {
         self.runtime.block_on(self.client.delete_topic(name))
+    }
+
+    /// See [`crate::Client::alter_topic`].
+    pub fn alter_topic(
+        &self,
+        name: &str,
+        set: &[Setting],
+        unset: &[&str],
+    ) -> Result<Vec<Setting>, Error> {
+        let alter = self.client.alter_topic(name, set, unset);
+        self.runtime.block_on(alter)
+    }
+
+    /// See [`crate::Client::purge_topic`].
+    pub fn purge_topic(&self, name: &str, before: Position) -> Result<TopicPurged, Error> {
+        let purge = self.client.purge_topic(name, before);
+        self.runtime.block_on(purge)
     }
 
     /// See [`crate::Client::list_topics`].

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use logdrive_protocol::operations::{
-    Consume, Counter, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Greeted, Hello, ListTopics,
-    Located, Metadata, Operation, Ping, Pinged, Setting, Stats, TopicCreated, TopicDescribed,
-    TopicSummary,
+    AlterTopic, Consume, Counter, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Greeted, Hello,
+    ListTopics, Located, Metadata, Operation, Ping, Pinged, PurgeTopic, Setting, Stats,
+    TopicCreated, TopicDescribed, TopicPurged, TopicSummary,
 };
 use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{ErrorCode, Failure, Position, TopicId, limits};
@@ -161,6 +161,30 @@ impl Client {
             (Err(error), true) if error.code() == Some(ErrorCode::TopicNotFound) => Ok(()),
             (Err(error), _) => Err(error),
         }
+    }
+
+    /// Changes settings of a topic, and answers all that it has then; those in `unset` go back to
+    /// their defaults.
+    pub async fn alter_topic(
+        &self,
+        name: &str,
+        set: &[Setting],
+        unset: &[&str],
+    ) -> Result<Vec<Setting>, Error> {
+        let alter = AlterTopic {
+            topic: self.topic_id(name).await?,
+            set: set.to_vec(),
+            unset: unset.iter().map(|&key| key.to_owned()).collect(),
+        };
+        Ok(self.repeat(&alter).await.0?.settings)
+    }
+
+    /// Removes the records of a topic before a position, for good.
+    ///
+    /// What the answer counts may be less where the first answer was lost: the rest was removed then.
+    pub async fn purge_topic(&self, name: &str, before: Position) -> Result<TopicPurged, Error> {
+        let topic = self.topic_id(name).await?;
+        self.repeat(&PurgeTopic { topic, before }).await.0
     }
 
     /// All topics whose names match, in the order of their names; an empty glob matches all.

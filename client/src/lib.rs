@@ -79,7 +79,7 @@ pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
     ConsumerAltered, ConsumerDescribed, ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap,
     Greeted, LeaseSummary, Located, Measured, Pinged, Setting, TopicCreated, TopicDescribed,
-    TopicPlace, TopicSummary,
+    TopicPlace, TopicPurged, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};

@@ -23,17 +23,16 @@ pub use consumer::{
     Sought, UnregisterConsumer, UnregisterWorker, WorkerUnregistered,
 };
 pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
-pub use lease::{
-    Ack, Acked, Extend, Extended, Nack, Nacked, Offsets, Requeue, Requeued, Settled,
-};
+pub use lease::{Ack, Acked, Extend, Extended, Nack, Nacked, Offsets, Requeue, Requeued, Settled};
 pub use producer::{
     Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
     UnregisterProducer,
 };
 pub use together::{Consumed, Part, ProduceAll, ProducedAll};
 pub use topic::{
-    ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, Setting, TopicCreated,
-    TopicDeleted, TopicDescribed, TopicSummary, TopicsListed,
+    AlterTopic, ConsumerSummary, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, PurgeTopic,
+    Setting, TopicAltered, TopicCreated, TopicDeleted, TopicDescribed, TopicPurged, TopicSummary,
+    TopicsListed,
 };
 
 use crate::body::{Body, Malformed, Writer};
@@ -126,6 +125,8 @@ operations! {
     0x11 DeleteTopic => TopicDeleted,
     0x12 ListTopics => TopicsListed,
     0x13 DescribeTopic => TopicDescribed,
+    0x14 AlterTopic => TopicAltered,
+    0x15 PurgeTopic => TopicPurged,
     0x20 RegisterProducer => ProducerRegistered,
     0x21 UnregisterProducer => ProducerUnregistered,
     0x22 Produce => Produced,
@@ -169,11 +170,7 @@ impl Request {
 }
 
 /// Opcodes that have a meaning reserved for them and are refused as unknown until then.
-pub const RESERVED_OPCODES: &[(u8, &str)] = &[
-    (0x05, "Authenticate"),
-    (0x14, "AlterTopic"),
-    (0x15, "PurgeTopic"),
-];
+pub const RESERVED_OPCODES: &[(u8, &str)] = &[(0x05, "Authenticate")];
 
 /// The first opcode that is reserved for traffic between brokers; all above it are.
 pub const FIRST_BROKER_OPCODE: u8 = 0xc0;

@@ -33,6 +33,12 @@ REQUESTS = {
     "DeleteTopic": {"topic": 2},
     "ListTopics": {"glob": "a*", "after": "", "limit": 0},
     "DescribeTopic": {"name": "app", "after": "", "limit": 0},
+    "AlterTopic": {
+        "topic": 1,
+        "set": [{"key": "retention_age", "value": "7d"}],
+        "unset": ["description"],
+    },
+    "PurgeTopic": {"topic": 1, "before": (2, 1)},
     "RegisterProducer": {
         "topic": "app",
         "name": "",
@@ -163,7 +169,10 @@ ANSWERS = {
             {"name": "c1", "consumer": 5, "cursor": 1, "records": 1, "bytes": 5, "workers": 1}
         ],
         "more": False,
+        "held_by": "",
     },
+    "AlterTopic": {"settings": [{"key": "retention_age", "value": "7d"}]},
+    "PurgeTopic": {"log_start": 1, "records": 1, "bytes": 12},
     "RegisterProducer": {
         "topic": 1,
         "producer": 3,

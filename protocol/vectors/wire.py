@@ -53,7 +53,11 @@ BODIES = {
     "DescribeTopic": "name:string after:string limit:u32",
     "TopicDescribed": "topic:u64 name:string settings:Setting* created_at:u64 log_start:u64 "
     "high_watermark:u64 records:u64 bytes:u64 last_append_time:u64 producers:u32 "
-    "consumer_count:u32 consumers:ConsumerSummary* more:boolean",
+    "consumer_count:u32 consumers:ConsumerSummary* more:boolean held_by:string",
+    "AlterTopic": "topic:u64 set:Setting* unset:string*",
+    "TopicAltered": "settings:Setting*",
+    "PurgeTopic": "topic:u64 before:Position",
+    "TopicPurged": "log_start:u64 records:u64 bytes:u64",
     "ConsumerSummary": "name:string consumer:u64 cursor:u64 records:u64 bytes:u64 workers:u32",
     "RegisterProducer": "topic:string name:string producer:u64 instance:u64 create_topic:boolean",
     "ProducerRegistered": "topic:u64 producer:u64 epoch:u32 next_sequence:u64 topic_created:boolean",
@@ -131,6 +135,8 @@ OPERATIONS = {
     "DeleteTopic": (0x11, "TopicDeleted"),
     "ListTopics": (0x12, "TopicsListed"),
     "DescribeTopic": (0x13, "TopicDescribed"),
+    "AlterTopic": (0x14, "TopicAltered"),
+    "PurgeTopic": (0x15, "TopicPurged"),
     "RegisterProducer": (0x20, "ProducerRegistered"),
     "UnregisterProducer": (0x21, "ProducerUnregistered"),
     "Produce": (0x22, "Produced"),

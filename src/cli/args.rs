@@ -113,6 +113,25 @@ pub(crate) enum Topic {
     Create {
         /// 1 to 128 of A-Z a-z 0-9 . _ - and no dot at the start.
         name: String,
+        /// Settings, such as `retention_age=7d`.
+        #[arg(value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
+    /// Changes settings of a topic; what is not named stays as it is.
+    Alter {
+        /// The topic.
+        name: String,
+        /// Settings, such as `retention_age=7d`; `KEY=` alone unsets one.
+        #[arg(value_name = "KEY=VALUE", value_parser = setting, required = true)]
+        settings: Vec<(String, String)>,
+    },
+    /// Removes the records before a position.
+    Purge {
+        /// The topic.
+        name: String,
+        /// The first record that is kept; see W below.
+        #[arg(long, value_name = "W", allow_hyphen_values = true)]
+        before: Position,
     },
     /// Lists all topics; `-o raw` prints names alone.
     List,
@@ -351,6 +370,13 @@ fn lease(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
 }
 
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a setting is KEY=VALUE, such as retention_age=7d".to_owned()),
+    }
+}
+
 fn header(text: &str) -> Result<(String, Vec<u8>), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
@@ -399,7 +425,7 @@ mod tests {
             "demo --records 5 --logs d --keep",
             "records: Some(5), logs: Some(\"d\"), keep: true",
         );
-        check("topic create app", "Create { name: \"app\" }");
+        check("topic create app", "Create { name: \"app\", settings: [] }");
         check("topic list", "List");
         check("topic describe app", "Describe");
         check("topic delete app --yes", "yes: true");
@@ -442,6 +468,12 @@ mod tests {
             "from: \"dead\", offsets: [(5, 7), (9, 10)]",
         );
         check("ping", "Ping");
+        check(
+            "topic create app retention_age=7d",
+            "settings: [(\"retention_age\", \"7d\")]",
+        );
+        check("topic alter app description=", "[(\"description\", \"\")]");
+        check("topic purge app --before -5", "before: Last(5)");
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! `logdrive topic`: create, list, describe, delete.
+//! `logdrive topic`: create, alter, list, describe, purge, delete.
 //!
 //! Owns how topics are shown, and the refusal to delete without `--yes`.
 
 use std::io::stdout;
 
-use logdrive_client::{Client, TopicDescribed, TopicSummary};
+use logdrive_client::{Client, Setting, TopicDescribed, TopicSummary};
+use logdrive_protocol::Position;
 
 use super::args::{Common, Topic};
 use super::exit::{Exit, Fault};
@@ -16,7 +17,9 @@ pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> 
     let client = connect(common).await?;
     let format = common.output.unwrap_or(Format::Table);
     match command {
-        Topic::Create { name } => create(&client, common.output, &name).await,
+        Topic::Create { name, settings } => create(&client, common.output, &name, settings).await,
+        Topic::Alter { name, settings } => alter(&client, common.output, &name, settings).await,
+        Topic::Purge { name, before } => purge(&client, common.output, &name, before).await,
         Topic::List => {
             let topics = client.list_topics("").await?;
             let rows: Vec<Row> = topics.iter().map(summary).collect();
@@ -36,8 +39,14 @@ pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> 
     }
 }
 
-async fn create(client: &Client, output: Option<Format>, name: &str) -> Result<Exit, Fault> {
-    let created = match client.create_topic(name, &[], false).await {
+async fn create(
+    client: &Client,
+    output: Option<Format>,
+    name: &str,
+    settings: Vec<(String, String)>,
+) -> Result<Exit, Fault> {
+    let settings: Vec<Setting> = settings.into_iter().map(setting).collect();
+    let created = match client.create_topic(name, &settings, false).await {
         Ok(created) => created,
         Err(error) => return Err(Fault::of_change(&error)),
     };
@@ -48,6 +57,54 @@ async fn create(client: &Client, output: Option<Format>, name: &str) -> Result<E
             print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
         }
     }
+    Ok(Exit::Done)
+}
+
+fn setting((key, value): (String, String)) -> Setting {
+    Setting { key, value }
+}
+
+async fn alter(
+    client: &Client,
+    output: Option<Format>,
+    name: &str,
+    settings: Vec<(String, String)>,
+) -> Result<Exit, Fault> {
+    let (unset, set): (Vec<_>, Vec<_>) = settings.into_iter().partition(|it| it.1.is_empty());
+    let unset: Vec<&str> = unset.iter().map(|(key, _)| key.as_str()).collect();
+    let set: Vec<Setting> = set.into_iter().map(setting).collect();
+    let settings = match client.alter_topic(name, &set, &unset).await {
+        Ok(settings) => settings,
+        Err(error) => return Err(suggest::explain(client, error, name, None).await),
+    };
+    let shown = settings
+        .iter()
+        .map(|it| Row::new().text("name", &it.key).text("value", &it.value));
+    let row = Row::new()
+        .text("name", name)
+        .rows("settings", shown.collect());
+    print_one(output.unwrap_or(Format::Table), &row, &mut stdout().lock())
+        .map_err(|e| Fault::stdout(&e))?;
+    Ok(Exit::Done)
+}
+
+async fn purge(
+    client: &Client,
+    output: Option<Format>,
+    name: &str,
+    before: Position,
+) -> Result<Exit, Fault> {
+    let purged = match client.purge_topic(name, before).await {
+        Ok(purged) => purged,
+        Err(error) => return Err(suggest::explain(client, error, name, None).await),
+    };
+    let row = Row::new()
+        .text("name", name)
+        .count("records", purged.records)
+        .count("bytes", purged.bytes)
+        .count("start", purged.log_start);
+    print_one(output.unwrap_or(Format::Table), &row, &mut stdout().lock())
+        .map_err(|e| Fault::stdout(&e))?;
     Ok(Exit::Done)
 }
 
@@ -142,6 +199,7 @@ fn description(topic: &TopicDescribed) -> Row {
         .count("end", topic.high_watermark)
         .time("last_append", topic.last_append_time)
         .count("producers", u64::from(topic.producers))
+        .text("held_by", &topic.held_by)
         .rows("settings", settings)
         .rows("consumers", consumers)
 }

@@ -342,6 +342,8 @@ fn topic_of(request: &Request) -> Option<TopicId> {
         | Request::ProduceAll(_) => None,
         Request::Cancel(it) => Some(it.topic),
         Request::DeleteTopic(it) => Some(it.topic),
+        Request::AlterTopic(it) => Some(it.topic),
+        Request::PurgeTopic(it) => Some(it.topic),
         Request::UnregisterProducer(it) => Some(it.topic),
         Request::Produce(it) => Some(it.topic),
         Request::Fetch(it) => Some(it.topic),

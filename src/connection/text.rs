@@ -7,6 +7,7 @@
 mod command;
 mod lines;
 mod print;
+mod verbs;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

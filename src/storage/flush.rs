@@ -3,15 +3,19 @@
 //! Owns the order within a flush and the cutting of batches into chunks. It never commits and
 //! never announces. Its neighbour: the [writer](super::writer), which does both.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::Head;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::job::{Announce, Appended, Job, JobKind, Row};
-use super::layout::{self, Contents, Extent, FlushRow, INDEX, LOG, RowHead, STATE};
+use super::layout::{self, Contents, Extent, FlushRow, INDEX, LOG, OwnRow, RowHead, STATE};
+use super::merge::Merged;
 use super::segment::SegmentError;
+use super::tally::{Stored, Tally};
+use super::trim::{self, Trim, Trimmer};
 
 /// What one transaction will hold.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub(super) struct Flush {
     pub(super) bytes: usize,
     /// Bytes of batches alone.
     pub(super) payload: u64,
+    /// A merged segment whose turn it is.
+    pub(super) merged: Option<Arc<Merged>>,
 }
 
 /// A topic's share of a flush.
@@ -33,16 +39,18 @@ pub(super) struct TopicFlush {
     pub(super) announce: Announce,
     pub(super) batches: Vec<Appended>,
     pub(super) deleted: bool,
+    pub(super) trim: Option<Trim>,
 }
 
 impl Flush {
-    /// Whether a topic is deleted in it.
-    pub(super) fn deletes(&self) -> bool {
-        self.topics.values().any(|share| share.deleted)
+    /// Whether it removes something, which the journal does not know of.
+    pub(super) fn removes(&self) -> bool {
+        let removes = |share: &TopicFlush| share.deleted || share.trim.is_some();
+        self.merged.is_some() || self.topics.values().any(removes)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.topics.is_empty() && self.merged.is_none()
     }
 
     pub(super) fn add(&mut self, job: Job) {
@@ -61,6 +69,10 @@ impl Flush {
         self.payload += batch_bytes as u64;
         let entry = self.share(topic, ticket, announce, kind == JobKind::Delete);
         entry.batches.extend(batches);
+        if let JobKind::Trim { before, end } = kind {
+            entry.trim(Trim { before, end });
+            self.bytes += trim::COST_BYTES;
+        }
         for row in rows {
             self.set(row);
         }
@@ -79,12 +91,14 @@ impl Flush {
             announce: announce.clone(),
             batches: Vec::new(),
             deleted: false,
+            trim: None,
         });
         entry.ticket = ticket;
         entry.announce = announce;
         if deleted {
             entry.deleted = true;
             entry.batches.clear();
+            entry.trim = None;
             let range = layout::state_range(topic);
             self.rows
                 .retain(|key, _| !(key[..] >= range.start[..] && key[..] < range.end[..]));
@@ -98,6 +112,12 @@ impl Flush {
             let announce = share.announce.clone();
             let entry = self.share(topic, share.ticket, announce, share.deleted);
             entry.batches.extend_from_slice(&share.batches);
+            if let Some(trim) = share.trim {
+                entry.trim(trim);
+            }
+        }
+        if let Some(merged) = &later.merged {
+            self.merged = Some(merged.clone());
         }
         let rows = later.rows.iter();
         self.rows
@@ -120,52 +140,38 @@ impl Flush {
     ) -> Result<Stored, SegmentError> {
         let (mut index, mut log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
         let mut state = txn.open_table(STATE)?;
-        let mut stored = Stored {
-            row: FlushRow {
-                number: before.flushes + 1,
-                contents: before.contents,
-                appended: vec![],
-            },
-            arrived: vec![],
-            next_log: before.next_log,
-        };
+        let mut stored = Stored::after(before);
         let mut joined = Vec::new();
+        let mut trimmer = Trimmer {
+            index: &mut index,
+            log: &mut log,
+            state: &mut state,
+            active: before.segment,
+            chunks_left: trim::MAX_CHUNKS,
+        };
         for (&topic, share) in &self.topics {
+            let mut payload = before.present.get(&topic).copied();
             if share.deleted {
-                let range = layout::state_range(topic);
-                state.retain_in(&range.start[..]..&range.end[..], |_, _| false)?;
-                remove_chunks(&mut index, &mut log, topic)?;
+                stored.expired += payload.take().unwrap_or_default();
+                remove_topic(&mut trimmer, topic, &mut stored)?;
             }
-            let mut first_of_topic = None;
-            for batches in cut(&share.batches, chunk_bytes) {
-                let chunk = Chunk::new(topic, batches)?;
-                stored.next_log = chunk.store(
-                    &mut index,
-                    &mut log,
-                    stored.next_log,
-                    chunk_bytes,
-                    &mut joined,
-                )?;
-                stored
-                    .row
-                    .contents
-                    .add(chunk.payload, chunk.head.first_time, chunk.head.last_time);
-                first_of_topic.get_or_insert((chunk.first, chunk.head));
+            payload = share.append(
+                &mut trimmer,
+                topic,
+                payload,
+                (chunk_bytes, &mut joined),
+                &mut stored,
+            )?;
+            if let Some(trim) = share.trim {
+                payload = trimmer.trim(topic, trim, payload, &mut stored)?;
             }
-            let Some((first, head)) = first_of_topic else {
-                continue;
-            };
-            stored.row.appended.push((topic, first));
-            if share.deleted || !before.present.contains(&topic) {
-                let extent = Extent {
-                    first,
-                    segment: before.segment,
-                    first_time: head.first_time,
-                    before: head.before,
-                };
-                put(&mut state, &Extent::key(topic, first), &extent.encode())?;
-                stored.arrived.push(topic);
-            }
+            stored.present.push((topic, payload));
+        }
+        if let Some(merged) = &self.merged {
+            merged.swap(&mut state, &mut stored)?;
+        }
+        for segment in stored.dead(before) {
+            state.remove(&Contents::key(segment)[..])?;
         }
         for (key, value) in &self.rows {
             match value {
@@ -178,43 +184,79 @@ impl Flush {
     }
 }
 
-/// What the active segment holds, as far as writing needs to know.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) segment: u64,
-    /// Flushes of this data directory so far.
-    pub(super) flushes: u64,
-    pub(super) contents: Contents,
-    /// Topics with an extent in the segment.
-    pub(super) present: HashSet<TopicId>,
-    /// Where the log goes on.
-    pub(super) next_log: u64,
-}
+impl TopicFlush {
+    /// Removes that as well.
+    fn trim(&mut self, trim: Trim) {
+        self.trim = Some(self.trim.map_or(trim, |other| other.and(trim)));
+    }
 
-impl Tally {
-    /// Counts a flush in once it is committed.
-    pub(super) fn add(&mut self, flush: &Flush, stored: Stored) {
-        self.flushes = stored.row.number;
-        self.contents = stored.row.contents;
-        self.next_log = stored.next_log;
-        for (topic, _) in flush.topics.iter().filter(|(_, share)| share.deleted) {
-            self.present.remove(topic);
+    /// Stores the batches as chunks, behind the `payload` bytes that the segment has of the topic;
+    /// answers what it has then.
+    fn append(
+        &self,
+        tables: &mut Trimmer<'_, '_>,
+        topic: TopicId,
+        payload: Option<u64>,
+        (chunk_bytes, joined): (usize, &mut Vec<u8>),
+        stored: &mut Stored,
+    ) -> Result<Option<u64>, SegmentError> {
+        let mut first_of_topic = None;
+        let mut appended = 0;
+        for batches in cut(&self.batches, chunk_bytes) {
+            let chunk = Chunk::new(topic, batches)?;
+            stored.next_log = chunk.store(
+                tables.index,
+                tables.log,
+                stored.next_log,
+                chunk_bytes,
+                joined,
+            )?;
+            (stored.row.contents).add(chunk.payload, chunk.head.first_time, chunk.head.last_time);
+            appended += chunk.payload as u64;
+            first_of_topic.get_or_insert((chunk.first, chunk.head));
         }
-        self.present.extend(stored.arrived);
+        let Some((first, head)) = first_of_topic else {
+            return Ok(payload);
+        };
+        stored.row.appended.push((topic, first));
+        if payload.is_none() {
+            let extent = Extent {
+                first,
+                segment: tables.active,
+                first_time: head.first_time,
+                before: head.before,
+                payload: None,
+            };
+            put(tables.state, &Extent::key(topic, first), &extent.encode())?;
+        }
+        Ok(Some(payload.unwrap_or_default() + appended))
     }
 }
 
-/// What a transaction has come to hold.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) row: FlushRow,
-    /// Topics that got their extent in this segment.
-    arrived: Vec<TopicId>,
-    next_log: u64,
-}
+pub(super) type IndexTable<'txn> =
+    Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;
+pub(super) type LogTable<'txn> = Table<'txn, u64, &'static [u8]>;
+pub(super) type StateTable<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
 
-type IndexTable<'txn> = Table<'txn, &'static layout::IndexKey, &'static layout::IndexValue>;
-type LogTable<'txn> = Table<'txn, u64, &'static [u8]>;
+/// Removes all state and chunks of a topic.
+fn remove_topic(
+    tables: &mut Trimmer<'_, '_>,
+    topic: TopicId,
+    stored: &mut Stored,
+) -> Result<(), SegmentError> {
+    let range = layout::state_range(topic);
+    let active = tables.active;
+    tables
+        .state
+        .retain_in(&range.start[..]..&range.end[..], |key, value| {
+            if layout::own_row(key) == Some(OwnRow::Extent) {
+                let extent = Extent::decode(key, value).ok();
+                stored.gone.extend(extent.filter(|it| it.segment != active));
+            }
+            false
+        })?;
+    remove_chunks(tables.index, tables.log, topic)
+}
 
 /// Removes what the segment holds of a topic's chunks, so that their pages are used again.
 fn remove_chunks(
@@ -237,7 +279,7 @@ fn remove_chunks(
 
 /// Writes a state row.
 pub(super) fn put(
-    state: &mut Table<'_, &'static [u8], &'static [u8]>,
+    state: &mut StateTable<'_>,
     key: &[u8],
     value: &[u8],
 ) -> Result<(), SegmentError> {

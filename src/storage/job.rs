@@ -36,6 +36,16 @@ pub enum JobKind {
     Change,
     /// Removes everything of the topic first, records included; the job's own rows come after.
     Delete,
+    /// Removes what is stored before an offset, once the job's own batches are stored.
+    ///
+    /// What a segment, or a chunk of the active one, holds of both sides stays as a whole: who
+    /// trims must not read there any more.
+    Trim {
+        /// The first offset that is kept; at most `end`.
+        before: u64,
+        /// Where the topic ends with this job.
+        end: u64,
+    },
 }
 
 /// A batch with its place in the topic.

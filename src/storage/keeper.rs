@@ -13,6 +13,8 @@
 //!                                                                                  used: dropped
 //! ```
 
+mod merging;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -25,6 +27,7 @@ use super::ahead::Ahead;
 use super::disk::{Disk, DiskFile};
 use super::health::Health;
 use super::layout;
+use super::merge::{Merge, Order};
 use super::newest;
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
@@ -61,6 +64,8 @@ pub(super) enum Chore {
     Mark(u64),
     /// Let these sealed segments go; nothing refers to them.
     Release(Vec<u64>),
+    /// Make one segment of several.
+    Merge(Box<Order>),
     /// Remove these files.
     Unlink(Vec<String>),
     /// Look at the free space.
@@ -91,6 +96,7 @@ pub(super) struct Keeper {
     waiting: Vec<(u64, Sender<Opened>)>,
     /// Whether the ballast file is known to be there.
     ballast: bool,
+    merging: Option<Merge>,
     stopping: bool,
     /// Writable handles whose close must come before the end.
     unclosed: BTreeSet<u64>,
@@ -119,6 +125,7 @@ impl Keeper {
             retiring: BTreeMap::new(),
             waiting: Vec::new(),
             ballast: false,
+            merging: None,
             stopping: false,
             unclosed: BTreeSet::new(),
         }
@@ -127,7 +134,9 @@ impl Keeper {
     /// Does chores until it is stopped.
     pub(super) fn run(mut self, chores: &Receiver<Chore>) {
         while !(self.stopping && self.unclosed.is_empty()) {
-            let next = if self.health.is_low_space() {
+            let next = if self.merging.is_some() {
+                chores.recv_timeout(self.options.merge_pause)
+            } else if self.health.is_low_space() {
                 chores.recv_timeout(self.options.space_check_interval)
             } else if self.writes_ahead && self.ahead.is_wanting() {
                 chores.recv_timeout(self.options.ahead_pause)
@@ -136,6 +145,7 @@ impl Keeper {
             };
             match next {
                 Ok(chore) => self.perform(chore),
+                Err(RecvTimeoutError::Timeout) if self.merging.is_some() => self.merge_on(),
                 Err(RecvTimeoutError::Timeout) if self.health.is_low_space() => self.check_space(),
                 Err(RecvTimeoutError::Timeout) => self.write_ahead(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -186,6 +196,7 @@ impl Keeper {
                     self.release(number);
                 }
             }
+            Chore::Merge(order) => self.merge(*order),
             Chore::Unlink(names) => {
                 for name in names {
                     self.unlink(&name);
@@ -194,6 +205,7 @@ impl Keeper {
             Chore::CheckSpace => self.check_space(),
             Chore::Stop { active } => {
                 self.stopping = true;
+                self.give_up_merge();
                 self.unclosed.extend(active);
             }
         }

@@ -46,15 +46,18 @@
 //!
 //! ```text
 //! topic | F0 | first offset   extent: from here on the topic is in segment u64;
-//!                             first append time u64, records and bytes before u64 each
+//!                             first append time u64, records and bytes before u64 each; of a
+//!                             sealed segment also the topic's batches there in bytes u64
 //! 0     | F1 | segment        catalogue: batches in bytes u64, first and last append time u64
 //! 0     | F2                  flush: number u64, the active segment's batches in bytes u64, first
 //!                             and last append time u64, then (topic u64, first offset u64) of what
 //!                             the last durable commit appended
 //! ```
 //!
-//! Format 2: a bit of the meta row "features" says that the [journal](super::journal) goes on where
-//! the segment's last durable commit ends. Format 1 has neither.
+//! Format 3: extents say how many bytes they stand for, and there are [merged](super::merge)
+//! segments, numbered from [`FIRST_MERGED`] on, whose state is empty. Format 2 has neither: a bit of
+//! the meta row "features" says that the [journal](super::journal) goes on where the segment's last
+//! durable commit ends. Format 1 has no journal either.
 //!
 //! # Changing the format
 //!
@@ -71,7 +74,10 @@ use redb::TableDefinition;
 use super::job::Totals;
 
 /// The format that this version writes; it reads this one and all before it.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+
+/// The number of the first segment that was merged; what is or was active has a lower one.
+pub(super) const FIRST_MERGED: u64 = 10_000_000_000_000_000_000;
 
 /// Bytes of batches in a chunk that fills 1 MiB: a page of redb's less what it adds.
 pub(super) const FULL_CHUNK_BYTES: usize = (1 << 20) - PAGE_HEAD_BYTES;
@@ -287,6 +293,8 @@ pub(super) struct Extent {
     pub(super) segment: u64,
     pub(super) first_time: u64,
     pub(super) before: Totals,
+    /// Bytes of batches, once the segment is sealed; older formats do not say.
+    pub(super) payload: Option<u64>,
 }
 
 impl Extent {
@@ -295,12 +303,18 @@ impl Extent {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        words(&[
+        let mut out = words(&[
             self.segment,
             self.first_time,
             self.before.records,
             self.before.bytes,
-        ])
+        ]);
+        out.extend(
+            self.payload
+                .iter()
+                .flat_map(|payload| payload.to_be_bytes()),
+        );
+        out
     }
 
     pub(super) fn decode(key: &[u8], stored: &[u8]) -> Result<Self, Damage> {
@@ -313,6 +327,7 @@ impl Extent {
                 records: u64_at(value, 16),
                 bytes: u64_at(value, 24),
             },
+            payload: (value.len() >= 40).then(|| u64_at(value, 32)),
         })
     }
 }
@@ -333,6 +348,15 @@ impl Contents {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         words(&[self.payload, self.first_time, self.last_time])
+    }
+
+    /// Reads a catalogue row's own bytes.
+    pub(super) fn decode(value: &[u8]) -> Self {
+        Self {
+            payload: u64_at(value, 0),
+            first_time: u64_at(value, 8),
+            last_time: u64_at(value, 16),
+        }
     }
 
     /// Counts a chunk in.
@@ -504,8 +528,17 @@ mod tests {
             segment: 4,
             first_time: 5,
             before,
+            payload: None,
         };
         let key = Extent::key(TopicId(7), 3);
+        assert_eq!(
+            Extent::decode(&key, &sealed(&key, &extent.encode())).unwrap(),
+            extent
+        );
+        let extent = Extent {
+            payload: Some(6),
+            ..extent
+        };
         assert_eq!(
             Extent::decode(&key, &sealed(&key, &extent.encode())).unwrap(),
             extent

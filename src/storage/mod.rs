@@ -26,6 +26,7 @@ mod job;
 mod journal;
 mod keeper;
 mod layout;
+mod merge;
 mod newest;
 mod options;
 pub mod overlay;
@@ -34,9 +35,11 @@ mod recovery;
 mod rotation;
 mod scan;
 mod segment;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod trim;
 mod unsaved;
 mod writer;
 
@@ -54,7 +57,7 @@ pub use self::health::{Condition, Health};
 pub use self::job::{Announce, Appended, Job, JobKind, Notice, Row, Totals};
 use self::keeper::Keeper;
 pub use self::options::Options;
-pub use self::reader::{At, Point, ReadBatches, ReadError, Reader};
+pub use self::reader::{At, Point, ReadBatches, ReadError, Reader, Sum};
 use self::thread::Message;
 use self::writer::Hands;
 pub use self::writer::Writer;

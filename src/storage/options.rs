@@ -46,6 +46,15 @@ pub struct Options {
     pub ahead_pause: Duration,
     /// Bytes of flushes in such a pause from which on there is much to write.
     pub ahead_quiet_bytes: u64,
+    /// Bytes that sealed segments must give back to be merged, and an active one to be sealed early.
+    pub dead_bytes: u64,
+    /// How long the active segment holds so much that was removed from it before it is sealed, if that
+    /// is more than half of it.
+    pub expired_wait: Duration,
+    /// Bytes of a merge that are copied and synced at a time.
+    pub merge_step_bytes: u64,
+    /// How long to wait before the next piece of a merge.
+    pub merge_pause: Duration,
     /// How long the free space that was seen last counts as known.
     pub space_check_interval: Duration,
     /// Wait before the second attempt to recover from a failed commit; it doubles from there.
@@ -71,6 +80,10 @@ impl Default for Options {
             ahead_segments: 2,
             ahead_pause: Duration::from_millis(20),
             ahead_quiet_bytes: MIB,
+            dead_bytes: 16 * MIB,
+            expired_wait: Duration::from_mins(1),
+            merge_step_bytes: MIB,
+            merge_pause: Duration::from_millis(20),
             space_check_interval: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_longest: Duration::from_secs(2),

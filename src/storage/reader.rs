@@ -114,6 +114,27 @@ pub enum At {
     Offset(u64),
     /// The first record appended at or after this time, in microseconds since the epoch.
     Time(u64),
+    /// The first record of the batch in which a sum of the topic passes a number.
+    Batch(Sum),
+}
+
+/// A number that one of a topic's sums passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Of records.
+    Records(u64),
+    /// Of their bytes.
+    Bytes(u64),
+}
+
+impl Sum {
+    /// Whether sums are not beyond the number.
+    pub(super) fn reaches(self, sums: Totals) -> bool {
+        match self {
+            Self::Records(number) => sums.records <= number,
+            Self::Bytes(number) => sums.bytes <= number,
+        }
+    }
 }
 
 /// Where a place lies.
@@ -208,15 +229,16 @@ impl Reader {
         // First: what leaves it meanwhile is in the snapshot.
         let unsaved = self.unsaved.of(topic);
         let saved = unsaved.first_or(end);
-        let snapshot = self.snapshot()?;
+        let mut snapshot = self.snapshot()?;
         let mut read = ReadBatches::of_at_most(max_bytes);
         let mut next = from;
         while next < saved && !read.is_full() {
             match self.read_extent(&snapshot, topic, next, saved, &mut read) {
                 Ok(after) if after > next => next = after,
-                Ok(_) => break,
-                Err(_) if !read.batches.is_empty() => break,
-                Err(error) => return Err(error),
+                Err(error) if read.batches.is_empty() => {
+                    snapshot = self.changed_since(&snapshot, topic, saved, error)?;
+                }
+                _ => break,
             }
         }
         if next >= saved {
@@ -276,7 +298,38 @@ impl Reader {
 
     /// The same as far as segments know, before `end`.
     fn locate_saved(&self, topic: TopicId, at: At, end: u64) -> Result<Point, ReadError> {
-        let snapshot = self.snapshot()?;
+        let mut snapshot = self.snapshot()?;
+        loop {
+            match self.locate_in(&snapshot, topic, at, end) {
+                Err(error) => snapshot = self.changed_since(&snapshot, topic, end, error)?,
+                located => return located,
+            }
+        }
+    }
+
+    /// A newer snapshot, if the topic's records are elsewhere in it: a segment that an older one
+    /// names may be gone since, trimmed or merged. Otherwise the error stands.
+    fn changed_since(
+        &self,
+        older: &Snapshot,
+        topic: TopicId,
+        end: u64,
+        error: ReadError,
+    ) -> Result<Snapshot, ReadError> {
+        let newer = self.snapshot()?;
+        if newer.all(topic, end)? == older.all(topic, end)? {
+            return Err(error);
+        }
+        Ok(newer)
+    }
+
+    fn locate_in(
+        &self,
+        snapshot: &Snapshot,
+        topic: TopicId,
+        at: At,
+        end: u64,
+    ) -> Result<Point, ReadError> {
         let extents = snapshot.all(topic, end)?;
         if extents.is_empty() {
             return Ok(Point::at_end(end, Totals::default()));
@@ -285,6 +338,7 @@ impl Reader {
             At::Offset(offset) => extents.partition_point(|extent| extent.first <= offset),
             // The record may be the first one of the extent that follows.
             At::Time(time) => extents.partition_point(|extent| extent.first_time < time),
+            At::Batch(sum) => extents.partition_point(|extent| sum.reaches(extent.before)),
         };
         let index = index.saturating_sub(1);
         let extent = extents[index];
@@ -300,7 +354,7 @@ impl Reader {
         }
         let next = extents.get(index + 1);
         let bound = next.map_or(end, |next| next.first);
-        let located = self.within(&snapshot, &extent, (extent.first, bound), |segment, txn| {
+        let located = self.within(snapshot, &extent, (extent.first, bound), |segment, txn| {
             let scan = Scan {
                 topic,
                 extent,

@@ -18,7 +18,7 @@
 //!
 //! M is above every number that was seen or tried.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -28,7 +28,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Flush, Tally, put};
+use super::flush::{Flush, put};
 use super::journal;
 use super::keeper::Chore;
 use super::layout::{
@@ -37,6 +37,7 @@ use super::layout::{
 use super::newest;
 use super::options::Options;
 use super::segment::{Identity, Segment, SegmentError, guarded};
+use super::tally::Tally;
 
 /// The newest segment as it was found.
 #[derive(Clone, Debug)]
@@ -72,11 +73,12 @@ pub(super) fn find(
     for name in &names {
         match layout::file_kind(name) {
             FileKind::Segment(number) => {
-                *floor = (*floor).max(number);
-                newest = newest.max(Some(number));
+                *floor = (*floor).max(number % layout::FIRST_MERGED);
+                // A merged one was never active.
+                newest = newest.max(Some(number).filter(|number| *number < layout::FIRST_MERGED));
             }
             FileKind::Unborn(number) => {
-                *floor = (*floor).max(number);
+                *floor = (*floor).max(number % layout::FIRST_MERGED);
                 // Nothing was ever read from it, and a full disk needs its room. One that stays is
                 // removed when the new segment has its name.
                 let _ = disk.unlink(name);
@@ -162,7 +164,7 @@ fn replay(
 /// What writing needs to know of a segment that was found.
 fn tally_of(segment: &Segment, begun: &FlushRow) -> Result<Tally, SegmentError> {
     let txn = segment.begin_read()?;
-    let mut present = HashSet::new();
+    let mut present = HashMap::new();
     for row in txn.open_table(STATE)?.iter()? {
         let (key, stored) = row?;
         let (key, stored) = (key.value(), stored.value());
@@ -170,7 +172,8 @@ fn tally_of(segment: &Segment, begun: &FlushRow) -> Result<Tally, SegmentError> 
             && let Some((topic, _)) = layout::parse_state_key(key)
             && Extent::decode(key, stored)?.segment == segment.number
         {
-            present.insert(topic);
+            // What they hold is counted when the view is carried over.
+            present.insert(topic, 0);
         }
     }
     let last = txn
@@ -183,6 +186,7 @@ fn tally_of(segment: &Segment, begun: &FlushRow) -> Result<Tally, SegmentError> 
         contents: begun.contents,
         present,
         next_log: last.map_or(0, |last| last + 1),
+        ..Tally::default()
     })
 }
 
@@ -263,8 +267,7 @@ pub(super) fn name(disk: &dyn Disk, born: &Born) -> Result<Vec<String>, OpenErro
 struct Picture {
     topics: Rows,
     extents: Vec<(TopicId, Extent)>,
-    /// Catalogue rows, as their keys and values.
-    catalogue: Vec<(u64, Vec<u8>)>,
+    catalogue: Vec<(u64, Contents)>,
     /// Own rows of kinds that this version does not know.
     others: Vec<(Vec<u8>, Vec<u8>)>,
     flush: FlushRow,
@@ -291,7 +294,7 @@ impl Picture {
                 self.extents.push((topic, Extent::decode(key, stored)?));
             }
             (Some(OwnRow::Catalogue { segment }), _) => {
-                self.catalogue.push((segment, value.to_vec()));
+                self.catalogue.push((segment, Contents::decode(value)));
             }
             (Some(OwnRow::Flush), _) => self.flush = FlushRow::decode(stored)?,
             (Some(OwnRow::Other), _) => self.others.push((key.to_vec(), value.to_vec())),
@@ -319,6 +322,7 @@ impl Picture {
                 ..FlushRow::default()
             },
             extents: BTreeMap::new(),
+            present: HashMap::new(),
             next_log: 0,
         };
         for (topic, extent) in &self.extents {
@@ -337,46 +341,34 @@ impl Picture {
         for (key, value) in &self.others {
             put(&mut state, key, value)?;
         }
-        let mut named = BTreeSet::new();
-        for ((topic, first), extent) in &carrier.extents {
-            put(&mut state, &Extent::key(*topic, *first), &extent.encode())?;
-            named.insert(extent.segment);
-        }
-        named.remove(&number);
-        for (segment, contents) in &self.catalogue {
-            if named.contains(segment) {
-                put(&mut state, &Contents::key(*segment), contents)?;
-            }
-        }
-        if let Some(source) = source.filter(|source| named.contains(&source.number)) {
-            put(
-                &mut state,
-                &Contents::key(source.number),
-                &self.flush.contents.encode(),
-            )?;
-        }
-        put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
-        let present: HashSet<TopicId> = carrier
-            .row
-            .appended
-            .iter()
-            .map(|(topic, _)| *topic)
-            .collect();
         let FlushRow {
             number: flushes,
             contents,
             ..
         } = carrier.row;
-        Ok((
-            named,
-            Tally {
-                segment: number,
-                flushes,
-                contents,
-                present,
-                next_log: carrier.next_log,
-            },
-        ))
+        let mut tally = Tally {
+            segment: number,
+            flushes,
+            contents,
+            present: std::mem::take(&mut carrier.present),
+            next_log: carrier.next_log,
+            ..Tally::default()
+        };
+        for ((topic, first), extent) in &carrier.extents {
+            put(&mut state, &Extent::key(*topic, *first), &extent.encode())?;
+            if extent.segment != number {
+                tally.name(extent);
+            }
+        }
+        let found = source.map(|source| (source.number, self.flush.contents));
+        for (segment, contents) in self.catalogue.iter().copied().chain(found) {
+            if let Some(share) = tally.sealed.get_mut(&segment) {
+                share.contents = contents;
+                put(&mut state, &Contents::key(segment), &contents.encode())?;
+            }
+        }
+        put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
+        Ok((tally.sealed.keys().copied().collect(), tally))
     }
 
     /// Copies chunks of the found segment: all that are alive, or those of its last flush.
@@ -398,8 +390,11 @@ impl Picture {
             let first = match last_flush.get(topic) {
                 _ if carrier.whole => extent.first,
                 Some(first) => (*first).max(extent.first),
-                None => continue,
+                None => u64::MAX,
             };
+            if first > extent.first {
+                carrier.measure(*topic, extent, first, &index)?;
+            }
             let range = layout::index_range(*topic, first);
             let mut begun = false;
             for row in index.range::<&layout::IndexKey>(range.start()..=range.end())? {
@@ -436,10 +431,36 @@ struct Carrier {
     whole: bool,
     row: FlushRow,
     extents: BTreeMap<(TopicId, u64), Extent>,
+    /// Bytes of the batches of each topic that were copied.
+    present: HashMap<TopicId, u64>,
     next_log: u64,
 }
 
 impl Carrier {
+    /// Sums up what the found segment has of an extent before `bound`, since it is sealed now.
+    fn measure(
+        &mut self,
+        topic: TopicId,
+        extent: &Extent,
+        bound: u64,
+        index: &impl ReadableTable<&'static layout::IndexKey, &'static layout::IndexValue>,
+    ) -> Result<(), SegmentError> {
+        let (low, high) = (
+            layout::index_key(topic, extent.first),
+            layout::index_key(topic, bound),
+        );
+        let mut payload = 0;
+        for row in index.range::<&layout::IndexKey>(&low..&high)? {
+            let (key, value) = row?;
+            let head = RowHead::decode(key.value(), value.value());
+            payload += head.map_or(0, |head| u64::from(head.payload));
+        }
+        if let Some(extent) = self.extents.get_mut(&(topic, extent.first)) {
+            extent.payload = Some(payload);
+        }
+        Ok(())
+    }
+
     /// Counts a chunk in, and lets the topic's extent in the new segment begin with the first one.
     fn count(
         &mut self,
@@ -464,10 +485,13 @@ impl Carrier {
                 segment: self.number,
                 first_time,
                 before,
+                payload: None,
             };
             self.extents.insert((topic, first), extent);
         }
+        let bytes = self.present.entry(topic).or_default();
         if let Ok(head) = head {
+            *bytes += u64::from(head.payload);
             let payload = head.payload as usize;
             (self.row.contents).add(payload, head.first_time, head.last_time);
         }

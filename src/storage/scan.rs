@@ -313,26 +313,46 @@ impl Scan {
         match at {
             At::Offset(offset) => {
                 let chunk = self.chunk_holding(&chunks, offset.min(self.end - 1))?;
-                self.walk_to(&chunk, |head| head.end_offset() > offset, offset)
+                self.walk_to(&chunk, |head, _| head.end_offset() > offset, offset)
             }
             At::Time(time) => {
-                let first = self.last_before(&chunks, time)?;
-                let chunk = self.chunk_holding(&chunks, first)?;
-                let bound = chunk.end();
-                let located = self.walk_to(&chunk, |head| head.append_time >= time, 0)?;
-                if matches!(located, Located::After(_)) && bound < self.end {
-                    let chunk = self.chunk_holding(&chunks, bound)?;
-                    return self.walk_to(&chunk, |head| head.append_time >= time, 0);
-                }
-                Ok(located)
+                let first = self.last_before(&chunks, |head| head.first_time < time)?;
+                let wanted = |head: &Head, _: Totals| head.append_time >= time;
+                self.walk_from(&chunks, first, wanted)
+            }
+            At::Batch(sum) => {
+                let first = self.last_before(&chunks, |head| sum.reaches(head.before))?;
+                let wanted = |_: &Head, after: Totals| !sum.reaches(after);
+                self.walk_from(&chunks, first, wanted)
             }
         }
     }
 
-    /// The first offset of the last chunk that begins before `time`; of the first chunk if none.
-    fn last_before(&self, chunks: &Chunks, time: u64) -> Result<u64, ScanError> {
+    /// The first batch that is `wanted`, in the chunk that begins at `first` or the one after it.
+    fn walk_from(
+        &self,
+        chunks: &Chunks,
+        first: u64,
+        wanted: impl Fn(&Head, Totals) -> bool,
+    ) -> Result<Located, ScanError> {
+        let chunk = self.chunk_holding(chunks, first)?;
+        let bound = chunk.end();
+        let located = self.walk_to(&chunk, &wanted, 0)?;
+        if matches!(located, Located::After(_)) && bound < self.end {
+            let chunk = self.chunk_holding(chunks, bound)?;
+            return self.walk_to(&chunk, wanted, 0);
+        }
+        Ok(located)
+    }
+
+    /// The first offset of the last chunk that begins before a place; of the first chunk if none.
+    fn last_before(
+        &self,
+        chunks: &Chunks,
+        is_before: impl Fn(&RowHead) -> bool,
+    ) -> Result<u64, ScanError> {
         let mut before = self.extent.first;
-        // Chunks that begin at or after `high` are not before `time`.
+        // Chunks that begin at or after `high` are not before the place.
         let (mut low, mut high) = (before.saturating_add(1), self.end);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -346,7 +366,7 @@ impl Scan {
                 to: self.end,
                 what: damage.0,
             })?;
-            if head.first_time < time {
+            if is_before(&head) {
                 before = first;
                 low = middle + 1;
             } else {
@@ -356,11 +376,12 @@ impl Scan {
         Ok(before)
     }
 
-    /// The first batch of a chunk that is `wanted`, and in it the record at `offset`, if later.
+    /// The first batch of a chunk that is `wanted`, by its head and the sums after it, and in it the
+    /// record at `offset`, if later.
     fn walk_to(
         &self,
         chunk: &Chunk,
-        wanted: impl Fn(&Head) -> bool,
+        wanted: impl Fn(&Head, Totals) -> bool,
         offset: u64,
     ) -> Result<Located, ScanError> {
         let batches = chunk.batches();
@@ -373,7 +394,11 @@ impl Scan {
                     what: what.to_owned(),
                 })?;
             let end = at + head.length as usize;
-            if wanted(&head) {
+            let after = Totals {
+                records: totals.records + u64::from(head.count),
+                bytes: totals.bytes + u64::from(head.content_bytes),
+            };
+            if wanted(&head, after) {
                 let skip = offset.saturating_sub(head.base_offset);
                 totals.bytes += content_before(&batches[at..end], &head, self.topic, skip)?;
                 totals.records += skip;
@@ -385,8 +410,7 @@ impl Scan {
                     append_time,
                 }));
             }
-            totals.records += u64::from(head.count);
-            totals.bytes += u64::from(head.content_bytes);
+            totals = after;
             at = end;
             next = head.end_offset();
         }

@@ -255,6 +255,19 @@ impl Segment {
         Ok(Self::sealed(number, Handle::Overlaid(db), file))
     }
 
+    /// Closes a segment that nobody else holds; an error if any write of it has failed.
+    pub(super) fn close(mut self) -> Result<(), SegmentError> {
+        if let Some(Handle::Writable(db)) = self.db.take() {
+            guarded(|| Ok(db.close()?))?;
+        }
+        match &self.witness {
+            Some(witness) if witness.failed() => {
+                Err(SegmentError::Unreadable("a write of it has failed".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A handle through which nothing is ever written.
     fn sealed(number: u64, db: Handle, file: Arc<dyn DiskFile>) -> Self {
         Self {

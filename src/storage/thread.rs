@@ -1,7 +1,7 @@
 //! The storage thread: one inbox, one flush at a time.
 //!
-//! Owns the order in which jobs meet in flushes, and the retries after a failed commit. No timer:
-//! while one flush syncs, the next one gathers in the inbox. Its neighbours: [`Storage`] sends,
+//! Owns the order in which jobs meet in flushes, and the retries after a failed commit. No timer
+//! for jobs: while one flush syncs, the next one gathers in the inbox. Its neighbours: [`Storage`] sends,
 //! the [`Writer`] does the work.
 //!
 //! [`Storage`]: super::Storage
@@ -41,9 +41,17 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Message>, options: &Optio
         Flow::On
     };
     while flow == Flow::On {
-        let Ok(first) = inbox.recv() else { break };
         let mut flush = Flush::default();
-        flow = take(&mut writer, first, &mut flush);
+        let next = match writer.attends_in() {
+            Some(wait) => inbox.recv_timeout(wait),
+            None => inbox.recv().map_err(RecvTimeoutError::from),
+        };
+        match next {
+            Ok(first) => flow = take(&mut writer, first, &mut flush),
+            // What was done beside it is due, and joins a flush of nothing else.
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
         while flow == Flow::On && flush.bytes < options.flush_bytes {
             match inbox.try_recv() {
                 Ok(message) => flow = take(&mut writer, message, &mut flush),

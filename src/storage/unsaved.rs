@@ -80,17 +80,18 @@ impl Batches {
     pub(super) fn locate(&self, at: At, end: u64) -> Result<Option<Point>, ScanError> {
         let mut beyond = None;
         for (batch, head) in self.heads().filter(|(_, head)| head.base_offset < end) {
+            let after = Totals {
+                records: batch.totals.records + u64::from(head.count),
+                bytes: batch.totals.bytes + u64::from(head.content_bytes),
+            };
             let skip = match at {
                 At::Offset(offset) if head.end_offset() > offset => {
                     offset.saturating_sub(head.base_offset)
                 }
                 At::Time(time) if head.append_time >= time => 0,
+                At::Batch(sum) if !sum.reaches(after) => 0,
                 _ => {
-                    let totals = Totals {
-                        records: batch.totals.records + u64::from(head.count),
-                        bytes: batch.totals.bytes + u64::from(head.content_bytes),
-                    };
-                    beyond = Some(Point::at_end(end, totals));
+                    beyond = Some(Point::at_end(end, after));
                     continue;
                 }
             };

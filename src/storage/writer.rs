@@ -17,6 +17,7 @@
 //! ```
 
 mod beginning;
+mod giving_back;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
@@ -30,17 +31,19 @@ use tokio::sync::watch;
 use super::audience::Audience;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::flush::{Flush, Tally};
+use super::flush::Flush;
 use super::health::Health;
 use super::job::{Announce, Job};
 use super::journal::Journal;
 use super::keeper::{Chore, Keeper};
 use super::layout::{self, STATE};
+use super::merge::Outcome;
 use super::options::Options;
 use super::reader::Reader;
 use super::recovery::Found;
 use super::rotation;
 use super::segment::{Identity, Segment, SegmentError, guarded};
+use super::tally::Tally;
 use super::{Recovered, TopicRows};
 
 /// What redb's file may take beyond its share: it begins with some, and grows by doubling.
@@ -65,6 +68,16 @@ pub struct Writer {
     floor: u64,
     /// The successor in the making.
     spare: Option<Receiver<Result<Segment, SegmentError>>>,
+    /// A merge that is under way.
+    merging: Option<Receiver<Outcome>>,
+    /// When the next merge may be tried.
+    merges_from: Option<Instant>,
+    /// Segments that no merge can read.
+    unreadable: Vec<u64>,
+    /// Since when so much was trimmed out of the active segment that it shall be sealed.
+    expired_since: Option<Instant>,
+    /// Sealed segments that nothing names since the flush that is being written.
+    dead: Vec<u64>,
     audience: Audience,
     /// What makes the active segment unusable, found outside of a commit.
     doubt: Option<SegmentError>,
@@ -152,6 +165,11 @@ impl Writer {
             found: None,
             floor: 0,
             spare: None,
+            merging: None,
+            merges_from: None,
+            unreadable: Vec::new(),
+            expired_since: None,
+            dead: Vec::new(),
             audience: Audience::default(),
             doubt: None,
             view,
@@ -234,7 +252,9 @@ impl Writer {
         if let Some(error) = self.doubt.take() {
             return self.fail(flush, &error);
         }
-        if flush.is_empty() {
+        let with_merged = self.take_merged(flush);
+        let flush = with_merged.as_ref().unwrap_or(flush);
+        if flush.is_empty() && !self.is_overdue() {
             return;
         }
         let Some(mut active) = self.active.take() else {
@@ -256,9 +276,7 @@ impl Writer {
         }
         match self.save(active, flush) {
             Ok(active) => {
-                if flush.deletes() {
-                    self.unlink_unreferenced(&active.segment);
-                }
+                self.give_back(&active, flush);
                 self.active = Some(active);
                 self.audience.committed(flush, self.generation);
                 self.prepare();
@@ -295,7 +313,9 @@ impl Writer {
 
     /// Makes a small flush durable in the journal; `false` where it must be in the segment.
     fn journal(&mut self, active: &mut Active, flush: &Flush) -> Result<bool, SegmentError> {
-        let small = flush.bytes <= self.options.journal_flush_bytes && !flush.deletes();
+        let small = flush.bytes <= self.options.journal_flush_bytes
+            && !flush.removes()
+            && !flush.is_empty();
         let Some(journal) = self.journal.as_mut().filter(|_| small) else {
             return Ok(false);
         };
@@ -313,10 +333,11 @@ impl Writer {
         let limit = self.options.segment_bytes;
         let payload = active.tally.contents.payload;
         let outgrown = payload >= limit / 4 && active.segment.file_len()? > limit / 2 * 3 + SLACK;
-        Ok(payload > 0 && (outgrown || payload + flush.payload > limit))
+        let full = outgrown || payload + flush.payload > limit || self.is_overdue();
+        Ok(payload > 0 && full)
     }
 
-    fn append(&self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
+    fn append(&mut self, mut active: Active, flush: &Flush) -> Result<Active, SegmentError> {
         let stored = guarded(|| {
             let txn = active.segment.begin_write()?;
             let stored = flush.store(&txn, &active.tally, self.options.chunk_bytes)?;
@@ -325,7 +346,7 @@ impl Writer {
         });
         match stored {
             Ok(stored) => {
-                active.tally.add(flush, stored);
+                self.dead.extend(active.tally.add(stored));
                 Ok(active)
             }
             Err(error) => {
@@ -382,12 +403,7 @@ impl Writer {
         } = active;
         let born = guarded(|| {
             let txn = spare.begin_write()?;
-            let dead = rotation::carry_state(&old, &tally, &txn)?;
-            let fresh = Tally {
-                segment: number,
-                flushes: tally.flushes,
-                ..Tally::default()
-            };
+            let (fresh, dead) = rotation::carry_state(&old, &tally, number, &txn)?;
             let stored = flush.store(&txn, &fresh, self.options.chunk_bytes)?;
             txn.commit()?;
             Ok((dead, fresh, stored))
@@ -407,31 +423,17 @@ impl Writer {
                 return Err(error);
             }
         };
-        tally.add(flush, stored);
+        self.dead.extend(dead);
+        self.dead.extend(tally.add(stored));
         let segment = Arc::new(spare);
         // The keeper knows of the old one before any reader can see the new one.
         self.hands.give(Chore::Retire(old));
         self.hands.give(Chore::Mark(number));
         self.view.send_replace(Some(segment.clone()));
-        if !dead.is_empty() {
-            self.hands.give(Chore::Release(dead));
-        }
+        self.expired_since = None;
         self.space_checked = None;
         tracing::debug!(segment = number, "a new segment is active");
         Ok(Active { segment, tally })
-    }
-
-    /// Gives the space of deleted topics back at once, for a full disk may wait for nothing else.
-    fn unlink_unreferenced(&mut self, active: &Segment) {
-        match rotation::unreferenced(active) {
-            Ok(dead) if dead.is_empty() => {}
-            Ok(dead) => {
-                self.hands.give(Chore::Release(dead));
-                self.space_checked = None;
-            }
-            // They go with the next rotation.
-            Err(error) => tracing::warn!(%error, "segments of deleted topics stay for now"),
-        }
     }
 
     /// Has the successor made once the active segment is half full.
@@ -470,6 +472,9 @@ impl Writer {
         }
         self.found = None;
         self.spare = None;
+        self.merging = None;
+        self.dead.clear();
+        self.expired_since = None;
         self.journal = None;
         // Recovery reads it from the journal; readers keep what was published until then.
         self.unsaved = Flush::default();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use logdrive_protocol::operations::{
-    Answer, Consumed, Counter, Payload, ProduceAll, Request, TopicSummary,
+    Answer, Consumed, Counter, Fetch, Payload, ProduceAll, Request, TopicSummary,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use super::journey::Traveller;
 use super::serving::Waiter;
 use super::state::{Change, State};
 use super::together::Reserve;
+use super::trimming::Retaining;
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
@@ -127,6 +128,8 @@ pub enum Parked {
     Told(Told),
     /// A retry in several topics, which goes on to the next one.
     Traveller(Box<Traveller>),
+    /// A fetch of what is being removed: it is told of the gap when that is durable.
+    Fetch(Fetch, Option<Instant>, Reply),
 }
 
 /// What the topic has done since the broker started.
@@ -156,6 +159,7 @@ pub struct Topic {
     pub(super) waiting: Waiting<Waiter>,
     pub(super) reserve: Reserve,
     pub(super) due: Watch,
+    pub(super) retaining: Retaining,
     generation: u64,
     /// A write failed and the store has not recovered.
     failed: bool,
@@ -199,6 +203,7 @@ impl Topic {
             waiting: Waiting::default(),
             reserve: Reserve::default(),
             due: Watch::default(),
+            retaining: Retaining::default(),
             generation,
             failed: false,
             born: false,
@@ -297,7 +302,7 @@ impl Topic {
         match &mut parked {
             Parked::Answer(reply, _) => reply.staged(),
             Parked::Traveller(traveller) => traveller.staged(),
-            Parked::Accepted(_) | Parked::Told(_) => {}
+            Parked::Accepted(_) | Parked::Told(_) | Parked::Fetch(..) => {}
         }
         let at = self.parked.partition_point(|(other, _)| *other <= ticket);
         self.parked.insert(at, (ticket, parked));
@@ -307,6 +312,11 @@ impl Topic {
     pub(super) fn commit_then(&mut self, change: Change, reply: Reply, answer: Answer) {
         self.park(change.ticket, Parked::Answer(reply, answer));
         self.submit(change, JobKind::Change);
+    }
+
+    /// Answers when `ticket` is durable.
+    pub(super) fn park_answer(&mut self, ticket: u64, reply: Reply, answer: Answer) {
+        self.park(ticket, Parked::Answer(reply, answer));
     }
 
     pub(super) fn delete(&mut self, reply: Reply, answer: Answer) {
@@ -338,6 +348,7 @@ impl Topic {
                 Parked::Accepted(permit) => drop(permit),
                 Parked::Told(told) => self.around.broker.do_send(told),
                 Parked::Traveller(traveller) => traveller.travel(),
+                Parked::Fetch(fetch, until, reply) => self.fetch(&fetch, until, reply, ctx),
             }
         }
         if self.dying.is_some_and(|dying| dying <= ticket) {
@@ -352,6 +363,9 @@ impl Topic {
         }
         if self.dying.is_none() {
             self.watch_due(ctx);
+        }
+        if self.dying.is_none() && (more || self.state.retention().is_until_consumed()) {
+            self.consider_retention(ctx);
         }
     }
 
@@ -418,6 +432,7 @@ impl Topic {
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
                 self.watch_due(ctx);
+                self.consider_retention(ctx);
             }
             Err(error) => {
                 tracing::error!(topic = %self.state.id, %error, "cannot take up a topic again");
@@ -515,6 +530,7 @@ impl Actor for Topic {
         self.tell_registered();
         self.begin_leases(ctx);
         self.watch_due(ctx);
+        self.consider_retention(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {

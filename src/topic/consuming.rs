@@ -153,6 +153,14 @@ impl Topic {
         self.watch_deadlines(ctx);
     }
 
+    /// Records were removed: consumers that wait are told of it.
+    pub(super) fn wake_all(&mut self, ctx: &mut Context<Self>) {
+        let ids: Vec<_> = self.state.consumers.ids().collect();
+        for id in ids {
+            self.wake(id, ctx);
+        }
+    }
+
     pub(super) fn serve_all_lines(&mut self, ctx: &mut Context<Self>) {
         let ids: Vec<_> = self.lines.keys().copied().collect();
         for id in ids {
@@ -253,8 +261,10 @@ impl Topic {
             (0, ..) | (_, None, _) | (_, _, None) => (from, to),
             (_, Some(first), Some(last)) => (first.from, last.to),
         };
-        if from == to {
-            return self.give(begun, Slice::at(from), ctx);
+        // What was removed since then cannot be given again: it is told as a gap.
+        let from = from.max(self.state.log.start().offset);
+        if from >= to {
+            return self.give(begun, Slice::at(to), ctx);
         }
         let in_memory = self.state.log.read_staged(from, 0, usize::MAX);
         if in_memory.is_none() && to > self.state.log.visible().offset {
@@ -308,6 +318,10 @@ impl Topic {
                     let batches = batches.into_iter();
                     let slice = Slice::of(from, end, max_records, max_bytes, batches);
                     topic.give(begun, slice, ctx);
+                }
+                // Not damage: it was removed meanwhile, and the consumer is told so.
+                Err(_) if from < topic.state.log.staged_start().0.offset => {
+                    topic.back_to_front(begun);
                 }
                 Err(failure) => {
                     topic.note_damage(id, &failure);
@@ -368,7 +382,15 @@ impl Topic {
                     let wanted = found.iter().filter(|it| it.wanted);
                     ranges = ranges_of(&wanted.map(|it| it.entry).collect::<Vec<_>>(), 0);
                 }
-                let gaps = consumer.map_or_else(|_| Vec::new(), |it| it.gaps_told(asked, now));
+                let mut gaps = consumer.map_or_else(|_| Vec::new(), |it| it.gaps_told(asked, now));
+                let start = self.state.log.start();
+                if let Some(first) = ranges.first().filter(|first| first.from < start.offset) {
+                    gaps.extend(self.removed_since(first.from, &ranges));
+                    ranges.retain(|range| range.to > start.offset);
+                    if let Some(first) = ranges.first_mut() {
+                        first.from = first.from.max(start.offset);
+                    }
+                }
                 let connection = begun.reply.connection();
                 self.state
                     .consumers
@@ -515,6 +537,19 @@ impl Topic {
             batches,
             ..Delivered::default()
         })
+    }
+
+    /// What was removed of an answer that is asked for again.
+    fn removed_since(&self, from: u64, ranges: &[operations::Range]) -> Vec<Gap> {
+        let end = ranges.last().map_or(from, |last| last.to);
+        let gaps = self.state.gaps(from).into_iter();
+        gaps.filter(|gap| gap.from < end)
+            .map(|gap| {
+                let to = gap.to.min(end);
+                let records = gap.records.min(to - gap.from);
+                Gap { to, records, ..gap }
+            })
+            .collect()
     }
 
     /// Remembers what a consumer could not read: a seek past it is told as a gap.

@@ -33,6 +33,8 @@ pub struct Mark {
 pub struct Log {
     /// The first record that is kept.
     start: Mark,
+    /// The same as staged, and when that record was appended; 0 if not known.
+    staged_start: (Mark, u64),
     /// The high watermark: everything before it is durable.
     visible: Mark,
     /// Where the next batch goes.
@@ -231,8 +233,10 @@ impl Log {
             totals: Totals { records, bytes },
         };
         let end = mark(row.end, row.end_records, row.end_bytes);
+        let start = mark(row.start, row.start_records, row.start_bytes);
         Self {
-            start: mark(row.start, row.start_records, row.start_bytes),
+            start,
+            staged_start: (start, row.start_time),
             visible: end,
             end,
             last_append_time: row.last_append_time,
@@ -249,6 +253,36 @@ impl Log {
     /// The first record that is kept.
     pub fn start(&self) -> Mark {
         self.start
+    }
+
+    /// The first record that is kept once everything staged is durable, and when it was appended,
+    /// in microseconds; 0 if not known.
+    pub fn staged_start(&self) -> (Mark, u64) {
+        self.staged_start
+    }
+
+    /// Stages that the log begins at `to`, whose record was appended at `time`; 0 if not known.
+    pub fn trim(&mut self, to: Mark, time: u64) {
+        self.staged_start = (to, time);
+    }
+
+    /// Takes in when the first record was appended, if that was not known.
+    pub fn learn_start_time(&mut self, time: u64) {
+        if self.staged_start.1 == 0 {
+            self.staged_start.1 = time;
+        }
+    }
+
+    /// The log begins at `to`, durably: memory gives up what is before.
+    pub fn commit_trim(&mut self, to: Mark) {
+        self.start = to;
+        while let Some(oldest) = self.tail.front() {
+            if oldest.head.end_offset() > to.offset {
+                break;
+            }
+            self.tail_bytes -= oldest.bytes.len();
+            self.tail.pop_front();
+        }
     }
 
     /// The high watermark.
@@ -282,6 +316,9 @@ impl Log {
     pub fn append(&mut self, placed: Placed) {
         let Placed { kept, tip } = placed;
         debug_assert_eq!(kept.head.base_offset, self.end.offset);
+        if self.staged_start.0.offset == self.end.offset {
+            self.staged_start.1 = kept.head.append_time;
+        }
         self.digest = tip.digest;
         self.last_append_time = tip.last_append_time;
         self.end = tip.end;
@@ -291,15 +328,22 @@ impl Log {
 
     /// The row that belongs to everything up to `tip`.
     pub fn row_at(&self, tip: &Tip) -> ExtentRow {
+        let (start, start_time) = self.staged_start;
+        let is_first = start.offset == self.end.offset && tip.end.offset > start.offset;
         ExtentRow {
-            start: self.start.offset,
-            start_records: self.start.totals.records,
-            start_bytes: self.start.totals.bytes,
+            start: start.offset,
+            start_records: start.totals.records,
+            start_bytes: start.totals.bytes,
             end: tip.end.offset,
             end_records: tip.end.totals.records,
             end_bytes: tip.end.totals.bytes,
             last_append_time: tip.last_append_time,
             digest: tip.digest,
+            start_time: if is_first {
+                tip.last_append_time
+            } else {
+                start_time
+            },
         }
     }
 

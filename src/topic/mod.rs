@@ -9,7 +9,7 @@
 //! [`state`] and what it is made of ([`log`], [`delayed`], [`producers`], [`consumers`] with each
 //! [`consumer`]'s [`outstanding`] parcels), [`filter`], [`waiting`] and [`rows`] are plain logic: no
 //! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`],
-//! `leasing`, [`requeue`], `due` and [`together`] are the shell around it.
+//! `leasing`, [`requeue`], `trimming`, `due` and [`together`] are the shell around it.
 
 pub mod actor;
 pub mod consumer;
@@ -30,8 +30,10 @@ pub mod log;
 pub mod outstanding;
 pub mod parcel;
 pub mod producers;
+pub mod removed;
 mod requests;
 pub mod requeue;
+pub mod retention;
 pub mod rows;
 pub mod searching;
 pub mod serving;
@@ -39,6 +41,7 @@ pub mod settings;
 pub mod state;
 pub mod taking;
 pub mod together;
+mod trimming;
 pub mod waiting;
 pub mod workers;
 

@@ -58,6 +58,8 @@ impl Topic {
                 Ok(()) => self.delete(reply, Answer::DeleteTopic(TopicDeleted {})),
                 Err(failure) => reply.fail(failure),
             },
+            Request::AlterTopic(alter) => self.alter(&alter, reply, ctx),
+            Request::PurgeTopic(purge) => self.purge(&purge, reply, ctx),
             Request::DescribeTopic(describe) => self.describe(&describe, reply),
             Request::RegisterProducer(request) => self.register_producer(&request, fresh, reply),
             Request::UnregisterProducer(request) => self.unregister_producer(&request, reply),
@@ -294,7 +296,7 @@ impl Topic {
     }
 
     /// Answers when everything that is staged now is durable.
-    fn answer_when_durable(&mut self, reply: Reply, answer: Answer) {
+    pub(super) fn answer_when_durable(&mut self, reply: Reply, answer: Answer) {
         let last = self.state.last_ticket();
         if last <= self.state.committed() {
             reply.answer(answer);
@@ -410,9 +412,16 @@ impl Topic {
     pub(super) fn locate(&self, at: At) -> impl Future<Output = Result<Point, Failure>> + use<> {
         let (reader, topic) = (self.around.storage.reader(), self.state.id);
         let (pool, end) = (self.around.pool.clone(), self.state.log.visible());
+        let start = self.state.log.start();
         async move {
             let located = pool.run(move || reader.locate(topic, at, end.offset)).await;
             match located.map_err(ReadError::Unavailable).flatten() {
+                // A chunk that holds both sides of the log's start is there as a whole.
+                Ok(point) if point.offset < start.offset => Ok(Point {
+                    offset: start.offset,
+                    totals: start.totals,
+                    ..point
+                }),
                 // Past the last record the topic knows the sums, and for an empty one alone.
                 Ok(point) if point.offset >= end.offset => Ok(Point {
                     offset: end.offset,

@@ -14,6 +14,7 @@
 //!   0a  consumer id (8) | first offset (8)        Gap         removed, and the consumer not told yet
 //!   10                                            DelayLog    where the delay log begins and ends
 //!   11  due time (8) | offset there (8)           Due         a batch that waits for its time
+//!   20                                            Removed     what was removed, and why
 //! ```
 //!
 //! A remembered batch that waited when it was remembered has the highest bit set in its offset,
@@ -41,6 +42,7 @@ const LEFT: u8 = 0x09;
 const GAP: u8 = 0x0a;
 const DELAY_LOG: u8 = 0x10;
 const DUE: u8 = 0x11;
+const REMOVED: u8 = 0x20;
 /// The broker's own row: the lowest id never handed out.
 const NEXT_ID: u8 = 0x01;
 
@@ -80,6 +82,14 @@ bodies! {
         pub last_append_time: u64,
         /// Running digest at the end.
         pub digest: u64,
+        /// Append time of the first record that is kept, in microseconds; 0 if not known.
+        pub start_time: u64,
+    }
+
+    /// What was removed before the log's start.
+    pub struct RemovedRow {
+        /// Ranges that abut, the oldest first.
+        pub ranges: Vec<Gap>,
     }
 
     /// A registered producer.
@@ -235,6 +245,7 @@ pub enum Decoded {
     Gap(ConsumerId, Gap),
     DelayLog(DelayLogRow),
     Due(Due, DueRow),
+    Removed(RemovedRow),
     /// A kind of a newer version, left as it is.
     Unknown,
 }
@@ -279,6 +290,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
             let (time, offset) = (id(), id());
             Decoded::Due(Due { time, offset }, DueRow::from_bytes(value)?)
         }
+        REMOVED => Decoded::Removed(RemovedRow::from_bytes(value)?),
         _ => Decoded::Unknown,
     })
 }
@@ -310,6 +322,11 @@ pub fn topic(topic: TopicId, value: &TopicRow) -> Row {
 /// The row of a topic's extent.
 pub fn extent(topic: TopicId, value: &ExtentRow) -> Row {
     row(key(topic, EXTENT, &[]), value)
+}
+
+/// The row of what was removed from a topic.
+pub fn removed(topic: TopicId, value: &RemovedRow) -> Row {
+    row(key(topic, REMOVED, &[]), value)
 }
 
 /// The row of a producer.
@@ -506,7 +523,7 @@ mod tests {
         check(
             &extent(TopicId(1), &extent_row),
             "000000000000000102",
-            "000000ac02ac02090000",
+            "000000ac02ac0209000000",
             &Decoded::Extent(extent_row.clone()),
         );
         let worker_row = WorkerRow {

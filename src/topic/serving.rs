@@ -11,14 +11,14 @@
 //! A fetch changes nothing; what takes records is in [`consuming`](super::consuming). Its
 //! neighbours: the [actor](super::actor) and the storage's reader.
 
-use actix::Context;
+use actix::{AsyncContext, Context};
 use bytes::Bytes;
 use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_FETCH_BYTES, MAX_WAIT_MS};
 use logdrive_protocol::operations::{Answer, CancelPassed, Consume, Delivered, Fetch, Gap, Range};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::{Duration, Instant};
 
-use super::actor::Topic;
+use super::actor::{Parked, Proceed, Topic};
 use super::consumer::Plan;
 use super::consuming::InLine;
 use super::log::Slice;
@@ -146,7 +146,7 @@ impl Topic {
                     topic.fetch(&fetch, until, reply, ctx);
                 });
             }
-            None => self.fetch_cold(fetch, from, gaps, reply),
+            None => self.fetch_cold(fetch, from, gaps, reply, ctx),
         }
     }
 
@@ -165,13 +165,22 @@ impl Topic {
         });
     }
 
-    /// Reads from the disk and answers from there: the topic is not involved any more.
-    fn fetch_cold(&mut self, fetch: &Fetch, from: u64, gaps: Vec<Gap>, mut reply: Reply) {
+    /// Reads from the disk and answers from there: the topic is involved again only if what is read
+    /// was removed meanwhile.
+    fn fetch_cold(
+        &mut self,
+        fetch: &Fetch,
+        from: u64,
+        gaps: Vec<Gap>,
+        mut reply: Reply,
+        ctx: &Context<Self>,
+    ) {
         self.counts.cold_reads += 1;
         let (max_bytes, max_records) = (byte_limit(fetch.max_bytes), fetch.max_records);
         let end = self.state.log.visible().offset;
         let read = self.read_cold(from, end, max_bytes);
         let empty = self.delivered(Slice::default(), gaps);
+        let (topic, fetch) = (ctx.address(), fetch.clone());
         actix::spawn(async move {
             if !reply.reserve(max_bytes).await {
                 return;
@@ -181,9 +190,35 @@ impl Topic {
                     let slice = Slice::of(from, end, max_records, max_bytes, batches.into_iter());
                     reply.answer(Answer::Fetch(filled(empty, slice)));
                 }
+                Err(failure) if failure.code == ErrorCode::DataDamaged => {
+                    topic.do_send(Proceed(Box::new(move |topic, ctx| {
+                        topic.fetch_removed(fetch, from, failure, reply, ctx);
+                    })));
+                }
                 Err(failure) => reply.fail(failure),
             }
         });
+    }
+
+    /// A fetch that could not be read: because it was removed, or for good.
+    fn fetch_removed(
+        &mut self,
+        fetch: Fetch,
+        from: u64,
+        failure: Failure,
+        mut reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let (staged, _) = self.state.log.staged_start();
+        reply.release_share();
+        if from < self.state.log.start().offset {
+            self.fetch(&fetch, None, reply, ctx);
+        } else if from < staged.offset {
+            let last = self.state.last_ticket();
+            self.park(last, Parked::Fetch(fetch, None, reply));
+        } else {
+            reply.fail(failure);
+        }
     }
 
     /// Reads `from..end` from the disk, at most `max_bytes` of it but always one batch.
@@ -208,16 +243,8 @@ impl Topic {
 
     /// What a fetch below the log's start is told of.
     pub(super) fn gap_before(&self, from: Position) -> Vec<Gap> {
-        let start = self.state.log.start();
         match from {
-            Position::Offset(from) if from < start.offset => {
-                vec![Gap {
-                    from,
-                    to: start.offset,
-                    records: start.offset - from,
-                    ..Gap::default()
-                }]
-            }
+            Position::Offset(from) => self.state.gaps(from),
             _ => Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ use super::consumer_config::{
     BACKOFF, ConsumerConfig, DEAD_LETTER_TOPIC, MAX_DELIVERIES, MAX_LEASED_KEY, ORDER,
 };
 use super::filter::Filter;
+use super::retention::{self, Retention};
 
 /// A text for people; on topics and consumers.
 const DESCRIPTION: &str = "description";
@@ -16,7 +17,40 @@ const MAX_RECORD: &str = "max_record_bytes";
 
 /// Settings of a topic, checked and in the order of their keys.
 pub fn of_topic(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
-    check(settings, &[DESCRIPTION, MAX_RECORD])
+    let [age, bytes, records, until_consumed] = retention::KEYS;
+    let known = [DESCRIPTION, MAX_RECORD, age, bytes, records, until_consumed];
+    let settings = check(settings, &known)?;
+    Retention::of(&settings)?;
+    Ok(settings)
+}
+
+/// Settings of a topic after a change of some of them, checked and in the order of their keys.
+///
+/// # Errors
+/// `INVALID_CONFIG`: also where one is set and unset, or unset without being known.
+pub fn altered(
+    before: &[Setting],
+    set: &[Setting],
+    unset: &[String],
+) -> Result<Vec<Setting>, Failure> {
+    let refused = |message: String| Failure::new(ErrorCode::InvalidConfig, message);
+    let is_known =
+        |key: &str| [DESCRIPTION, MAX_RECORD].contains(&key) || retention::KEYS.contains(&key);
+    for key in unset {
+        let shown = printable(key);
+        if !is_known(key) {
+            return Err(refused(format!("there is no setting {shown}")));
+        }
+        if set.iter().any(|setting| setting.key == *key) {
+            let message = format!("the setting {shown} is both set and unset");
+            return Err(refused(message).hint("name it once"));
+        }
+    }
+    let stays = |setting: &&Setting| {
+        !unset.contains(&setting.key) && set.iter().all(|new| new.key != setting.key)
+    };
+    let settings: Vec<_> = before.iter().filter(stays).chain(set).cloned().collect();
+    of_topic(&settings)
 }
 
 /// Settings of a consumer, checked and in the order of their keys; filters are among them.

@@ -11,7 +11,7 @@ mod consuming;
 use std::collections::VecDeque;
 
 use logdrive_protocol::operations::{
-    ConsumerSummary, Measured, RegisterProducer, TopicDescribed, TopicSummary,
+    ConsumerSummary, Gap, Measured, RegisterProducer, Setting, TopicDescribed, TopicSummary,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
@@ -21,9 +21,11 @@ use super::consumers::Consumers;
 use super::delayed::Delayed;
 use super::log::{Log, Mark};
 use super::producers::{Producers, Registration};
-use super::rows::{self, Decoded, TopicRow};
+use super::removed::Removed;
+use super::retention::{self, Retention};
+use super::rows::{self, Decoded, RemovedRow, TopicRow};
 use super::settings;
-use crate::storage::{Appended, Row};
+use crate::storage::{Appended, JobKind, Row, Totals};
 
 /// Everything that a topic knows, durable and staged.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub struct State {
     pub id: TopicId,
     row: TopicRow,
     max_record_bytes: u32,
+    retention: Retention,
+    /// What was removed, as staged.
+    removed: Removed,
     /// Where records are.
     pub log: Log,
     /// Who produces.
@@ -54,6 +59,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug)]
 enum Effect {
     Visible(Mark),
+    Trimmed(Mark),
     Moved(ConsumerId),
     /// So many records wait for their time, up to this offset of the delay log.
     Scheduled {
@@ -101,6 +107,9 @@ impl State {
         Self {
             id,
             max_record_bytes: settings::max_record_bytes(&row.settings),
+            // Checked when they were given.
+            retention: Retention::of(&row.settings).unwrap_or_default(),
+            removed: Removed::default(),
             row,
             log,
             producers: Producers::default(),
@@ -140,12 +149,13 @@ impl State {
                 Decoded::Gap(id, gap) => state.consumers.load_gap(id, gap),
                 Decoded::DelayLog(row) => state.delayed.load(&row),
                 Decoded::Due(due, row) => state.delayed.load_due(due, row),
+                Decoded::Removed(row) => state.removed = Removed::load(row.ranges),
                 Decoded::Unknown => {}
             }
         }
         state.producers.loaded();
-        state.row = topic.ok_or_else(|| anyhow::anyhow!("topic {id} has no row of its own"))?;
-        state.max_record_bytes = settings::max_record_bytes(&state.row.settings);
+        let row = topic.ok_or_else(|| anyhow::anyhow!("topic {id} has no row of its own"))?;
+        state.set_row(row);
         Ok(state)
     }
 
@@ -155,6 +165,111 @@ impl State {
         self.ticket = before.ticket;
         self.committed = before.ticket;
         self
+    }
+
+    fn set_row(&mut self, row: TopicRow) {
+        self.max_record_bytes = settings::max_record_bytes(&row.settings);
+        self.retention = Retention::of(&row.settings).unwrap_or_default();
+        self.row = row;
+    }
+
+    /// What is kept of it.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// What there is of it, as far as retention is concerned.
+    pub fn extent(&self) -> retention::Extent {
+        let (start, start_time) = self.log.staged_start();
+        retention::Extent {
+            start,
+            start_time,
+            end: self.log.visible(),
+            consumed: (self.retention.is_until_consumed())
+                .then(|| self.consumed())
+                .flatten()
+                .map(|(_, cursor)| {
+                    // Offsets count records; how many bytes they have nobody asks.
+                    let records = cursor;
+                    let totals = Totals { records, bytes: 0 };
+                    Mark {
+                        offset: cursor,
+                        totals,
+                    }
+                }),
+        }
+    }
+
+    /// The consumer that is furthest behind, and its cursor.
+    fn consumed(&self) -> Option<(&str, u64)> {
+        let names = self.consumers.names();
+        let cursors = names.filter_map(|(name, id)| {
+            let consumer = self.consumers.get(id).ok()?;
+            Some((name, consumer.cursor()))
+        });
+        cursors.min_by_key(|(_, cursor)| *cursor)
+    }
+
+    /// The consumer for which records are kept that retention would let go otherwise.
+    fn held_by(&self) -> String {
+        let behind = self.consumed().filter(|(_, cursor)| {
+            self.retention.is_until_consumed() && *cursor < self.log.visible().offset
+        });
+        behind.map(|(name, _)| name.to_owned()).unwrap_or_default()
+    }
+
+    /// Changes settings.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIG`: nothing is done.
+    pub fn alter(&mut self, set: &[Setting], unset: &[String]) -> Result<Change, Failure> {
+        let settings = settings::altered(&self.row.settings, set, unset)?;
+        self.set_row(TopicRow {
+            settings,
+            ..self.row.clone()
+        });
+        let row = rows::topic(self.id, &self.row);
+        Ok(self.stage(vec![row]))
+    }
+
+    /// Removes what is before `to`, whose record was appended at `time`; `gap` says of it when it
+    /// was appended and why it goes. `None` if there is nothing to remove.
+    pub fn trim(&mut self, to: Mark, time: u64, gap: &Gap) -> Option<(Change, JobKind)> {
+        let (start, _) = self.log.staged_start();
+        if to.offset <= start.offset || to.offset > self.log.visible().offset {
+            return None;
+        }
+        let gap = Gap {
+            from: start.offset,
+            to: to.offset,
+            records: to.totals.records - start.totals.records,
+            bytes: to.totals.bytes - start.totals.bytes,
+            ..gap.clone()
+        };
+        self.log.trim(to, time);
+        self.removed.push(gap.clone());
+        let ranges = self.removed.ranges().to_vec();
+        let mut changed = vec![
+            rows::extent(self.id, &self.log.row()),
+            rows::removed(self.id, &RemovedRow { ranges }),
+        ];
+        let (concerned, told) = self.consumers.trim(to, &gap, self.ticket + 1);
+        changed.extend(told);
+        let change = self.stage(changed);
+        self.staged.push_back((change.ticket, Effect::Trimmed(to)));
+        for id in concerned {
+            self.staged.push_back((change.ticket, Effect::Moved(id)));
+        }
+        let kind = JobKind::Trim {
+            before: to.offset,
+            end: self.log.end().offset,
+        };
+        Some((change, kind))
+    }
+
+    /// What is missing between an offset and the log's start.
+    pub fn gaps(&self, from: u64) -> Vec<Gap> {
+        self.removed.gaps(from, self.log.start().offset)
     }
 
     /// Its name.
@@ -213,6 +328,7 @@ impl State {
                     self.log.commit(mark);
                     more = true;
                 }
+                Effect::Trimmed(to) => self.log.commit_trim(to),
                 Effect::Moved(consumer) => self.consumers.commit(consumer, ticket),
                 Effect::Scheduled { records, end } => self.delayed.scheduled(records, end),
                 Effect::Delivered { records, to } => {
@@ -329,6 +445,7 @@ impl State {
             consumer_count: count(self.consumers.count()),
             consumers,
             more: names.next().is_some(),
+            held_by: self.held_by(),
         }
     }
 }

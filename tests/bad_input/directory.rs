@@ -71,7 +71,7 @@ fn a_newer_format_is_refused_with_the_version_that_is_needed_and_left_alone() {
     set(9);
     let said = Broker::refusal(data.path());
     assert!(
-        said.contains("has format 9, and this version reads formats up to 2"),
+        said.contains("has format 9, and this version reads formats up to 3"),
         "{said}"
     );
     assert!(

@@ -47,7 +47,8 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         ),
         (
             "CREATE t color=red",
-            "- INVALID_CONFIG there is no setting color; the settings are description, max_record_bytes",
+            "- INVALID_CONFIG there is no setting color; the settings are description, max_record_bytes, \
+             retention_age, retention_bytes, retention_records, retention_until_consumed",
         ),
         (
             "CREATE t color",

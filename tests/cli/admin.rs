@@ -42,6 +42,39 @@ fn topics_are_created_once_listed_described_and_deleted_with_yes_alone() {
 }
 
 #[test]
+fn settings_are_given_and_altered_and_a_purge_says_what_it_took() {
+    let broker = Broker::start();
+    let create = [
+        "topic",
+        "create",
+        "app",
+        "description=x",
+        "retention_age=7d",
+    ];
+    broker.check(&create, b"", 0, "");
+    broker.check(&["topic", "create", "b", "retention_age=soon"], b"", 2, "");
+    broker.check(&["produce", "app"], b"one\ntwo\nthree\n", 0, "");
+    let alter = |settings: &[&str]| {
+        let words = [&["topic", "alter", "app", "-o", "json"], settings].concat();
+        let out = broker.run(&words, b"");
+        let said: Value = serde_json::from_slice(&out.stdout).unwrap();
+        said["settings"].to_string()
+    };
+    assert_eq!(
+        alter(&["retention_bytes=1000000", "description="]),
+        r#"[{"name":"retention_age","value":"7d"},{"name":"retention_bytes","value":"1000000"}]"#
+    );
+    broker.check(&["topic", "alter", "app", "retention_age=x"], b"", 2, "");
+    broker.check(&["topic", "alter", "app"], b"", 2, "");
+    let purge = ["topic", "purge", "app", "--before", "-1", "-o", "ndjson"];
+    let expected = "{\"name\":\"app\",\"records\":2,\"bytes\":6,\"start\":2}\n";
+    broker.check(&purge, b"", 0, expected);
+    broker.check(&["fetch", "app"], b"", 0, "three\n");
+    let purge = ["topic", "purge", "apq", "--before", "latest"];
+    broker.check(&purge, b"", 3, "");
+}
+
+#[test]
 fn a_name_that_does_not_exist_gets_the_one_that_was_meant() {
     let broker = Broker::start();
     broker.check(&["topic", "create", "app"], b"", 0, "");

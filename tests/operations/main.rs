@@ -16,6 +16,7 @@ mod leasing;
 mod packing;
 mod producing;
 mod reading;
+mod retaining;
 mod retrying;
 mod searching;
 mod seeking;

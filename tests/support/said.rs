@@ -4,7 +4,8 @@ use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
     Acked, CancelPassed, ConsumerAltered, ConsumerRegistered, ConsumerUnregistered, Delivered,
     Extended, Located, Measured, Nacked, Produced, ProducedAll, ProducerRegistered,
-    ProducerUnregistered, Requeued, Sought, TopicCreated, TopicDeleted, TopicsListed,
+    ProducerUnregistered, Requeued, Sought, TopicAltered, TopicCreated, TopicDeleted, TopicPurged,
+    TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -139,6 +140,21 @@ impl Said for ProducerRegistered {
 impl Said for TopicCreated {
     fn said(&self) -> String {
         if self.created { "created" } else { "exists" }.to_owned()
+    }
+}
+
+impl Said for TopicAltered {
+    fn said(&self) -> String {
+        let words = self.settings.iter();
+        let words: Vec<_> = words.map(|it| format!("{}={}", it.key, it.value)).collect();
+        words.join(" ")
+    }
+}
+
+impl Said for TopicPurged {
+    fn said(&self) -> String {
+        let (start, records, bytes) = (self.log_start, self.records, self.bytes);
+        format!("start={start} records={records} bytes={bytes}")
     }
 }
 

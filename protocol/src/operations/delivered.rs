@@ -73,7 +73,7 @@ bodies! {
         pub to: u64,
         /// Records removed.
         pub records: u64,
-        /// Their keys, headers and values, in bytes.
+        /// Their keys, headers and values, in bytes; 0 if not known.
         pub bytes: u64,
         /// Append time of the first, in microseconds; 0 if not known.
         pub first_time: u64,

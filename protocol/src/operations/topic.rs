@@ -2,6 +2,7 @@
 
 use crate::body::bodies;
 use crate::ids::{ConsumerId, TopicId};
+use crate::position::Position;
 
 bodies! {
     /// One named setting; its unit is the name's.
@@ -111,6 +112,43 @@ bodies! {
         pub consumers: Vec<ConsumerSummary>,
         /// Whether there are more consumers after the last one.
         pub more: bool,
+        /// The consumer for which records are kept that `retention_until_consumed` would let go
+        /// otherwise; empty if there is none.
+        pub held_by: String,
+    }
+
+    /// Changes settings of a topic; those that are not named stay as they are.
+    pub struct AlterTopic {
+        /// Which one.
+        pub topic: TopicId,
+        /// Settings and their new values.
+        pub set: Vec<Setting>,
+        /// Keys of settings that go back to their defaults.
+        pub unset: Vec<String>,
+    }
+
+    /// The settings are durable.
+    pub struct TopicAltered {
+        /// All settings other than the defaults.
+        pub settings: Vec<Setting>,
+    }
+
+    /// Removes the records before a position.
+    pub struct PurgeTopic {
+        /// Which one.
+        pub topic: TopicId,
+        /// The first record that is kept.
+        pub before: Position,
+    }
+
+    /// The records are gone.
+    pub struct TopicPurged {
+        /// Offset of the first record that is kept.
+        pub log_start: u64,
+        /// Records that this request has removed.
+        pub records: u64,
+        /// Their keys, headers and values, in bytes.
+        pub bytes: u64,
     }
 
     /// What a description says of one consumer.

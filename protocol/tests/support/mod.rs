@@ -192,8 +192,12 @@ structs! {
     DescribeTopic { name after limit }
     TopicDescribed {
         topic name settings created_at log_start high_watermark records bytes last_append_time
-        producers consumer_count consumers more
+        producers consumer_count consumers more held_by
     }
+    AlterTopic { topic set unset }
+    TopicAltered { settings }
+    PurgeTopic { topic before }
+    TopicPurged { log_start records bytes }
     ConsumerSummary { name consumer cursor records bytes workers }
     RegisterProducer { topic name producer instance create_topic }
     ProducerRegistered { topic producer epoch next_sequence topic_created }
@@ -271,7 +275,7 @@ macro_rules! answers {
 }
 
 answers! {
-    Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
-    RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer Consume
+    Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic AlterTopic
+    PurgeTopic RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer Consume
     Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
 }

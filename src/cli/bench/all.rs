@@ -14,7 +14,7 @@ use super::{Sheet, figures, html};
 use crate::cli::exit::{Exit, Fault};
 
 /// Each line, with what makes it long enough to mean something, and short enough for a test.
-const LINES: [(&str, &str, &str); 16] = [
+const LINES: [(&str, &str, &str); 17] = [
     ("disk", "--bytes 2GiB", "--bytes 16MiB --writes 20"),
     ("loopback", "--bytes 8GiB", "--bytes 4MiB --round-trips 100"),
     ("produce --size 1KiB", "--bytes 7GB", "--bytes 4MB"),
@@ -59,6 +59,7 @@ const LINES: [(&str, &str, &str); 16] = [
         "--topics 1000 --consumers 1000 --seconds 30",
         "--topics 10 --consumers 10 --seconds 1",
     ),
+    ("retention", "--bytes 5GB", "--bytes 1MB --seconds 1"),
 ];
 
 /// A line of [`LINES`], parsed as the command line is.

@@ -98,13 +98,19 @@ pub(super) enum Measurement {
     Footprint(FootprintArgs),
     /// What the broker takes of a core while consumers wait and nothing comes.
     Idle(IdleArgs),
+    /// What producers notice when retention removes many files.
+    Retention(RetentionArgs),
 }
 
 impl Measurement {
     /// Whether it has to look into the broker's process or files, or to kill it.
     pub(super) fn needs_own_broker(&self) -> bool {
         match self {
-            Self::Connections(_) | Self::Restart(_) | Self::Footprint(_) | Self::Idle(_) => true,
+            Self::Connections(_)
+            | Self::Restart(_)
+            | Self::Footprint(_)
+            | Self::Idle(_)
+            | Self::Retention(_) => true,
             Self::Produce(produce) => produce.ahead.is_some(),
             _ => false,
         }
@@ -273,6 +279,25 @@ pub(super) struct IdleArgs {
     /// Seconds that are measured; the clients' waits last 30.
     #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) seconds: u64,
+    /// The age at which what the topics hold is removed; each holds a record then.
+    #[arg(long, value_name = "AGE")]
+    pub(super) retention: Option<String>,
+}
+
+/// Arguments of `bench retention`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RetentionArgs {
+    /// Bytes of records that are removed.
+    #[arg(long, default_value = "5GB", value_name = "BYTES")]
+    pub(super) bytes: Volume,
+    /// Producers with one record in flight each, on topics of their own.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) producers: u32,
+    /// Seconds that are measured before the removal and from its beginning on.
+    #[arg(long, default_value_t = 3, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) seconds: u64,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
 }
 
 /// Arguments of `bench all`.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use logdrive_client::ConsumerOptions;
+use logdrive_client::{ConsumerOptions, ProducerOptions, Setting};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -72,8 +72,21 @@ async fn waiting(
     let progress = Progress::new(Some(arguments.topics.into()), "topics");
     let client = target.client().await?;
     let name = |index: u32| target.topic(&index.to_string());
+    let settings: Vec<Setting> = (arguments.retention.iter())
+        .map(|age| Setting {
+            key: "retention_age".to_owned(),
+            value: age.clone(),
+        })
+        .collect();
     for index in 0..arguments.topics {
-        client.create_topic(&name(index), &[], true).await?;
+        client.create_topic(&name(index), &settings, true).await?;
+        if arguments.retention.is_some() {
+            let topic = name(index);
+            let options = ProducerOptions::default();
+            let mut producer = client.producer(&[&topic], options).await?;
+            producer.send(&topic, &b"a record"[..]).await?;
+            producer.close().await?;
+        }
         progress.set(index.into());
     }
     progress.name("consumers");

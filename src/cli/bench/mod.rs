@@ -21,7 +21,7 @@
 //! | `payload`, `producing` | records, and the load of producers |
 //! | `disk`, `loopback` | what the machine does alone |
 //! | `reading` | the load of readers |
-//! | `produce`, `consume`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle` | one measurement each |
+//! | `produce`, `consume`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle`, `retention` | one measurement each |
 //! | `all` | every measurement in turn |
 //! | `compare` | the same work for peers, and its table |
 //! | `reach` | what is asked of figures |
@@ -58,6 +58,7 @@ mod producing;
 mod reach;
 mod reading;
 mod restart;
+mod retention;
 mod volume;
 
 use std::io::{Write, stdout};
@@ -136,6 +137,7 @@ async fn figures(ground: &Ground, measurement: &Measurement) -> anyhow::Result<V
         Measurement::Restart(arguments) => restart::run(ground, arguments).await,
         Measurement::Footprint(arguments) => footprint::run(ground, arguments).await,
         Measurement::Idle(arguments) => idle::run(ground, arguments).await,
+        Measurement::Retention(arguments) => retention::run(ground, arguments).await,
     }
 }
 

@@ -6,121 +6,17 @@ mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Offsets, Ping, Request,
-    Seek, Setting, Size, Stats, UnregisterConsumer, UnregisterWorker,
+    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Offsets, Ping,
+    PurgeTopic, Request, Seek, Setting, Size, Stats, UnregisterConsumer, UnregisterWorker,
 };
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
 use self::consuming::{Alteration, Lease};
 pub(super) use self::valued::When;
+use super::verbs::VERBS;
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
-
-/// Each verb with its words and what it does.
-const VERBS: &[(&str, &str, &str)] = &[
-    (
-        "ACK",
-        "topic consumer lease offset|from-to|-to",
-        "say that leased records were processed",
-    ),
-    (
-        "ALTER",
-        "CONSUMER topic consumer [key=value]... [key=]...",
-        "change a consumer's settings; key= is the default",
-    ),
-    (
-        "CONSUME",
-        "topic consumer [n=1] [wait=5s] [lease=30s]",
-        "take the next records, or lease them (also DEQUEUE)",
-    ),
-    ("CREATE", "topic [key=value]...", "create a topic"),
-    (
-        "DELETE",
-        "topic CONFIRM topic",
-        "delete a topic and all its records",
-    ),
-    (
-        "DEQUEUE",
-        "topic consumer [n=1] [wait=5s] [lease=30s]",
-        "take the next records, or lease them (also CONSUME)",
-    ),
-    (
-        "DESCRIBE",
-        "topic [consumer]",
-        "describe a topic and its consumers, or a consumer and its leases",
-    ),
-    (
-        "ENQUEUE",
-        "topic rest-of-the-line-is-the-value",
-        "append a record (also PRODUCE)",
-    ),
-    (
-        "EXTEND",
-        "topic consumer lease 30s",
-        "keep leased records for so long from now on",
-    ),
-    (
-        "FETCH",
-        "topic W [n=10] [wait=5s] [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
-        "read from W on, all or what a filter lets through; changes nothing",
-    ),
-    (
-        "FRAMES",
-        "ON|OFF",
-        "show each command as the frame that it would be",
-    ),
-    ("HELP", "[verb]", "list the commands, or explain one"),
-    ("INFO", "", "say who the broker is"),
-    ("LIST", "[glob]", "list topics"),
-    ("METADATA", "topic...", "say where topics are served"),
-    (
-        "NACK",
-        "topic consumer lease offset|from-to|-to [delay=5s]",
-        "give leased records back",
-    ),
-    ("PAUSE", "topic consumer", "let a consumer give no records"),
-    ("PING", "", "say whether all is well"),
-    (
-        "PRODUCE",
-        "topic rest-of-the-line-is-the-value",
-        "append a record (also ENQUEUE)",
-    ),
-    (
-        "PRODUCEALL",
-        "topic,topic... rest-of-the-line-is-the-value",
-        "append a record to several topics, or to none",
-    ),
-    ("QUIT", "", "end the session"),
-    (
-        "REGISTER",
-        "PRODUCER topic | CONSUMER topic name [from=W] [key=value]...",
-        "register",
-    ),
-    (
-        "REQUEUE",
-        "topic consumer dead-letter-topic offset|from-to",
-        "deliver again what a consumer gave up",
-    ),
-    (
-        "RESUME",
-        "topic consumer",
-        "let a consumer give records again",
-    ),
-    (
-        "SCHEDULE",
-        "topic 5m|time rest-of-the-line-is-the-value",
-        "append a record when its time has come",
-    ),
-    ("SEEK", "topic consumer W", "move a consumer's cursor"),
-    ("SIZE", "topic consumer", "say what is left for a consumer"),
-    ("STATS", "[topic]", "show counters"),
-    (
-        "UNREGISTER",
-        "PRODUCER topic | CONSUMER topic name | WORKER topic name id",
-        "end a registration",
-    ),
-];
 
 /// One line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -154,6 +50,8 @@ pub(super) enum Command<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Delete,
+    Purge(Position),
+    AlterTopic(Vec<Setting>, Vec<String>),
     Fetch(Position, Limits, Vec<Setting>),
     Consume(Limits, u32),
     Settle(Lease),
@@ -177,6 +75,8 @@ impl Rest {
     pub(super) fn request(self, topic: TopicId, consumer: ConsumerId) -> Request {
         match self {
             Self::Delete => DeleteTopic { topic }.into(),
+            Self::Purge(before) => PurgeTopic { topic, before }.into(),
+            Self::AlterTopic(set, unset) => AlterTopic { topic, set, unset }.into(),
             Self::Fetch(from, Limits { records, wait_ms }, filter) => Fetch {
                 topic,
                 from,
@@ -225,6 +125,21 @@ fn setting(key: &str, value: &str) -> Setting {
 }
 
 impl<'a> Words<'a> {
+    /// The words that say it twice: `CONFIRM topic`.
+    fn confirm(&mut self, topic: &str, what: &str, verb: &str) -> Result<(), Failure> {
+        let word = self.words.next().unwrap_or_default();
+        if word.eq_ignore_ascii_case("confirm") && self.words.next() == Some(topic) {
+            return Ok(());
+        }
+        let position = if verb == "PURGE" { " W" } else { "" };
+        Err(
+            Failure::new(ErrorCode::Syntax, format!("{what}: say it twice")).hint(format!(
+                "try: {verb} {}{position} CONFIRM {0}",
+                shown(topic)
+            )),
+        )
+    }
+
     fn usage(&self) -> String {
         let words = VERBS
             .iter()
@@ -421,30 +336,15 @@ impl<'a> Command<'a> {
             }
             "DELETE" => {
                 let topic = words.word("topic")?;
-                let confirm = (words.words.next().unwrap_or_default(), words.words.next());
-                if !confirm.0.eq_ignore_ascii_case("confirm") || confirm.1 != Some(topic) {
-                    let what = "deleting takes all records: say it twice";
-                    return Err(Failure::new(ErrorCode::Syntax, what)
-                        .hint(format!("try: DELETE {} CONFIRM {0}", shown(topic))));
-                }
+                words.confirm(topic, "deleting takes all records", "DELETE")?;
                 Self::OnTopic(topic, Rest::Delete)
             }
-            "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
-                word if word.eq_ignore_ascii_case("producer") => {
-                    Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
-                }
-                word if word.eq_ignore_ascii_case("consumer") => {
-                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                    Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
-                }
-                word if word.eq_ignore_ascii_case("worker") => {
-                    let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                    let worker = words.word("worker's id")?.parse().map(WorkerId);
-                    let worker = worker.map_err(|_| words.wrong("a worker's id is a number"))?;
-                    Self::OnConsumer(topic, name, Rest::UnregisterWorker(worker))
-                }
-                _ => return Err(words.wrong("what is not registered cannot be unregistered")),
-            },
+            "PURGE" => {
+                let (topic, before) = (words.word("topic")?, words.position()?);
+                words.confirm(topic, "purging takes records for good", "PURGE")?;
+                Self::OnTopic(topic, Rest::Purge(before))
+            }
+            "UNREGISTER" => Self::parse_unregister(words)?,
             _ => {
                 let (topic, name) = (words.word("topic")?, words.word("consumer")?);
                 match words.verb {
@@ -453,6 +353,25 @@ impl<'a> Command<'a> {
                     _ => Self::parse_consuming(words, topic, name)?,
                 }
             }
+        })
+    }
+
+    fn parse_unregister(words: &mut Words<'a>) -> Result<Self, Failure> {
+        Ok(match words.word("PRODUCER or CONSUMER")? {
+            word if word.eq_ignore_ascii_case("producer") => {
+                Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
+            }
+            word if word.eq_ignore_ascii_case("consumer") => {
+                let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                Self::OnConsumer(topic, name, Rest::UnregisterConsumer)
+            }
+            word if word.eq_ignore_ascii_case("worker") => {
+                let (topic, name) = (words.word("topic")?, words.word("consumer")?);
+                let worker = words.word("worker's id")?.parse().map(WorkerId);
+                let worker = worker.map_err(|_| words.wrong("a worker's id is a number"))?;
+                Self::OnConsumer(topic, name, Rest::UnregisterWorker(worker))
+            }
+            _ => return Err(words.wrong("what is not registered cannot be unregistered")),
         })
     }
 }
@@ -521,6 +440,11 @@ mod tests {
             "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }, []))",
         );
         check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
+        check("purge t -5 confirm t", "OnTopic(\"t\", Purge(Last(5)))");
+        check(
+            "ALTER t a=1 b=",
+            "OnTopic(\"t\", AlterTopic([Setting { key: \"a\", value: \"1\" }], [\"b\"]))",
+        );
     }
 
     #[test]

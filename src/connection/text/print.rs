@@ -12,7 +12,7 @@ use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
     Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Greeted, Located,
-    Measured, Produced, TopicDescribed, TopicSummary,
+    Measured, Produced, Setting, TopicDescribed, TopicSummary,
 };
 use logdrive_protocol::position::format_time;
 use logdrive_protocol::{ErrorCode, Failure};
@@ -99,11 +99,24 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         Answer::AlterConsumer(altered) => alter(altered),
         Answer::DescribeConsumer(described) => consumer(described),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
+        Answer::AlterTopic(altered) => settings(&altered.settings),
+        Answer::PurgeTopic(purged) => format!(
+            "+ start={} records={} bytes={}\n",
+            purged.log_start, purged.records, purged.bytes
+        ),
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
         | Answer::UnregisterConsumer(_)
         | Answer::UnregisterWorker(_) => "+ deleted\n".to_owned(),
     }
+}
+
+fn settings(settings: &[Setting]) -> String {
+    let mut out = format!("= {}\n", settings.len());
+    for Setting { key, value } in settings {
+        let _ = writeln!(out, "{key}={value}");
+    }
+    out
 }
 
 fn produce(produced: &Produced) -> String {
@@ -265,6 +278,9 @@ fn describe(it: &TopicDescribed) -> String {
     table.line("consumers", it.consumer_count);
     for setting in &it.settings {
         table.line("setting", format_args!("{}={}", setting.key, setting.value));
+    }
+    if !it.held_by.is_empty() {
+        table.line("held_by", &it.held_by);
     }
     for consumer in &it.consumers {
         let (id, cursor) = (consumer.consumer, consumer.cursor);

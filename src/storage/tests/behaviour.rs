@@ -17,16 +17,16 @@ use crate::storage::segment::Segment;
 use crate::storage::*;
 
 /// A topic's side of the conversation.
-struct Side {
-    topic: TopicId,
-    log: Log,
+pub(super) struct Side {
+    pub(super) topic: TopicId,
+    pub(super) log: Log,
     ticket: u64,
     sender: Sender<Notice>,
     notices: Receiver<Notice>,
 }
 
 impl Side {
-    fn new(topic: u64) -> Self {
+    pub(super) fn new(topic: u64) -> Self {
         let (sender, notices) = mpsc::channel();
         Self {
             topic: TopicId(topic),
@@ -37,7 +37,7 @@ impl Side {
         }
     }
 
-    fn job(&mut self, batches: Vec<Appended>, rows: Vec<Row>) -> Job {
+    pub(super) fn job(&mut self, batches: Vec<Appended>, rows: Vec<Row>) -> Job {
         self.ticket += 1;
         let sender = self.sender.clone();
         Job {
@@ -52,9 +52,18 @@ impl Side {
     }
 
     /// A job with one batch, appended at `time`.
-    fn append(&mut self, values: &[Vec<u8>], time: u64) -> Job {
+    pub(super) fn append(&mut self, values: &[Vec<u8>], time: u64) -> Job {
         let batch = append(&mut self.log, self.topic, values, time);
         self.job(vec![batch], vec![])
+    }
+
+    /// Waits for the commit of the last job.
+    pub(super) fn wait(&self) {
+        let last = Notice::Committed {
+            generation: 1,
+            ticket: self.ticket,
+        };
+        while self.notices.recv().unwrap() != last {}
     }
 
     fn row(&self, kind: u8, value: Option<&[u8]>) -> Row {
@@ -73,7 +82,7 @@ fn simulated() -> (SimDisk, Writer) {
     (disk, writer)
 }
 
-fn segments(disk: &dyn Disk) -> Vec<u64> {
+pub(super) fn segments(disk: &dyn Disk) -> Vec<u64> {
     let names = disk.list().unwrap();
     let mut numbers: Vec<u64> = names
         .iter()
@@ -112,13 +121,8 @@ fn records_and_rows_come_back_after_a_restart_on_the_real_disk() {
                 storage.submit(job);
             }
         }
-        for side in &mut sides {
-            while side.notices.recv().unwrap()
-                != (Notice::Committed {
-                    generation: 1,
-                    ticket: side.ticket,
-                })
-            {}
+        for side in &sides {
+            side.wait();
         }
         storage.close();
         let disk = open();
@@ -371,12 +375,18 @@ fn located(log: &Log, at: At) -> Point {
     let mut totals = Totals::default();
     for batch in &log.batches {
         let head = Head::parse(batch).unwrap();
+        let after = Totals {
+            records: totals.records + u64::from(head.count),
+            bytes: totals.bytes + u64::from(head.content_bytes),
+        };
         for record in Records::of(batch) {
             let record = record.unwrap();
             let offset = head.base_offset + record.offset_delta;
             let found = match at {
                 At::Offset(wanted) => offset >= wanted,
                 At::Time(time) => head.append_time >= time,
+                At::Batch(Sum::Records(sum)) => after.records > sum,
+                At::Batch(Sum::Bytes(sum)) => after.bytes > sum,
             };
             if found {
                 return Point {
@@ -397,7 +407,7 @@ fn located(log: &Log, at: At) -> Point {
 }
 
 #[test]
-fn every_offset_and_time_is_located_with_exact_sums() {
+fn every_offset_time_and_sum_is_located_with_exact_sums() {
     // All in segments; all in the journal; some here and some there.
     assert!(check_located(&saved_at_once()) > 2, "several segments");
     let journal_alone = Options {
@@ -437,6 +447,14 @@ fn check_located(options: &Options) -> u64 {
     }
     for time in 95..time + 5 {
         assert_eq!(locate(At::Time(time)), located(&side.log, At::Time(time)));
+    }
+    for sum in 0..=side.log.totals.records {
+        let at = At::Batch(Sum::Records(sum));
+        assert_eq!(locate(at), located(&side.log, at));
+    }
+    for sum in (0..=side.log.totals.bytes + 300).step_by(150) {
+        let at = At::Batch(Sum::Bytes(sum));
+        assert_eq!(locate(at), located(&side.log, at));
     }
     let nothing = reader.locate(TopicId(5), At::Time(0), 12).unwrap();
     assert_eq!((nothing.offset, nothing.append_time), (12, None));

@@ -218,7 +218,7 @@ fn a_newer_format_is_refused_with_the_version_that_is_needed() {
     assert_eq!(
         error,
         format!(
-            "segment {newest} has format 7, and this version reads formats up to 2: start a \
+            "segment {newest} has format 7, and this version reads formats up to 3: start a \
              logdrive version that reads format 7"
         )
     );

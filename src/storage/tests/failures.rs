@@ -1,6 +1,6 @@
 //! Calls of the disk that fail, one at a time or for as long as the disk is full.
 
-use super::world::{World, append, open, row_key, tiny};
+use super::world::{World, append, merging, open, row_key, tiny};
 use crate::storage::disk::{Call, SimDisk};
 use crate::storage::*;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ enum After {
 /// Runs the workload with one failing call; `true` if the call was reached.
 fn check(failing: u64, after: After) -> bool {
     println!("failing call {failing}, then {after:?}");
-    let mut world = World::new(3);
+    let mut world = World::trimming(3);
     let mut disk = SimDisk::new(failing);
     disk.fail_call(failing);
     // A failure at the very start is an error, and the next attempt succeeds.
-    let (mut writer, recovered) = match open(&disk, &tiny()) {
+    let (mut writer, recovered) = match open(&disk, &merging()) {
         Ok(opened) => opened,
-        Err(_) => open(&disk, &tiny()).expect("a failure passes"),
+        Err(_) => open(&disk, &merging()).expect("a failure passes"),
     };
     world.believe(&mut writer, recovered);
     for flush in 0..FLUSHES {
@@ -40,7 +40,7 @@ fn check(failing: u64, after: After) -> bool {
         if writer.has_failed() && after == After::Kill {
             world.hear_only();
             disk = disk.kill();
-            writer = world.reopen(&disk, &tiny());
+            writer = world.reopen(&disk, &merging());
         }
         // Two failures are planned, so the third attempt succeeds.
         let heard = (0..3).any(|_| world.hear(&mut writer).is_ok());
@@ -51,7 +51,7 @@ fn check(failing: u64, after: After) -> bool {
     }
     world.check_records(&writer.reader());
     let disk = disk.power_cut();
-    world.reopen(&disk, &tiny()).close();
+    world.reopen(&disk, &merging()).close();
     true
 }
 

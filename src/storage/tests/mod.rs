@@ -9,4 +9,5 @@ mod damage;
 mod failures;
 mod journal;
 mod power_cuts;
+mod trimming;
 mod world;

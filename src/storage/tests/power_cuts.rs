@@ -1,10 +1,12 @@
-//! Power cuts after every single change of the disk, in a workload that rotates and fails commits.
+//! Power cuts after every single change of the disk, in a workload that rotates, trims, merges
+//! and fails commits.
 //!
 //! `LOGDRIVE_CUTS=all` makes it longer: more workloads, each with several kinds of tearing.
 
-use super::world::{World, open, tiny};
+use super::world::{World, merging, open};
 use crate::storage::Writer;
-use crate::storage::disk::{Call, SimDisk};
+use crate::storage::disk::{Call, Disk, SimDisk};
+use crate::storage::layout::{self, FIRST_MERGED, FileKind};
 
 /// Flushes of one workload.
 const FLUSHES: u64 = 30;
@@ -19,7 +21,7 @@ fn wanted_seeds(short: u64, long: u64) -> std::ops::Range<u64> {
 
 /// Runs the workload until it ends or the power does; the writer if it came to its end.
 fn run(world: &mut World, disk: &SimDisk) -> Option<Writer> {
-    let (mut writer, recovered) = open(disk, &tiny()).ok()?;
+    let (mut writer, recovered) = open(disk, &merging()).ok()?;
     world.believe(&mut writer, recovered);
     for flush in 0..FLUSHES {
         if FAILING.contains(&flush) {
@@ -32,24 +34,24 @@ fn run(world: &mut World, disk: &SimDisk) -> Option<Writer> {
 
 /// A cut, what is found, some more flushes, and a second cut.
 fn check(seed: u64, cut: u64) {
-    let mut world = World::new(seed);
+    let mut world = World::trimming(seed);
     let disk = SimDisk::new(seed ^ cut);
     disk.cut_after(cut);
     if let Some(writer) = run(&mut world, &disk) {
         writer.close();
     }
     let disk = disk.power_cut();
-    let mut writer = world.reopen(&disk, &tiny());
+    let mut writer = world.reopen(&disk, &merging());
     for _ in 0..3 {
         world.flush(&mut writer).unwrap();
     }
     world.check_records(&writer.reader());
     let disk = disk.power_cut();
-    world.reopen(&disk, &tiny()).close();
+    world.reopen(&disk, &merging()).close();
 }
 
 fn changes_of(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+    let mut world = World::trimming(seed);
     let disk = SimDisk::new(seed);
     let writer = run(&mut world, &disk).expect("without a cut it comes to its end");
     world.check_records(&writer.reader());
@@ -68,18 +70,29 @@ fn nothing_committed_is_lost_by_a_power_cut_after_any_change_of_the_disk() {
     }
 }
 
+fn segments_of(disk: &SimDisk) -> impl Iterator<Item = u64> {
+    let names = disk.list().unwrap().into_iter();
+    names.filter_map(|name| match layout::file_kind(&name) {
+        FileKind::Segment(number) => Some(number),
+        _ => None,
+    })
+}
+
 #[test]
-fn the_workload_rotates_and_fails_and_recovers() {
-    let mut world = World::new(0);
+fn the_workload_rotates_and_merges_and_fails_and_recovers() {
+    let mut world = World::trimming(0);
     let disk = SimDisk::new(0);
     run(&mut world, &disk);
     assert!(world.generation > 2, "generation {}", world.generation);
     let disk = disk.kill();
+    let mut merged = false;
     let mut segments = std::collections::BTreeSet::new();
-    let mut writer = world.reopen(&disk, &tiny());
+    let mut writer = world.reopen(&disk, &merging());
     for _ in 0..FLUSHES {
         world.flush(&mut writer).unwrap();
         segments.extend(writer.syncs().map(|(segment, _)| segment));
+        merged |= segments_of(&disk).any(|number| number > FIRST_MERGED);
     }
+    assert!(merged, "nothing was merged");
     assert!(segments.len() > 4, "{segments:?}");
 }

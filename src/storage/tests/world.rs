@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -32,7 +33,18 @@ pub(super) fn tiny() -> Options {
         carry_bytes: 8 << 10,
         low_space_bytes: 0,
         ballast_bytes: 0,
+        dead_bytes: u64::MAX,
         ..Options::default()
+    }
+}
+
+/// The same, where little that is dead is reason enough to merge, or to seal a segment.
+pub(super) fn merging() -> Options {
+    Options {
+        dead_bytes: 6 << 10,
+        expired_wait: Duration::ZERO,
+        merge_step_bytes: 5 << 10,
+        ..tiny()
     }
 }
 
@@ -54,10 +66,24 @@ pub(super) struct Held {
 /// The batches of a topic, with what a topic keeps about its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Log {
+    /// The first offset that is kept.
+    pub(super) start: u64,
+    /// Those that hold something at or after it.
     pub(super) batches: Vec<Bytes>,
     pub(super) next: u64,
     pub(super) totals: Totals,
     pub(super) digest: u64,
+}
+
+impl Log {
+    /// Lets go what lies before an offset.
+    pub(super) fn trim(&mut self, before: u64) -> JobKind {
+        self.start = before;
+        let is_kept = |batch: &Bytes| Head::parse(batch).unwrap().end_offset() > before;
+        self.batches.retain(is_kept);
+        let end = self.next;
+        JobKind::Trim { before, end }
+    }
 }
 
 /// Makes a batch as its topic would, and puts it behind the others.
@@ -113,6 +139,8 @@ pub(super) struct World {
     notices: Receiver<(TopicId, Notice)>,
     next_topic: u64,
     clock: u64,
+    /// Whether topics are trimmed.
+    trims: bool,
 }
 
 impl World {
@@ -126,6 +154,15 @@ impl World {
             notices,
             next_topic: 1,
             clock: 1_000_000,
+            trims: false,
+        }
+    }
+
+    /// One whose topics are trimmed now and then.
+    pub(super) fn trimming(seed: u64) -> Self {
+        Self {
+            trims: true,
+            ..Self::new(seed)
         }
     }
 
@@ -144,7 +181,7 @@ impl World {
         self.history.first_key_value().unwrap().1
     }
 
-    /// Stages a flush of several topics: new ones, known ones, now and then the end of one.
+    /// Stages a flush of several topics: new ones, known ones, trims, now and then the end of one.
     pub(super) fn stage(&mut self, writer: &mut Writer) -> Vec<Job> {
         let (flush, mut held) = self.newest();
         let flush = flush + 1;
@@ -173,6 +210,11 @@ impl World {
                         })
                         .collect();
                     job.batches.push(append(log, topic, &values, self.clock));
+                }
+                if self.trims && self.rng.u8(..5) == 0 {
+                    // Up to the end now and then.
+                    let before = self.rng.u64(log.start..=log.next + 4).min(log.next);
+                    job.kind = log.trim(before);
                 }
                 jobs.push(job);
             }
@@ -338,7 +380,7 @@ impl World {
     /// Reads every record of every topic and compares it byte for byte.
     pub(super) fn check_records(&self, reader: &Reader) {
         for (topic, log) in &self.held().logs {
-            let read = read_all(reader, *topic, log.next).unwrap();
+            let read = read_from(reader, *topic, log.start, log.next).unwrap();
             assert_eq!(read, log.batches, "topic {topic}");
         }
     }
@@ -359,7 +401,17 @@ pub(super) fn change_segment(disk: &SimDisk, name: &str, change: impl FnOnce(&Wr
 
 /// All batches of a topic, in several reads.
 pub(super) fn read_all(reader: &Reader, topic: TopicId, end: u64) -> Result<Vec<Bytes>, ReadError> {
-    let (mut next, mut all) = (0, Vec::new());
+    read_from(reader, topic, 0, end)
+}
+
+/// The batches that hold something of a range, in several reads.
+pub(super) fn read_from(
+    reader: &Reader,
+    topic: TopicId,
+    mut next: u64,
+    end: u64,
+) -> Result<Vec<Bytes>, ReadError> {
+    let mut all = Vec::new();
     while next < end {
         let batches = reader.read(topic, next, end, 10_000)?.batches;
         next = Head::parse(batches.last().expect("a read gives at least one batch"))

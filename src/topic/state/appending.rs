@@ -206,7 +206,7 @@ impl State {
         let holds = |effect: &Effect| match effect {
             Effect::Visible(to) | Effect::Delivered { to, .. } => !scheduled && to.offset >= end,
             Effect::Scheduled { end: to, .. } => scheduled && *to >= end,
-            Effect::Moved(_) => false,
+            Effect::Moved(_) | Effect::Trimmed(_) => false,
         };
         let durable = if scheduled {
             self.delayed.durable_end()

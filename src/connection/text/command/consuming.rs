@@ -127,12 +127,14 @@ impl<'a> Command<'a> {
             };
         }
         if !kind.eq_ignore_ascii_case("consumer") {
-            let what = if verb == "ALTER" {
-                "altered"
-            } else {
-                "registered"
-            };
-            return Err(words.wrong(format!("\"{}\" cannot be {what}", shown(kind))));
+            if verb == "ALTER" && grep.is_none() {
+                let (unset, set): (Vec<_>, Vec<_>) = settings(words)?
+                    .into_iter()
+                    .partition(|it| it.value.is_empty());
+                let unset = unset.into_iter().map(|it| it.key).collect();
+                return Ok(Self::OnTopic(kind, Rest::AlterTopic(set, unset)));
+            }
+            return Err(words.wrong(format!("\"{}\" cannot be registered", shown(kind))));
         }
         let (topic, name) = (words.word("topic")?, words.word("name")?);
         if verb == "ALTER" {
