@@ -78,6 +78,18 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
             "- CONSUMER_NOT_FOUND topic \"undisturbed\" has no consumer \"nobody\"; register it first",
         ),
         (
+            "ACK undisturbed nobody 7 9-5",
+            "- SYNTAX \"9-5\" is no offset or range; try: ACK topic consumer lease offset|from-to|-to",
+        ),
+        (
+            "CONSUME undisturbed nobody lease=0s",
+            "- INVALID_LEASE a lease lasts at least 1ms",
+        ),
+        (
+            "ALTER undisturbed nobody",
+            "- SYNTAX \"undisturbed\" cannot be altered; try: ALTER CONSUMER topic consumer [key=value]... [key=]...",
+        ),
+        (
             "DELETE undisturbed",
             "- SYNTAX deleting takes all records: say it twice; try: DELETE undisturbed CONFIRM undisturbed",
         ),
