@@ -15,7 +15,9 @@ use std::fmt;
 use bytes::BytesMut;
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use logdrive::topic::consumers::{Taker, Turn};
+use logdrive::reply::ConnectionId;
+use logdrive::topic::consumer::{Seen, Turn, Wish};
+use logdrive::topic::workers::Taker;
 use logdrive::topic::rows::TopicRow;
 use logdrive::topic::state::{Append, State};
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
@@ -82,7 +84,7 @@ impl Shape {
         let start = state.log.start();
         let rows = state
             .consumers
-            .create(state.id, CONSUMER, "bench", Vec::new(), start);
+            .create(state.id, CONSUMER, "bench", Vec::new(), start, 0);
         let change = state.stage(rows.expect("there is room"));
         state.commit(change.ticket);
         state
@@ -204,16 +206,30 @@ fn consume_up_to(bencher: Bencher, shape: Shape, max_records: u32) {
             worker: WORKER,
             sequence,
         };
-        let Ok(Turn::Next { from }) = state.consumers.turn(taker, NOW) else {
+        let Ok(Turn::Next { next: from }) = state.consumers.turn(taker, NOW) else {
             unreachable!("each sequence is the next one");
         };
         let slice = state.log.read(from, max_records, 1 << 20);
         let slice = slice.expect("it is in memory");
-        // Begins again at the end, so that there is always something left.
-        let end = slice.to % state.log.visible().offset;
-        let to = state.log.mark(end).expect("it is in memory");
-        let change = state.advance(taker, to, NOW).expect("it is registered");
+        let seen = Seen {
+            window: slice.from..slice.to,
+            content: state.log.content(&slice),
+            found: None,
+        };
+        let wish = Wish {
+            max_records,
+            lease: 0,
+            connection: ConnectionId(1),
+        };
+        let taken = state.take(taker, wish, &seen, NOW);
+        let (_, change) = taken.expect("it is registered");
         state.commit(change.ticket);
+        if slice.to == state.log.visible().offset {
+            // Begins again at the end, so that there is always something left.
+            let start = state.log.start();
+            let back = state.seek(CONSUMER, start, None);
+            state.commit(back.expect("it is registered").ticket);
+        }
         (slice, change)
     });
 }

@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
-use logdrive_protocol::operations::{Answer, CreateTopic, RegisterProducer, Request, Setting};
+use logdrive_protocol::operations::{
+    Answer, Consumed, CreateTopic, Part, Payload, ProduceAll, RegisterProducer, Request, Setting,
+};
 use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
 
 use crate::clock::Clock;
@@ -391,6 +393,36 @@ impl Broker {
         Ok(self.place(id, name.to_owned(), topic, false))
     }
 
+    /// Lets dead letters set out; a missing topic is created, and the letters come again.
+    fn bury(
+        &mut self,
+        dead_letters: &str,
+        batch: Payload,
+        consumed: Consumed,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(&topic) = self.names.get(dead_letters) else {
+            let create = CreateTopic {
+                name: dead_letters.to_owned(),
+                if_not_exists: true,
+                ..CreateTopic::default()
+            };
+            // Nobody waits for this: whoever gives up tries again.
+            let (created, _) = Reply::within();
+            self.create(create, created, ctx);
+            return reply.fail(self.not_found(dead_letters));
+        };
+        let request = ProduceAll {
+            parts: vec![Part { topic, batch }],
+            consumed: vec![consumed],
+        };
+        match Journey::of(request) {
+            Ok(journey) => journey.depart(|id| self.address(id), reply),
+            Err(failure) => reply.fail(failure),
+        }
+    }
+
     fn register_producer(
         &mut self,
         request: RegisterProducer,
@@ -478,7 +510,7 @@ impl Handler<LocateAll> for Broker {
 impl Handler<Told> for Broker {
     type Result = ();
 
-    fn handle(&mut self, told: Told, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
         match told {
             Told::Born(id) => {
                 if let Some(entry) = self.topics.get_mut(&id) {
@@ -498,6 +530,12 @@ impl Handler<Told> for Broker {
             Told::Unregistered(id) => {
                 self.registered.remove(&id);
             }
+            Told::Bury {
+                dead_letters,
+                batch,
+                consumed,
+                reply,
+            } => self.bury(&dead_letters, batch, consumed, reply, ctx),
             Told::Depart(request, reply) => match Journey::of(request) {
                 Ok(journey) => journey.depart(|id| self.address(id), reply),
                 Err(failure) => reply.fail(failure),

@@ -60,9 +60,9 @@
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
 //! A topic is two things: [`topic::state`], [`topic::log`], [`topic::producers`],
-//! [`topic::consumers`] and [`topic::waiting`] are plain structs without actor, runtime or clock,
-//! and could as well be the state machine of a replicated log; [`topic::actor`] and
-//! [`topic::serving`] are the shell that translates messages, parks replies and reads the clock.
+//! [`topic::consumers`], [`topic::filter`] and [`topic::waiting`] are plain structs without actor,
+//! runtime or clock, and could as well be the state machine of a replicated log; [`topic::actor`],
+//! [`topic::serving`] and [`topic::searching`] are the shell that translates messages, parks replies and reads the clock.
 //!
 //! # Where things are
 //!

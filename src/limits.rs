@@ -78,6 +78,38 @@ pub const WORKER_IDLE: Duration = Duration::from_hours(1);
 pub const UNNAMED_PRODUCER_IDLE: Duration = Duration::from_hours(24);
 /// A named producer idle for so long is forgotten.
 pub const NAMED_PRODUCER_IDLE: Duration = Duration::from_hours(7 * 24);
+/// Records of one consumer that may be delivered and not acked, at most.
+pub const MAX_LEASED: u64 = 100_000;
+/// The same where the consumer's settings do not say.
+pub const DEFAULT_MAX_LEASED: u64 = 10_000;
+/// Deliveries after which a consumer may give a record up, at most.
+pub const MAX_MAX_DELIVERIES: u64 = 1_000;
+/// Durations in a back-off list.
+pub const MAX_BACKOFFS: usize = 16;
+/// The longest of them.
+pub const MAX_BACKOFF: Duration = Duration::from_hours(24);
+/// How long a worker whose connection is gone may take to speak again on another, before its leases
+/// are given back.
+pub const RECLAIM_WAIT: Duration = Duration::from_secs(5);
+/// How soon leases are looked at again while nothing can be written.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+/// Records that may be set aside because their keys are busy: how far a consumer that keeps the
+/// order of keys looks ahead.
+pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
+/// The same in bytes (16 MiB).
+pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+/// Records that are given up together.
+pub const BURY_RECORDS: usize = 256;
+/// The same in bytes (1 MiB): a batch for the dead-letter topic.
+pub const BURY_BYTES: usize = 1 << 20;
+/// How long records that could not be given up wait for the next attempt; it doubles from there.
+pub const BURY_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub const BURY_RETRY_LONGEST: Duration = Duration::from_mins(1);
+/// Records of one requeue.
+pub const MAX_REQUEUED: u64 = 10_000;
+/// Gaps that a consumer has not been told of; further ones are joined to the last.
+pub const MAX_GAPS: usize = 64;
 /// Fetches and consumes that wait for records in one topic.
 pub const MAX_WAITING: usize = 100_000;
 /// Requests that wait in one topic, up to which consumes among them are served when records are
@@ -111,6 +143,29 @@ pub const RESERVED_IDS: u64 = 100;
 
 /// Threads that read cold records, and what else blocks, at once.
 pub const BLOCKING_THREADS: usize = 8;
+/// How many of them may match records against filters, which keeps a processor busy.
+pub const SEARCHING_THREADS: usize = 2;
+/// Bytes that a fetch with a filter looks through before it answers (32 MiB).
+pub const SEARCH_BYTES: usize = 32 << 20;
+/// How long it keeps a thread before it answers, looked at between records, every 64 KiB.
+pub const SEARCH_TIME: Duration = Duration::from_millis(250);
+/// Bytes that it reads from the disk at a time (2 MiB).
+pub const SEARCH_READ_BYTES: usize = 2 << 20;
+/// Batches of a topic's memory that it looks at in one go.
+pub const SEARCH_BATCHES: usize = 4_096;
+/// Ranges that an answer to it names.
+pub const MAX_RANGES: usize = 16_384;
+/// A batch of which at most one in so many bytes matches is rebuilt without the rest.
+pub const REBUILD_SHARE: u64 = 8;
+/// Shorter batches are sent as they are stored.
+pub const REBUILD_BYTES: usize = 4 << 10;
+/// A filter's regular expression, compiled, in bytes (512 KiB).
+pub const GREP_BYTES: usize = 512 << 10;
+/// What it keeps of its states while it matches, in bytes (512 KiB).
+pub const GREP_CACHE_BYTES: usize = 512 << 10;
+/// Fetches with a regular expression that wait for records, of all topics: each may hold both of
+/// the above.
+pub const MAX_WAITING_GREPS: usize = 128;
 /// How long a stop waits for answers that are on their way.
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
 

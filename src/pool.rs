@@ -1,21 +1,32 @@
-//! The one bounded pool for blocking work of topics: cold reads.
+//! The one bounded pool for blocking work of topics: cold reads, and matching against filters.
 //!
-//! Owns a count, not threads: the runtime's blocking threads do the work, at most so many at once.
+//! Owns counts, not threads: the runtime's blocking threads do the work, at most so many at once.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::BLOCKING_THREADS;
+use crate::limits::{BLOCKING_THREADS, MAX_WAITING_GREPS, SEARCHING_THREADS};
 
 /// Runs blocking work off the actors' threads; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<Semaphore>);
+pub struct Pool {
+    places: Arc<Semaphore>,
+    /// How many of the places searches may take.
+    searching: Arc<Semaphore>,
+    /// Regular expressions that may be kept while a fetch waits.
+    greps: Arc<Semaphore>,
+}
 
 impl Default for Pool {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BLOCKING_THREADS)))
+        let count = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            places: count(BLOCKING_THREADS),
+            searching: count(SEARCHING_THREADS),
+            greps: count(MAX_WAITING_GREPS),
+        }
     }
 }
 
@@ -29,7 +40,7 @@ impl Pool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<T> {
         let place = self
-            .0
+            .places
             .clone()
             .acquire_owned()
             .await
@@ -39,5 +50,16 @@ impl Pool {
             work()
         });
         done.await.context("a read ended early")
+    }
+
+    /// Waits until a search may run, beside it, as long as this is held; `None` when the broker
+    /// stops.
+    pub async fn place_to_search(&self) -> Option<OwnedSemaphorePermit> {
+        self.searching.clone().acquire_owned().await.ok()
+    }
+
+    /// Room for a regular expression that is kept while a fetch waits, if there is some.
+    pub fn keep_grep(&self) -> Option<OwnedSemaphorePermit> {
+        self.greps.clone().try_acquire_owned().ok()
     }
 }

@@ -77,7 +77,7 @@ fn a_reader_that_asks_for_much_and_reads_nothing_takes_no_more_than_its_window()
 
     // When it reads, everything arrives, whole and right.
     for (request, number) in requests.iter().zip(numbers) {
-        let delivered = slow.answer::<Fetch>(number).unwrap();
+        let mut delivered = slow.answer::<Fetch>(number).unwrap();
         delivered.check(topic).unwrap();
         let from = delivered.records().next().unwrap().offset;
         assert_eq!(logdrive_protocol::Position::Offset(from), request.from);

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use logdrive_protocol::operations::{Delivered, Fetch};
+use logdrive_protocol::operations::{Delivered, Fetch, Setting};
 use logdrive_protocol::{Position, TopicId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
@@ -54,7 +54,7 @@ struct Asked {
 }
 
 /// From where to where, and how much.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Course {
     topic: TopicId,
     position: u64,
@@ -62,6 +62,7 @@ struct Course {
     /// Records that may still be delivered; `None` for no limit.
     left: Option<u64>,
     max_bytes: u32,
+    filter: Arc<[Setting]>,
 }
 
 impl Course {
@@ -87,6 +88,7 @@ impl Course {
             max_bytes: self.max_bytes,
             max_wait_ms: u32::try_from(parking.wait.as_millis()).unwrap_or(u32::MAX),
             leader_epoch: 0,
+            filter: self.filter.to_vec(),
         };
         (fetch, parking)
     }
@@ -94,7 +96,10 @@ impl Course {
     /// The course behind an answer whose first bytes are these, if that can be told from them.
     fn beyond(&self, beginning: &Beginning) -> Option<Self> {
         let position = Delivered::next_of(beginning)?;
-        let beyond = Self { position, ..*self };
+        let beyond = Self {
+            position,
+            ..self.clone()
+        };
         // How many records the answer has stands behind the gaps.
         (self.left.is_none() && !beyond.is_done()).then_some(beyond)
     }
@@ -164,6 +169,7 @@ impl Fetcher {
             end: Some(before.unwrap_or(u64::MAX)),
             left: Some(options.max_records).filter(|most| *most > 0),
             max_bytes: options.max_bytes,
+            filter: options.filter.settings().into(),
         };
         let asked = match from {
             Position::Offset(offset) => Some(offset),
@@ -192,6 +198,9 @@ impl Fetcher {
     }
 
     /// The next records; `None` at the end. Dropping the future loses nothing.
+    ///
+    /// With a filter a portion may be empty: the broker has looked through much, of which nothing
+    /// matches, and [`position`](Self::position) says how far.
     pub async fn next(&mut self) -> Result<Option<Portion>, Error> {
         while !self.course.is_done() {
             let delivered = match self.arrived.take() {
@@ -203,11 +212,12 @@ impl Fetcher {
                 self.course.end = Some(self.course.position);
                 break;
             }
+            let has_passed = delivered.status == Delivered::PASSED;
             let portion = self.accept(delivered);
             if !self.course.is_done() && self.ahead.is_none() {
                 self.ahead = Some(self.ask_ahead());
             }
-            if portion.record_count() > 0 || !portion.gaps().is_empty() {
+            if has_passed || portion.record_count() > 0 || !portion.gaps().is_empty() {
                 return Ok(Some(portion));
             }
         }
@@ -259,7 +269,7 @@ impl Fetcher {
 
     fn ask_ahead(&self) -> Ahead {
         let (sender, answers) = mpsc::channel(AHEAD);
-        let asking = self.course.follow(self.dialer.clone(), sender);
+        let asking = self.course.clone().follow(self.dialer.clone(), sender);
         Ahead {
             answers,
             _asking: AbortOnDropHandle::new(tokio::spawn(asking)),

@@ -33,6 +33,7 @@
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
 //! | `fetch` | reading a topic without changing anything |
+//! | `filter` | which records a reader wants |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
 //! | [`blocking`] | all of it for programs without a runtime |
 //!
@@ -49,6 +50,7 @@ mod consumer;
 mod dialer;
 mod error;
 mod fetch;
+mod filter;
 mod link;
 mod options;
 mod pen;
@@ -60,8 +62,10 @@ pub use client::Client;
 pub use consumer::Consumer;
 pub use error::{Error, ErrorKind};
 pub use fetch::Fetcher;
+pub use filter::Filter;
 pub use options::{
-    Ack, Addresses, Backoff, ConsumerOptions, End, FetchOptions, Options, ProducerOptions,
+    Ack, Addresses, Backoff, Compression, ConsumerOptions, End, FetchOptions, Options,
+    ProducerOptions,
 };
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
@@ -75,4 +79,4 @@ pub use logdrive_protocol::operations::{
     Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
-pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position};
+pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};

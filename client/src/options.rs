@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use logdrive_protocol::batch::Codec;
 use logdrive_protocol::{Position, WorkerId};
+
+use crate::Filter;
 
 /// How a [`Client`](crate::Client) behaves.
 #[derive(Clone, Debug)]
@@ -109,6 +112,32 @@ pub enum Ack {
     Accepted,
 }
 
+/// How a [`Producer`](crate::Producer) packs the records of a batch. Stored and delivered as they
+/// are packed, they are unpacked by whoever reads them.
+///
+/// A batch of one record is not packed, nor is one of less than 1 KiB, nor one that would keep more
+/// than half of its length; after those only every second, fourth, up to 64th batch is tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: the least work for a single reader on a fast network.
+    None,
+    /// lz4: the least work for readers of what is packed.
+    Lz4,
+    /// zstd at its first level: the fewest bytes, and the least work for all together.
+    #[default]
+    Zstd,
+}
+
+impl Compression {
+    pub(crate) fn codec(self) -> Option<Codec> {
+        match self {
+            Self::None => None,
+            Self::Lz4 => Some(Codec::Lz4),
+            Self::Zstd => Some(Codec::Zstd),
+        }
+    }
+}
+
 /// How a [`Producer`](crate::Producer) behaves.
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
@@ -121,7 +150,10 @@ pub struct ProducerOptions {
     pub registered: bool,
     /// When a record counts as acknowledged; default [`Ack::Synced`].
     pub ack: Ack,
+    /// Whether batches are packed; default [`Compression::Zstd`].
+    pub compression: Compression,
     /// A batch of so many bytes is full; default 1 MiB less 1 KiB. A larger record travels alone.
+    /// They are counted before packing.
     pub batch_bytes: usize,
     /// A batch of so many records is full; default 65,536.
     pub batch_records: usize,
@@ -139,6 +171,7 @@ impl Default for ProducerOptions {
             create_topic: true,
             registered: true,
             ack: Ack::Synced,
+            compression: Compression::default(),
             // With the head of the row that stores it, a full batch fills a page of 1 MiB.
             batch_bytes: (1 << 20) - (1 << 10),
             batch_records: 1 << 16,
@@ -197,7 +230,7 @@ pub enum End {
 }
 
 /// How a [`Fetcher`](crate::Fetcher) behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchOptions {
     /// Where it ends; default the high watermark of the start.
     pub end: End,
@@ -205,6 +238,8 @@ pub struct FetchOptions {
     pub max_records: u64,
     /// Bytes asked for at a time, but always one batch; default 2 MiB.
     pub max_bytes: u32,
+    /// Which records; the broker leaves out all others. Default: every record.
+    pub filter: Filter,
 }
 
 impl Default for FetchOptions {
@@ -213,6 +248,7 @@ impl Default for FetchOptions {
             end: End::HighWatermark,
             max_records: 0,
             max_bytes: 2 << 20,
+            filter: Filter::default(),
         }
     }
 }

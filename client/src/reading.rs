@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use logdrive_protocol::batch::{ATTRIBUTE_CODEC, Head};
 use logdrive_protocol::operations::{Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
 use tokio::sync::oneshot;
@@ -113,8 +112,8 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 ) -> Result<Delivered, Error> {
     let link = dialer.link().await?;
     match link.ask_eagerly(request, parking, beginning).await {
-        Ok(delivered) => {
-            check(&delivered, parking.topic.unwrap_or_default(), asked).inspect_err(
+        Ok(mut delivered) => {
+            check(&mut delivered, parking.topic.unwrap_or_default(), asked).inspect_err(
                 |nonsense| {
                     link.distrust(nonsense.clone());
                 },
@@ -129,21 +128,13 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 }
 
 /// Refuses an answer that contradicts itself or the request, so that everything behind this may
-/// rely on it.
+/// rely on it. Its batches stand there unpacked then.
 pub(crate) fn check(
-    delivered: &Delivered,
+    delivered: &mut Delivered,
     topic: TopicId,
     asked: Option<u64>,
 ) -> Result<(), Error> {
     delivered.check(topic).map_err(Error::protocol)?;
-    let mut heads = delivered.batches.iter().filter_map(|it| Head::parse(it));
-    if heads.any(|head| head.attributes & ATTRIBUTE_CODEC != 0) {
-        return Err(Error::new(
-            ErrorKind::Protocol,
-            "a batch is compressed, which this client cannot read",
-        )
-        .with_hint("use a newer client"));
-    }
     let mut end = asked.unwrap_or(0);
     let spans = |from: u64, to: u64, end: &mut u64| {
         let fits = *end <= from && from < to && to <= delivered.next;
@@ -161,8 +152,14 @@ pub(crate) fn check(
         }
     }
     let nothing = delivered.gaps.is_empty() && delivered.ranges.is_empty();
-    if nothing != (delivered.status == Delivered::EMPTY) {
+    let says_nothing = matches!(delivered.status, Delivered::EMPTY | Delivered::PASSED);
+    if nothing != says_nothing {
         return Err(Error::protocol("a status that contradicts the answer"));
+    }
+    let has_passed = delivered.status == Delivered::PASSED;
+    if has_passed && asked.is_some_and(|asked| delivered.next <= asked) {
+        // Asking again from there would go on for ever.
+        return Err(Error::protocol("an answer that passed over nothing"));
     }
     if asked.is_some_and(|asked| delivered.next < asked) {
         return Err(Error::protocol("an answer that goes backwards"));
@@ -227,7 +224,7 @@ mod tests {
     fn verdict(spoil: impl FnOnce(&mut Delivered)) -> String {
         let mut delivered = sound();
         spoil(&mut delivered);
-        match check(&delivered, TOPIC, Some(8)) {
+        match check(&mut delivered, TOPIC, Some(8)) {
             Ok(()) => "sound".to_owned(),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Protocol);
@@ -290,13 +287,29 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_passed_over_records_must_move_and_give_nothing() {
+        let passed = |next| Delivered {
+            status: Delivered::PASSED,
+            next,
+            ..Delivered::default()
+        };
+        assert!(check(&mut passed(8), TOPIC, Some(7)).is_ok());
+        assert!(check(&mut passed(8), TOPIC, None).is_ok());
+        assert!(check(&mut passed(7), TOPIC, Some(7)).is_err());
+        assert_eq!(
+            verdict(|it| it.status = Delivered::PASSED),
+            "the broker broke the protocol: a status that contradicts the answer"
+        );
+    }
+
+    #[test]
     fn an_empty_answer_may_not_go_back_behind_what_was_asked() {
-        let empty = Delivered {
+        let mut empty = Delivered {
             status: Delivered::EMPTY,
             next: 7,
             ..Delivered::default()
         };
-        assert!(check(&empty, TOPIC, Some(7)).is_ok());
-        assert!(check(&empty, TOPIC, Some(8)).is_err());
+        assert!(check(&mut empty, TOPIC, Some(7)).is_ok());
+        assert!(check(&mut empty, TOPIC, Some(8)).is_err());
     }
 }

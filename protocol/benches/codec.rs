@@ -279,3 +279,96 @@ mod frames {
             });
     }
 }
+
+/// Packed batches of real log lines: of the files below `LOGDRIVE_BENCH_LOGS`, which must have more
+/// than a batch holds, or else a batch repeats itself and packs too well.
+mod packed {
+    use std::path::PathBuf;
+
+    use bytes::{Bytes, BytesMut};
+    use divan::counter::BytesCount;
+    use divan::{Bencher, black_box};
+    use logdrive_protocol::batch::{
+        self, BatchBuilder, Codec, Head, NewRecord, Origin, Packer, check_produced,
+    };
+
+    use super::LIMIT;
+
+    const CODECS: [Option<Codec>; 3] = [None, Some(Codec::Lz4), Some(Codec::Zstd)];
+    /// As a client's full batch.
+    const BATCH_BYTES: usize = (1 << 20) - (1 << 10);
+
+    fn filled() -> BatchBuilder {
+        let below = std::env::var_os("LOGDRIVE_BENCH_LOGS").map_or_else(
+            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/logs")),
+            PathBuf::from,
+        );
+        let mut files: Vec<PathBuf> = std::fs::read_dir(below)
+            .expect("a directory of logs")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|it| it == "log"))
+            .collect();
+        files.sort();
+        let bytes: Vec<Vec<u8>> = files.iter().flat_map(std::fs::read).collect();
+        let lines = bytes.iter().flat_map(|it| it.split(|byte| *byte == b'\n'));
+        let mut builder = BatchBuilder::default();
+        for (number, value) in lines.cycle().enumerate() {
+            let record = NewRecord {
+                timestamp: 1_700_000_000_000_000 + number as u64,
+                value,
+                ..NewRecord::default()
+            };
+            if builder.len() + record.encoded_len() > BATCH_BYTES {
+                break;
+            }
+            builder.push(&record);
+        }
+        builder
+    }
+
+    fn finish(mut builder: BatchBuilder, packer: Option<&mut Packer>) -> BytesMut {
+        match packer {
+            Some(packer) => builder.finish_packed(Origin::default(), packer),
+            None => builder.finish(Origin::default()),
+        }
+    }
+
+    fn produced(codec: Option<Codec>) -> BytesMut {
+        let batch = finish(filled(), codec.map(Packer::new).as_mut());
+        let head = Head::parse(&batch).expect("a head");
+        let (records, bytes) = (head.count, batch.len());
+        println!(
+            "{codec:?}: {records} records, {} bytes, stored {bytes}",
+            head.content_bytes
+        );
+        batch
+    }
+
+    /// Finishing a batch of 1 MiB: the checksum, and packing.
+    #[divan::bench(args = CODECS)]
+    fn finishes(bencher: Bencher, codec: Option<Codec>) {
+        let mut packer = codec.map(Packer::new);
+        bencher
+            .counter(BytesCount::new(BATCH_BYTES))
+            .with_inputs(filled)
+            .bench_local_values(|builder| finish(builder, packer.as_mut()));
+    }
+
+    /// What the broker does with it before it stores it.
+    #[divan::bench(args = CODECS)]
+    fn checks_what_is_produced(bencher: Bencher, codec: Option<Codec>) {
+        let batch = produced(codec);
+        bencher
+            .counter(BytesCount::new(BATCH_BYTES))
+            .bench(|| check_produced(black_box(&batch), LIMIT, LIMIT).expect("it is whole"));
+    }
+
+    /// What a reader does with it before it looks at the records.
+    #[divan::bench(args = CODECS)]
+    fn unpacks(bencher: Bencher, codec: Option<Codec>) {
+        let batch: Bytes = produced(codec).freeze();
+        bencher
+            .counter(BytesCount::new(BATCH_BYTES))
+            .bench(|| batch::unpacked(black_box(&batch)).expect("it is whole"));
+    }
+}

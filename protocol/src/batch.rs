@@ -19,15 +19,23 @@
 //! `content` counts key, headers and value of all records, uncompressed. A producer leaves the
 //! broker's part zero but for `length`, the layout (1, at 44) and its own CRC. See *Record batch*
 //! in PROTOCOL.md.
+//!
+//! The records may stand packed, as one piece; `open` gives them whatever their codec.
 
 mod builder;
 mod check;
+mod open;
+mod packing;
+mod rebuilt;
 mod records;
 
 use bytes::{Buf, BytesMut};
 
-pub use builder::{BatchBuilder, NewRecord, Origin};
-pub use check::{BatchError, check_delivered, check_produced, check_stored};
+pub use builder::{BatchBuilder, NewRecord, Origin, sign_anew};
+pub use check::{BatchError, check_delivered, check_produced, check_stored, open_delivered};
+pub use open::{Opened, open, unpacked};
+pub use packing::{Codec, Packer};
+pub use rebuilt::rebuild;
 pub use records::{Headers, RecordView, Records};
 
 use crate::ids::{ProducerId, TopicId};
@@ -51,6 +59,9 @@ pub const RESERVED_ATTRIBUTES: &[(u16, &str)] = &[
 ];
 /// Attributes that a reader must understand; the others may be ignored.
 pub const CRITICAL_ATTRIBUTES: u16 = 0x00ff;
+
+/// Bytes of a record beside its content, as they are counted ahead: most have fewer.
+const RECORD_FIELDS_BYTES: usize = 16;
 
 /// The fixed head of a batch, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +137,28 @@ impl Head {
             producer: ProducerId(head.get_u64()),
             sequence: head.get_u64(),
         })
+    }
+
+    /// Whether its records stand packed.
+    pub fn is_packed(&self) -> bool {
+        self.attributes & ATTRIBUTE_CODEC != 0
+    }
+
+    /// About how long the batch is when it is not packed, in bytes, from what the head says.
+    pub fn plain_len(&self) -> usize {
+        let fields = (self.count as usize).saturating_mul(RECORD_FIELDS_BYTES);
+        fields.saturating_add(HEAD_BYTES + self.content_bytes as usize)
+    }
+
+    /// Bytes that the batch counts where an answer is limited: what it takes to read it, however
+    /// well it is packed.
+    pub fn counted_len(&self) -> usize {
+        let length = self.length as usize;
+        if self.is_packed() {
+            length.max(self.plain_len())
+        } else {
+            length
+        }
     }
 
     /// The offset after the last record.

@@ -341,6 +341,15 @@ impl Field for String {
     }
 }
 
+impl Field for Bytes {
+    fn put(&self, out: &mut Writer) {
+        out.bytes(self);
+    }
+    fn take(body: &mut Reader, name: &'static str) -> Result<Self, Malformed> {
+        body.bytes(name).map(BytesMut::freeze)
+    }
+}
+
 impl Field for [u8; 16] {
     fn put(&self, out: &mut Writer) {
         out.bytes(self);

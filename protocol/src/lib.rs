@@ -11,6 +11,7 @@
 //! | [`batch`] | record batches: layout, building, checking, walking |
 //! | [`error`] | the registry of errors |
 //! | [`position`] | where to begin in a topic, on the wire and as text |
+//! | [`severity`] | names of severities |
 //! | [`name`] | what names may look like |
 //! | [`limits`] | what both sides must keep |
 
@@ -24,8 +25,10 @@ pub mod name;
 pub mod operations;
 pub mod position;
 pub mod preface;
+pub mod severity;
 pub mod varint;
 
 pub use error::{ErrorCode, Failure, Outcome};
 pub use ids::{ConsumerId, NodeId, ProducerId, TopicId, WorkerId};
 pub use position::Position;
+pub use severity::Severity;

@@ -6,6 +6,12 @@ pub const MAX_FRAME_BYTES: u32 = 8 << 20;
 pub const WINDOW_BYTES: u32 = 32 << 20;
 /// Longest record batch, in bytes with its head (4 MiB).
 pub const MAX_BATCH_BYTES: u32 = 4 << 20;
+/// Longest records section of a batch once it is unpacked, in bytes (4 MiB): packing makes no batch
+/// possible that would be too long without.
+pub const MAX_UNPACKED_BYTES: u32 = MAX_BATCH_BYTES;
+/// Most that the packed batches of one answer unpack to, in bytes (36 MiB): the first whatever it
+/// is, and behind it four times what may be asked for.
+pub const MAX_UNPACKED_ANSWER_BYTES: u32 = MAX_UNPACKED_BYTES + 4 * MAX_FRAME_BYTES;
 /// Largest record: key, headers and value together, in bytes (1 MiB).
 pub const MAX_RECORD_BYTES: u32 = 1 << 20;
 /// Batches of one producer whose durable answer is outstanding; also how many the broker remembers.
@@ -14,6 +20,10 @@ pub const MAX_BATCHES_IN_FLIGHT: u32 = 64;
 pub const MAX_PARTS: usize = 64;
 /// Longest wait of a fetch or consume, in milliseconds (5 minutes).
 pub const MAX_WAIT_MS: u32 = 300_000;
+/// Longest lease, in milliseconds (12 hours).
+pub const MAX_LEASE_MS: u32 = 43_200_000;
+/// Elements of one Ack or Nack, and ranges of one Requeue.
+pub const MAX_SETTLED: usize = 1000;
 /// Longest name of a topic, producer or consumer, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 /// Settings of one topic or consumer.

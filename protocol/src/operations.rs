@@ -18,11 +18,14 @@ pub use broker::{
     Ping, Pinged, StateChanged, Stats, TopicPlace,
 };
 pub use consumer::{
-    Consume, ConsumerRegistered, ConsumerUnregistered, Measured, RegisterConsumer, Seek, Size,
+    AlterConsumer, Consume, ConsumerAltered, ConsumerDescribed, ConsumerRegistered,
+    ConsumerUnregistered, DescribeConsumer, LeaseSummary, Measured, RegisterConsumer, Seek, Size,
     Sought, UnregisterConsumer, UnregisterWorker, WorkerUnregistered,
 };
 pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
-pub use lease::Settled;
+pub use lease::{
+    Ack, Acked, Extend, Extended, Nack, Nacked, Offsets, Requeue, Requeued, Settled,
+};
 pub use producer::{
     Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
     UnregisterProducer,
@@ -133,7 +136,13 @@ operations! {
     0x42 Consume => Delivered,
     0x43 Seek => Sought,
     0x44 Size => Measured,
+    0x45 Ack => Acked,
+    0x46 Nack => Nacked,
+    0x47 Extend => Extended,
+    0x48 Requeue => Requeued,
+    0x49 AlterConsumer => ConsumerAltered,
     0x4a UnregisterWorker => WorkerUnregistered,
+    0x4b DescribeConsumer => ConsumerDescribed,
 }
 
 impl Request {
@@ -164,11 +173,7 @@ pub const RESERVED_OPCODES: &[(u8, &str)] = &[
     (0x05, "Authenticate"),
     (0x14, "AlterTopic"),
     (0x15, "PurgeTopic"),
-    (0x45, "Ack"),
-    (0x46, "Nack"),
-    (0x47, "Extend"),
-    (0x48, "Requeue"),
-    (0x49, "AlterConsumer"),
+    (0x23, "ProduceAll"),
 ];
 
 /// The first opcode that is reserved for traffic between brokers; all above it are.

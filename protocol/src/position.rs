@@ -95,10 +95,7 @@ impl FromStr for Position {
         if let Some(age) = parse_duration(text) {
             return Ok(Self::Ago(age));
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| refused())?;
-        u64::try_from(time.as_microsecond())
-            .map(Self::Time)
-            .map_err(|_| refused())
+        parse_time(text).map(Self::Time).ok_or_else(refused)
     }
 }
 
@@ -149,6 +146,15 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     if text.is_empty() { None } else { Some(total) }
 }
 
+/// Microseconds since 1970 of a time: RFC 3339, or the number itself.
+pub fn parse_time(text: &str) -> Option<u64> {
+    if let Some(time) = digits(text) {
+        return Some(time);
+    }
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_microsecond()).ok()
+}
+
 /// A time in microseconds since 1970 as RFC 3339 in UTC; the number itself where it has no calendar date.
 pub fn format_time(time: u64) -> String {
     i64::try_from(time)
@@ -196,6 +202,21 @@ mod tests {
             "99999999999999d",
         ] {
             check(text, "refused");
+        }
+    }
+
+    #[test]
+    fn a_time_alone_is_rfc_3339_or_microseconds() {
+        for (text, time) in [
+            ("1970-01-01T00:00:01Z", Some(1_000_000)),
+            ("1970-01-01T01:00:01+01:00", Some(1_000_000)),
+            ("250", Some(250)),
+            ("", None),
+            ("-5", None),
+            ("2h", None),
+            ("1969-12-31T23:59:59Z", None),
+        ] {
+            assert_eq!(parse_time(text), time, "{text}");
         }
     }
 

@@ -366,10 +366,15 @@ fn the_tables_of_flags_and_attributes_are_those_of_the_code() {
 
 #[test]
 fn the_limits_are_those_of_the_code() {
-    let expected: [(&str, u64); 16] = [
+    let expected: [(&str, u64); 18] = [
         ("frame_bytes", limits::MAX_FRAME_BYTES.into()),
         ("window_bytes", limits::WINDOW_BYTES.into()),
         ("batch_bytes", limits::MAX_BATCH_BYTES.into()),
+        ("unpacked_bytes", limits::MAX_UNPACKED_BYTES.into()),
+        (
+            "unpacked_answer_bytes",
+            limits::MAX_UNPACKED_ANSWER_BYTES.into(),
+        ),
         ("record_bytes", limits::MAX_RECORD_BYTES.into()),
         ("batches_in_flight", limits::MAX_BATCHES_IN_FLIGHT.into()),
         ("wait_ms", limits::MAX_WAIT_MS.into()),

@@ -10,7 +10,7 @@ mod support;
 
 use bytes::BytesMut;
 use logdrive_protocol::batch::{
-    self, BatchBuilder, Head, NewRecord, Origin, Place, RecordView, Records,
+    self, BatchBuilder, Head, NewRecord, Origin, Place, RecordView,
 };
 use logdrive_protocol::body::{Malformed, Reader, Writer};
 use logdrive_protocol::frame::{FLAG_ERROR, Frame, FrameDecoder, FrameError, NOTICE};
@@ -248,7 +248,9 @@ fn record_json(head: &Head, record: &RecordView<'_>) -> Value {
 }
 
 fn batch_json(batch: &[u8], head: &Head) -> Value {
-    let records: Vec<Value> = Records::of(batch)
+    let opened = batch::open(batch).unwrap();
+    let records: Vec<Value> = opened
+        .records()
         .map(|record| record_json(head, &record.unwrap()))
         .collect();
     json!({
@@ -287,7 +289,7 @@ fn decode_stored_batch(entry: &Value) -> Result<Value, Failure> {
 }
 
 fn decode_delivery(entry: &Value) -> Result<Value, Failure> {
-    let delivered: Delivered = logdrive_protocol::body::Body::from_bytes(cut(entry)?.body)?;
+    let mut delivered: Delivered = logdrive_protocol::body::Body::from_bytes(cut(entry)?.body)?;
     delivered.check(TopicId(large(&entry["topic"])))?;
     let records: Vec<Value> = delivered
         .records()

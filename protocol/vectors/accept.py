@@ -1,6 +1,7 @@
 """Accepted entries: bytes that nobody has to write and everybody has to read."""
 
 from canonical import broker_fields, stored
+from packing import LZ4, ZSTD, lz4_block, lz4_literals, zstd_raw, zstd_runs
 from story import ANSWERS, DELIVERED, LIMITS, NOON, PRODUCED, RECORDS, REQUESTS, STORED
 from wire import (
     BODIES,
@@ -239,12 +240,42 @@ def accept_details():
     return out
 
 
+# What packs well: few bytes to look at.
+PACKED_RECORDS = [record(NOON + i, b"GET /index.html 200", severity=9) for i in range(4)]
+# The section of these, as `zstd -19 --no-check --single-thread` packed it.
+REFERENCE = bytes.fromhex(
+    "28b52ffd2068650100140219000009000013474554202f696e6465782e68746d6c20323030190101"
+    "020203030300a0c600c435389d"
+)
+
+
+def reference(section):
+    assert section == PACKED_SECTION, "REFERENCE is of other records"
+    return REFERENCE
+
+
+PACKED_SECTION = join(
+    piece
+    for index, one in enumerate(PACKED_RECORDS)
+    for piece in record_pieces(index, index, one, "")
+)
+
+
 def accept_batches():
     grown = join(record_pieces(0, 0, RECORDS[0], ""))
     body = grown[1:] + b"\x09tail"
     padded = Batch([RECORDS[0]], 3, 1, 0, tail=with_length(body))
     ignorable = stored(PRODUCED, (1, 0, NOON + 1_000, 0), attributes=0xFF00)
     rebuilt = stored(PRODUCED, (1, 0, NOON + 1_000, 0), attributes=0x0040)
+    holes = Batch(
+        RECORDS,
+        place=(1, 0, NOON + 1_000, 0),
+        attributes=0x0040,
+        deltas=[1, 4],
+        severity=17,
+        lowest_timestamp=NOON - 500,
+        highest_timestamp=NOON + 9_000,
+    )
     out = [
         {
             "name": "a record with a tail of a newer version",
@@ -253,6 +284,45 @@ def accept_batches():
             "hex": padded.data.hex(),
         }
     ]
+    lines = [record(NOON + i % 7, b"GET /index.html %d" % (i % 3)) for i in range(100)]
+    runs = [record(NOON, b"=" * 700), record(NOON + 1, b"-" * 40), record(NOON, b"")]
+    for name, records, codec in [
+        ("a batch packed with lz4", PACKED_RECORDS, (LZ4, lz4_block)),
+        ("a batch of 100 lines packed with lz4", lines, (LZ4, lz4_block)),
+        ("a batch packed with lz4 as literals", RECORDS, (LZ4, lz4_literals)),
+        ("a batch of long runs packed with lz4", runs, (LZ4, lz4_block)),
+        ("a batch packed with zstd as it is", RECORDS, (ZSTD, zstd_raw)),
+        ("a batch of long runs packed with zstd", runs, (ZSTD, zstd_runs)),
+        (
+            "a batch packed with zstd by the reference implementation",
+            PACKED_RECORDS,
+            (ZSTD, reference),
+        ),
+    ]:
+        batch = Batch(records, 3, 1, 0, codec=codec)
+        out.append(
+            {"name": name, "kind": "batch", "fields": batch.fields(), "pieces": batch.pieces}
+        )
+    place = {
+        "topic": "1",
+        "base_offset": "0",
+        "append_time": str(NOON + 1_000),
+        "leader_epoch": "0",
+    }
+    in_place = (1, 0, NOON + 1_000, 0)
+    packed = Batch(RECORDS, 3, 1, 0, in_place, codec=(LZ4, lz4_literals))
+    out.append(
+        {
+            "name": "a stored batch packed with lz4",
+            "kind": "stored_batch",
+            "place": place,
+            "fields": packed.fields(),
+            "hex": packed.data.hex(),
+        }
+    )
+    zstd = Batch(lines, 0, 0, 0, (1, 2, NOON + 1_500, 0), codec=(ZSTD, zstd_raw))
+    plain = Batch([record(NOON + 9, b"last")], 0, 0, 0, (1, 102, NOON + 2_000, 0))
+    rebuilt_packed = Batch(RECORDS, 3, 1, 0, in_place, codec=(LZ4 | 0x0040, lz4_literals))
     other = Batch([record(NOON + 9, b"third")], 0, 0, 0, place=(1, 4, NOON + 2_000, 0))
     for name, batches, ranges in [
         ("a delivery of everything", [STORED, other], [(0, 2), (4, 5)]),
@@ -260,8 +330,12 @@ def accept_batches():
         ("a delivery of one range over two batches", [STORED, other], [(1, 5)]),
         ("a delivery of two parts with a hole", [STORED, other], [(0, 1), (4, 5)]),
         ("a delivery of a rebuilt batch", [rebuilt], [(0, 2)]),
+        ("a delivery of a rebuilt batch with holes", [holes], [(1, 2), (4, 5)]),
         ("a delivery of a batch with attributes that may be ignored", [ignorable], [(0, 2)]),
         ("a delivery without ranges", [STORED], []),
+        ("a delivery of mixed codecs", [packed, zstd, plain], [(0, 103)]),
+        ("a delivery from the middle of packed batches", [packed, zstd], [(1, 2), (50, 52)]),
+        ("a delivery of a rebuilt batch that is packed", [rebuilt_packed], [(0, 2)]),
     ]:
         out.append(delivery(name, batches, ranges))
     return out
@@ -278,7 +352,7 @@ def delivery(name, batches, ranges):
     records = []
     for batch in batches:
         for index, one in enumerate(batch.records):
-            offset = batch.place[1] + index
+            offset = batch.place[1] + batch.deltas[index]
             if any(a <= offset < b for a, b in ranges):
                 records.append(
                     {"offset": str(offset), "append_time": str(batch.place[2]), **json_record(one)}

@@ -3,6 +3,7 @@
 from story import (
     ANSWERS,
     ERRORS,
+    FILTER,
     LIMITS,
     NOON,
     NOTICE_VALUES,
@@ -252,6 +253,21 @@ def canonical():
             with_gap,
         )
     )
+    search = {**REQUESTS["Fetch"], "max_wait_ms": 0, "filter": FILTER}
+    passed = {**empty, "status": 3, "high_watermark": 90_000, "next": 61_440}
+    for label, body, values in [("request", "Fetch", search), ("answer", "Delivered", passed)]:
+        out.append(
+            body_entry(
+                {"operation": "Fetch"},
+                f"Fetch {label} of a search",
+                label,
+                body,
+                0x30,
+                0,
+                9,
+                values,
+            )
+        )
     settings = {"name": "app", "settings": [SETTING], "if_not_exists": True}
     out.append(
         body_entry(

@@ -4,8 +4,8 @@ with the broker, so that the two can be held against each other.
 
     generate.py              write canonical.json, accept.json and reject.json
     generate.py --check      write nothing; fail if a file differs from what would be written
-    generate.py --show NAME  print one canonical entry as PROTOCOL.md shows it
-    generate.py --list       names of all canonical entries
+    generate.py --show NAME  print one entry that is not to be refused as PROTOCOL.md shows it
+    generate.py --list       names of all of them
 """
 
 import json
@@ -39,9 +39,10 @@ def finished(entries):
 
 def show(name):
     """The entry as a block of PROTOCOL.md: one field on a line, its path and value behind it."""
-    entry = next((e for e in canonical() if e["name"] == name and "pieces" in e), None)
+    shown = [entry for entry in canonical() + accept() if "pieces" in entry]
+    entry = next((entry for entry in shown if entry["name"] == name), None)
     if entry is None:
-        sys.exit(f"no canonical entry with fields is named {name!r}; see --list")
+        sys.exit(f"no entry with fields is named {name!r}; see --list")
     lines = []
     for data, path, shown in entry["pieces"]:
         rows = [data[at : at + 16] for at in range(0, len(data), 16)] or [b""]
@@ -57,7 +58,7 @@ def main():
         print(show(arguments[1]))
         return
     if arguments == ["--list"]:
-        print("\n".join(entry["name"] for entry in canonical()))
+        print("\n".join(entry["name"] for entry in canonical() + accept()))
         return
     if arguments not in ([], ["--check"]):
         sys.exit(__doc__)

@@ -4,6 +4,7 @@ import struct
 
 from accept import delivery
 from canonical import stored
+from packing import LZ4, ZSTD, lz4_block, lz4_literals, zstd_raw, zstd_zeros
 from story import LIMITS, NOON, PRODUCED, STORED
 from wire import (
     Batch,
@@ -272,7 +273,7 @@ def reject_batches():
         bad("a batch over the limit", "BATCH_TOO_LARGE", Batch(two), batch_limit=len(good) - 1),
         bad("a record over the limit", "RECORD_TOO_LARGE", Batch(two), record_limit=2),
         bad("a layout of another version", "NOT_SUPPORTED", Batch(two, layout=2)),
-        bad("a compressed batch", "NOT_SUPPORTED", Batch(two, attributes=0x0001)),
+        bad("a codec of a newer version", "NOT_SUPPORTED", Batch(two, attributes=0x0003)),
         bad("a rebuilt batch from a producer", "NOT_SUPPORTED", Batch(two, attributes=0x0040)),
         bad(
             "an attribute without a meaning from a producer",
@@ -288,6 +289,8 @@ def reject_batches():
             "a reserved byte set in the producer's part", "NOT_SUPPORTED", Batch(two, reserved_2=1)
         ),
     ]
+    for name, error, batch in reject_packed():
+        out.append(bad(name, error, batch))
     place = (1, 0, NOON, 0)
     for name, error, topic, batch in [
         ("a stored batch of another topic", "BATCH_CORRUPT", 2, Batch(two, place=place)),
@@ -316,9 +319,24 @@ def reject_batches():
             [stored(PRODUCED, (2, 0, NOON, 0))],
         ),
         (
-            "a delivery of a compressed batch",
-            "NOT_SUPPORTED",
+            "a delivery of a batch that says it is packed and is not",
+            "BATCH_CORRUPT",
             [stored(PRODUCED, place, attributes=0x0002)],
+        ),
+        (
+            "a delivery of a bomb",
+            "BATCH_TOO_LARGE",
+            [packed(ZSTD, lambda _: zstd_zeros(64), place=place, **LARGE_HEAD)],
+        ),
+        (
+            "a delivery of a packed batch that counts too many records",
+            "BATCH_CORRUPT",
+            [packed(LZ4, lz4_literals, place=place, count=3)],
+        ),
+        (
+            "a delivery of a packed batch with a codec of a newer version",
+            "NOT_SUPPORTED",
+            [stored(PRODUCED, place, attributes=0x0004)],
         ),
         (
             "a delivery of a control batch",
@@ -345,3 +363,86 @@ def reject_batches():
         del entry["records"]
         out.append({**entry, "error": error})
     return out
+
+
+# As much as the records of a batch may unpack to.
+LARGE = 4 << 20
+# A head that allows all of it.
+LARGE_HEAD = {"count": 60_000, "content_bytes": LARGE}
+
+
+def packed(number, pack, **forged):
+    two = [record(1000, b"one", severity=9), record(1250, b"two")]
+    return Batch(two, codec=(number, pack), **forged)
+
+
+def reject_packed():
+    """Batches as produced whose records are packed, and wrong in one thing."""
+    corrupt = "BATCH_CORRUPT"
+    out = [
+        ("a bomb of zstd", "BATCH_TOO_LARGE", packed(ZSTD, lambda _: zstd_zeros(64), **LARGE_HEAD)),
+        (
+            "a bomb of lz4",
+            "BATCH_TOO_LARGE",
+            packed(LZ4, lambda _: lz4_block(bytes(5 << 20)), **LARGE_HEAD),
+        ),
+        (
+            "a packed batch with more content than may be unpacked",
+            "BATCH_TOO_LARGE",
+            packed(ZSTD, zstd_raw, content_bytes=LARGE + 1),
+        ),
+        (
+            "zstd that unpacks to more than the head allows",
+            corrupt,
+            packed(ZSTD, lambda _: zstd_zeros(1)),
+        ),
+        (
+            "lz4 that unpacks to more than the head allows",
+            corrupt,
+            packed(LZ4, lambda _: lz4_block(bytes(10_000))),
+        ),
+        ("zstd of zeros", corrupt, packed(ZSTD, lambda _: zstd_zeros(1), **LARGE_HEAD)),
+        (
+            "two frames of zstd",
+            corrupt,
+            packed(ZSTD, lambda it: zstd_raw(it[:20]) + zstd_raw(it[20:])),
+        ),
+        ("a packed batch without a section", corrupt, packed(LZ4, lambda _: b"")),
+        ("a batch that says lz4 and is not packed", corrupt, packed(LZ4, lambda it: it)),
+        ("a batch that says lz4 and is zstd", corrupt, packed(LZ4, zstd_raw)),
+        ("a batch that says zstd and is lz4", corrupt, packed(ZSTD, lz4_literals)),
+    ]
+    for what, number, pack in [("lz4", LZ4, lz4_literals), ("zstd", ZSTD, zstd_raw)]:
+        out += [
+            (
+                f"a batch of {what} that is cut short",
+                corrupt,
+                packed(number, lambda it, pack=pack: pack(it)[:-1]),
+            ),
+            (
+                f"a batch of {what} with a byte too many",
+                corrupt,
+                packed(number, lambda it, pack=pack: pack(it) + b"\x00"),
+            ),
+            (
+                f"a batch of {what} that counts too many records",
+                corrupt,
+                packed(number, pack, count=3),
+            ),
+            (
+                f"a batch of {what} with wrong content bytes",
+                corrupt,
+                packed(number, pack, content_bytes=7),
+            ),
+            (
+                f"a batch of {what} with a flipped bit",
+                corrupt,
+                packed(number, lambda it, pack=pack: flipped(pack(it))),
+            ),
+        ]
+    return out
+
+
+def flipped(data):
+    """The same, with the highest bit of its first byte turned."""
+    return bytes([data[0] ^ 0x80]) + data[1:]

@@ -24,6 +24,7 @@ PRODUCED = Batch(RECORDS, producer=3, epoch=1, sequence=0)
 ALONE = Batch([record(NOON, b"paid")])
 STORED = Batch(RECORDS, producer=3, epoch=1, sequence=0, place=(1, 0, NOON + 1_000, 0))
 SETTING = {"key": "max_record_bytes", "value": "65536"}
+FILTER = [{"key": "severity", "value": "warn"}, {"key": "grep", "value": "time.?out"}]
 LIMIT_SETTINGS = [{"key": "topics", "value": "100000"}]
 
 REQUESTS = {
@@ -58,6 +59,7 @@ REQUESTS = {
         "max_bytes": 0,
         "max_wait_ms": 5000,
         "leader_epoch": 0,
+        "filter": [],
     },
     "RegisterConsumer": {
         "topic": "app",

@@ -67,7 +67,7 @@ BODIES = {
     "Settled": "lease:u64 from:u64 to:u64",
     "ProducedAll": "parts:Produced* acked:u64",
     "Fetch": "topic:u64 from:Position max_records:u32 max_bytes:u32 max_wait_ms:u32 "
-    "leader_epoch:u64",
+    "leader_epoch:u64 filter:Setting*",
     "Delivered": "status:u8 leader_epoch:u64 high_watermark:u64 log_start:u64 next:u64 gaps:Gap* "
     "ranges:Range* batches:bytes*",
     "Range": "from:u64 to:u64 deliveries:u32 lease:u64",
@@ -237,9 +237,12 @@ class Batch:
         self.sequence, self.place = sequence, place
         times = [record["timestamp"] for record in records]
         lowest, highest = min(times, default=0), max(times, default=0)
+        lowest = forged.get("lowest_timestamp", lowest) if "deltas" in forged else lowest
+        # A rebuilt batch leaves records out: the others keep their offset and timestamp deltas.
+        self.deltas = forged.get("deltas", range(len(records)))
         tail = []
-        for index, record in enumerate(records):
-            tail += record_pieces(index, record["timestamp"] - lowest, record, f"records[{index}]")
+        for index, (delta, record) in enumerate(zip(self.deltas, records, strict=True)):
+            tail += record_pieces(delta, record["timestamp"] - lowest, record, f"records[{index}]")
         content = sum(content_bytes(record) for record in records)
         head = {
             "attributes": 0,
@@ -254,6 +257,12 @@ class Batch:
             "sequence": sequence,
         }
         head.update({key: value for key, value in forged.items() if key in head})
+        if "codec" in forged:
+            # What packs the records, by its number in the attributes.
+            number, pack = forged["codec"]
+            packed = pack(join(tail))
+            tail = [(packed, "packed", f"{len(packed)} bytes")]
+            head["attributes"] = number
         if "tail" in forged:
             tail = [(forged["tail"], None, "")]
         signed = fixed(head, ">HBBIQQIIQQ") + tail

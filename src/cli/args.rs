@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use logdrive_protocol::Position;
-use logdrive_protocol::position::parse_duration;
+use logdrive_client::Filter;
+use logdrive_protocol::position::{parse_duration, parse_time};
+use logdrive_protocol::{Position, Severity};
 
 use super::bench::Bench;
 use super::output::Format;
-use super::severity::Severity;
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -156,6 +156,9 @@ pub(crate) struct Produce {
     /// When the broker answers: after the fsync, or before it (a crash may then lose records).
     #[arg(long, default_value = "synced", conflicts_with_all = ["also", "delay", "at"])]
     pub(crate) ack: Ack,
+    /// How batches are packed, on the wire and on the broker's disk [default: zstd].
+    #[arg(long, value_name = "CODEC")]
+    pub(crate) compression: Option<Compression>,
     /// Another topic that gets the same records: each is in all of the topics, or in none;
     /// repeatable.
     #[arg(long, value_name = "TOPIC", conflicts_with_all = ["delay", "at"])]
@@ -165,8 +168,40 @@ pub(crate) struct Produce {
     #[arg(long, value_name = "DURATION", value_parser = delay, conflicts_with = "at")]
     pub(crate) delay: Option<Duration>,
     /// The same, until a time such as 2030-01-01T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) at: Option<SystemTime>,
+}
+
+/// How batches are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// Less work for readers.
+    Lz4,
+    /// The fewest bytes, and the least work in all.
+    Zstd,
+}
+
+impl Compression {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl From<Compression> for logdrive_client::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
 }
 
 /// Which answer counts as an acknowledgement.
@@ -201,6 +236,55 @@ pub(crate) struct Fetch {
     /// Waits for more records instead of stopping at the end.
     #[arg(long, conflicts_with = "to")]
     pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+}
+
+/// Filters: the broker leaves out records that do not fulfil all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct Wanted {
+    /// This severity or a higher one: trace, debug, info, warn, error, fatal, or 1 to 24.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) severity: Option<Severity>,
+    /// Values in which this regular expression matches; linear in time, at most 256 bytes.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) grep: Option<String>,
+    /// A header of this name with exactly this value; repeatable, all must hold.
+    #[arg(long = "header", value_name = "K=V", value_parser = header_text)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Records whose own timestamp is T or later: 2026-03-01T12:00:00Z, or microseconds.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) since: Option<u64>,
+    /// Records whose own timestamp is earlier than T.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) until: Option<u64>,
+}
+
+impl Wanted {
+    /// Whether there is any filter.
+    pub(crate) fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+impl From<Wanted> for Filter {
+    fn from(wanted: Wanted) -> Self {
+        let Wanted {
+            severity,
+            grep,
+            headers,
+            since,
+            until,
+        } = wanted;
+        Self {
+            severity,
+            headers,
+            grep,
+            since,
+            until,
+        }
+    }
 }
 
 /// Arguments of `consume`.
@@ -275,7 +359,7 @@ fn delay(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn time(text: &str) -> Result<SystemTime, String> {
+fn instant(text: &str) -> Result<SystemTime, String> {
     match text.parse() {
         Ok(Position::Time(micros)) => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
         _ => Err("a time is as in RFC 3339, such as 2030-01-01T12:00:00Z".to_owned()),
@@ -287,6 +371,17 @@ fn header(text: &str) -> Result<(String, Vec<u8>), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
         _ => Err("a header is NAME=VALUE, such as host=web-1".to_owned()),
     }
+}
+
+fn header_text(text: &str) -> Result<(String, String), String> {
+    let (name, value) = header(text)?;
+    let value = String::from_utf8(value).map_err(|_| "a header to compare is UTF-8".to_owned())?;
+    Ok((name, value))
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    parse_time(text)
+        .ok_or_else(|| "a time is like 2026-03-01T12:00:00Z, or microseconds since 1970".to_owned())
 }
 
 #[cfg(test)]
@@ -335,6 +430,11 @@ mod tests {
             "fetch app --from 1h30m --to latest -n 5",
             "from: Ago(5400000000), to: Some(Latest)",
         );
+        check(
+            "fetch app --severity warn --grep a.b --header k=v --since 1970-01-01T00:00:01Z --until 5",
+            "Wanted { severity: Some(Severity(13)), grep: Some(\"a.b\"), headers: [(\"k\", \"v\")], \
+             since: Some(1000000), until: Some(5) }",
+        );
         check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
         check("size app --consumer c1", "Size");
         check("consumer unregister app c1 --yes", "Unregister");
@@ -370,6 +470,8 @@ mod tests {
         check("", "DisplayHelpOnMissingArgumentOrSubcommand");
         check("fetch", "MissingRequiredArgument");
         check("fetch app --from yesterday", "ValueValidation");
+        check("fetch app --severity loud", "ValueValidation");
+        check("fetch app --since 2h", "ValueValidation");
         check("consume app", "MissingRequiredArgument");
         check("produce app --header =x", "ValueValidation");
         check("produce app --severity loud", "ValueValidation");

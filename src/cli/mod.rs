@@ -30,7 +30,6 @@ mod produce;
 mod progress;
 mod records;
 mod serve;
-mod severity;
 mod signals;
 mod suggest;
 mod topic;

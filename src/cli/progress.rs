@@ -68,6 +68,11 @@ impl Progress {
         self.0.set_message(what.to_owned());
     }
 
+    /// Does what writes to the terminal, with the bar out of the way.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.suspend(work)
+    }
+
     /// Says a line on stderr, above the bar if there is one.
     pub(crate) fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));

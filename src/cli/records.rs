@@ -15,12 +15,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
+use logdrive_protocol::Severity;
 use logdrive_protocol::operations::{DeliveredRecord, Gap};
 use logdrive_protocol::position::format_time;
 
 use super::exit::{Exit, Fault};
 use super::output::Format;
-use super::severity::Severity;
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;

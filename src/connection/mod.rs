@@ -350,6 +350,12 @@ fn topic_of(request: &Request) -> Option<TopicId> {
         Request::UnregisterWorker(it) => Some(it.topic),
         Request::Seek(it) => Some(it.topic),
         Request::Size(it) => Some(it.topic),
+        Request::Ack(it) => Some(it.topic),
+        Request::Nack(it) => Some(it.topic),
+        Request::Extend(it) => Some(it.topic),
+        Request::Requeue(it) => Some(it.topic),
+        Request::AlterConsumer(it) => Some(it.topic),
+        Request::DescribeConsumer(it) => Some(it.topic),
     }
 }
 

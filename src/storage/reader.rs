@@ -61,9 +61,9 @@ pub struct ReadBatches {
     ///
     /// Batches of a sealed segment may share the memory of a whole chunk (up to 1 MiB).
     pub batches: Vec<Bytes>,
-    /// Bytes of them.
+    /// Bytes of them, packed ones as they unpack.
     taken: usize,
-    /// Bytes of the ones that may follow.
+    /// Bytes of the ones that may follow, counted so.
     room: usize,
 }
 
@@ -90,9 +90,10 @@ impl ReadBatches {
         self.takes(chunk_bytes) || self.taken < self.room
     }
 
-    pub(super) fn push(&mut self, batch: Bytes) {
-        self.taken += batch.len();
-        self.room = self.room.saturating_sub(batch.len());
+    /// Takes a batch that counts so many bytes.
+    pub(super) fn push(&mut self, batch: Bytes, counted: usize) {
+        self.taken += counted;
+        self.room = self.room.saturating_sub(counted);
         self.batches.push(batch);
     }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use logdrive_protocol::TopicId;
-use logdrive_protocol::batch::{BROKER_HEAD_BYTES, Head, Records, check_stored};
+use logdrive_protocol::batch::{BROKER_HEAD_BYTES, Head, check_stored, open};
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction};
 
 use super::job::Totals;
@@ -179,8 +179,9 @@ impl Scan {
     fn take(&self, chunk: Chunk, from: u64, out: &mut ReadBatches) -> Result<u64, ScanError> {
         let batches = chunk.batches();
         let (mut at, mut offset) = (0, chunk.first);
-        let mut wanted: Vec<Range<usize>> = Vec::new();
-        let (mut used, mut broken, mut full) = (0, None, false);
+        // With what each counts.
+        let mut wanted: Vec<(Range<usize>, usize)> = Vec::new();
+        let (mut counted, mut broken, mut full) = (0, None, false);
         while offset < chunk.end().min(self.end) {
             let damage = |to, what: &str| {
                 let what = format!("{what} (offset {offset})");
@@ -200,7 +201,7 @@ impl Scan {
             let range = at..at + head.length as usize;
             if head.end_offset() > from {
                 let is_first = wanted.is_empty() && out.batches.is_empty();
-                full = !is_first && !out.has_room_for(used + range.len());
+                full = !is_first && !out.has_room_for(counted + head.counted_len());
                 if full {
                     break;
                 }
@@ -210,19 +211,20 @@ impl Scan {
                     broken = Some(damage(to, &error.to_string()));
                     break;
                 }
-                used += range.len();
-                wanted.push(range.clone());
+                counted += head.counted_len();
+                wanted.push((range.clone(), head.counted_len()));
             }
             at = range.end;
             offset = head.end_offset();
         }
         match (broken, wanted.first(), wanted.last()) {
             (Some(broken), None, _) => return Err(broken),
-            (_, Some(first), Some(last)) => {
+            (_, Some((first, _)), Some((last, _))) => {
                 let start = first.start;
                 let shared = chunk.share(start..last.end, self.owned);
-                for range in &wanted {
-                    out.push(shared.slice(range.start - start..range.end - start));
+                for (range, counted) in &wanted {
+                    let batch = shared.slice(range.start - start..range.end - start);
+                    out.push(batch, *counted);
                 }
             }
             _ => {}
@@ -408,7 +410,8 @@ pub(super) fn content_before(
         what,
     };
     check_stored(batch, topic).map_err(|error| damage(error.to_string()))?;
-    let records = Records::of(batch).take_while(|record| {
+    let opened = open(batch).map_err(|error| damage(error.to_string()))?;
+    let records = opened.records().take_while(|record| {
         record
             .as_ref()
             .is_none_or(|record| record.offset_delta < count)

@@ -69,10 +69,10 @@ impl Batches {
             if head.end_offset() <= from {
                 continue;
             }
-            if head.base_offset >= end || !out.takes(batch.bytes.len()) {
+            if head.base_offset >= end || !out.takes(head.counted_len()) {
                 break;
             }
-            out.push(batch.bytes.clone());
+            out.push(batch.bytes.clone(), head.counted_len());
         }
     }
 

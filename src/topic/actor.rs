@@ -7,15 +7,19 @@
 //! records are given in [`serving`](super::serving).
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{Answer, Counter, ProduceAll, Request, TopicSummary};
+use logdrive_protocol::operations::{
+    Answer, Consumed, Counter, Payload, ProduceAll, Request, TopicSummary,
+};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
 use super::consuming::Line;
 use super::due::Watch;
+use super::giving_up::GivingUp;
 use super::journey::Traveller;
 use super::serving::Waiter;
 use super::state::{Change, State};
@@ -86,6 +90,17 @@ pub enum Told {
     },
     /// Let this set out to its topics: who sends it has no connection.
     Depart(ProduceAll, Reply),
+    /// Let records set out that a consumer gives up, for the topic of this name.
+    Bury {
+        /// The topic that takes dead letters.
+        dead_letters: String,
+        /// The batch for it.
+        batch: Payload,
+        /// Which records those were.
+        consumed: Consumed,
+        /// To be answered.
+        reply: Reply,
+    },
 }
 
 /// A notice of the storage thread.
@@ -152,6 +167,12 @@ pub struct Topic {
     behind: Vec<Call>,
     parked: VecDeque<(u64, Parked)>,
     timer: Option<(Instant, SpawnHandle)>,
+    /// When leases are looked at next, by the topic's clock.
+    pub(super) lease_timer: Option<(u64, SpawnHandle)>,
+    /// Consumers that give records up at this moment, and how long they wait if that fails.
+    pub(super) giving_up: HashMap<ConsumerId, GivingUp>,
+    /// What each consumer found that it cannot read.
+    pub(super) damaged: HashMap<ConsumerId, Range<u64>>,
     tail_timer: Option<SpawnHandle>,
     announce: Option<Announce>,
     /// Jobs that go to the storage together, while they gather.
@@ -185,6 +206,9 @@ impl Topic {
             behind: Vec::new(),
             parked: VecDeque::new(),
             timer: None,
+            lease_timer: None,
+            giving_up: HashMap::new(),
+            damaged: HashMap::new(),
             tail_timer: None,
             announce: None,
             held: None,
@@ -390,6 +414,7 @@ impl Topic {
                 self.born = true;
                 self.around.broker.do_send(Told::Born(self.state.id));
                 self.tell_registered();
+                self.begin_leases(ctx);
                 self.serve_waiting(ctx);
                 self.serve_all_lines(ctx);
                 self.watch_due(ctx);
@@ -488,6 +513,7 @@ impl Actor for Topic {
         self.around.storage.attach(self.state.id, announce.clone());
         self.announce = Some(announce);
         self.tell_registered();
+        self.begin_leases(ctx);
         self.watch_due(ctx);
     }
 
@@ -546,6 +572,7 @@ impl Handler<Gone> for Topic {
             waiter.withdraw();
         }
         self.watch_deadlines(ctx);
+        self.leave_leases(connection, ctx);
     }
 }
 

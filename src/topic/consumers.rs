@@ -1,25 +1,25 @@
-//! Consumers of a topic: cursors, and the workers that share them.
+//! Consumers of a topic, by id and by name.
 //!
-//! Pure: what a request may take, and the rows that a move writes. Reading the records and the
-//! order of requests are the actor's. Its neighbours: [`State`](super::state::State) owns it.
-//!
-//! ```text
-//! worker's sequence     known worker at s     unknown worker     worker 0
-//!   s                   the same range again  WORKER_FORGOTTEN   (not looked at)
-//!   s + 1               the next records      WORKER_FORGOTTEN   the next records
-//!   1                   STALE_SEQUENCE        the next records
-//!   other               STALE_SEQUENCE        WORKER_FORGOTTEN
-//! ```
+//! Pure: registration, and what concerns all of them. Reading the records and the order of
+//! requests are the actor's. Its neighbours: [`State`](super::state::State) owns it, each
+//! [`Consumer`] knows itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use logdrive_protocol::operations::Setting;
+use bytes::Bytes;
+use logdrive_protocol::body::Malformed;
+use logdrive_protocol::operations::{Gap, Setting, Settled};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
 
+use super::consumer::{Consumer, ParcelIds, Seen, Taken, Turn, Wish};
+use super::consumer_config::ConsumerConfig;
 use super::log::Mark;
-use super::rows::{self, ConsumerRow, WorkerRow};
-use crate::clock::micros;
-use crate::limits::{MAX_CONSUMERS, MAX_WORKERS, WORKER_IDLE};
+use super::parcel::{Fate, Lease, Parcel};
+use super::requeue::Letter;
+use super::rows::{self, ConsumerRow, FateRow, ParcelRow, WorkerRow};
+use super::workers::Taker;
+use crate::limits::MAX_CONSUMERS;
+use crate::reply::ConnectionId;
 use crate::storage::Row;
 
 /// All consumers of one topic.
@@ -27,116 +27,102 @@ use crate::storage::Row;
 pub struct Consumers {
     by_id: BTreeMap<ConsumerId, Consumer>,
     by_name: BTreeMap<String, ConsumerId>,
-}
-
-/// One consumer.
-#[derive(Debug, Default)]
-pub struct Consumer {
-    /// As staged: the next request goes on from here.
-    row: ConsumerRow,
-    /// As committed: what sizes are measured from.
-    committed: Mark,
-    /// Moves that are staged, by ticket.
-    moves: VecDeque<(u64, Mark)>,
-    workers: BTreeMap<WorkerId, Worker>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    row: WorkerRow,
-    /// The ticket that makes `row` durable.
-    ticket: u64,
-}
-
-/// What a consume request is entitled to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// The next records, from this offset.
-    Next {
-        /// The cursor.
-        from: u64,
-    },
-    /// The answer of before, whose move is durable with this ticket.
-    Again {
-        /// The first offset.
-        from: u64,
-        /// After the last.
-        to: u64,
-        /// The ticket of the move.
-        ticket: u64,
-    },
-}
-
-/// Who takes records, and as which of its answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taker {
-    /// The consumer.
-    pub consumer: ConsumerId,
-    /// The worker; none has no memory.
-    pub worker: WorkerId,
-    /// The worker's sequence.
-    pub sequence: u64,
-}
-
-impl Consumer {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.row.name
-    }
-
-    /// Its settings.
-    pub fn settings(&self) -> &[Setting] {
-        &self.row.settings
-    }
-
-    /// The cursor as it is staged: where the next request goes on.
-    pub fn cursor(&self) -> Mark {
-        Mark {
-            offset: self.row.cursor,
-            totals: self.row.totals(),
-        }
-    }
-
-    /// The cursor as it is durable.
-    pub fn committed(&self) -> Mark {
-        self.committed
-    }
-
-    /// Workers that it knows.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    fn set_cursor(&mut self, to: Mark, ticket: u64) {
-        self.row.cursor = to.offset;
-        self.row.records = to.totals.records;
-        self.row.bytes = to.totals.bytes;
-        self.moves.push_back((ticket, to));
-    }
-
-    fn commit(&mut self, ticket: u64) {
-        while let Some((_, mark)) = self.moves.pop_front_if(|(staged, _)| *staged <= ticket) {
-            self.committed = mark;
-        }
-    }
+    parcels: ParcelIds,
+    /// When something changes by itself, with whom.
+    agenda: BTreeSet<(u64, ConsumerId)>,
+    /// Fates that were read before their parcels.
+    fates: BTreeMap<(ConsumerId, u64), FateRow>,
 }
 
 impl Consumers {
     /// Takes up a row at a start.
-    pub fn load(&mut self, id: ConsumerId, row: ConsumerRow) {
+    pub fn load(&mut self, topic: TopicId, id: ConsumerId, row: ConsumerRow) {
         self.by_name.insert(row.name.clone(), id);
-        let consumer = self.by_id.entry(id).or_default();
-        consumer.committed = Mark {
-            offset: row.cursor,
-            totals: row.totals(),
-        };
-        consumer.row = row;
+        self.parcels.pass(row.last_parcel);
+        self.by_id.insert(id, Consumer::of(topic, id, row));
     }
 
-    /// Takes up a worker's row at a start.
+    /// Takes up a worker's row at a start; consumers' own rows come first.
     pub fn load_worker(&mut self, id: ConsumerId, worker: WorkerId, row: WorkerRow) {
-        let consumer = self.by_id.entry(id).or_default();
-        consumer.workers.insert(worker, Worker { row, ticket: 0 });
+        if let Some(consumer) = self.by_id.get_mut(&id) {
+            consumer.workers.load(worker, row);
+        }
+    }
+
+    /// Takes up what happens to a parcel; the parcel itself comes later.
+    pub fn load_fate(&mut self, id: ConsumerId, parcel: u64, row: FateRow) {
+        self.fates.insert((id, parcel), row);
+    }
+
+    /// Takes up a parcel; the row of its fate comes first.
+    ///
+    /// # Errors
+    /// The row contradicts itself.
+    pub fn load_parcel(
+        &mut self,
+        id: ConsumerId,
+        parcel: u64,
+        row: &ParcelRow,
+    ) -> Result<(), Malformed> {
+        let fate = self.fates.remove(&(id, parcel)).unwrap_or_default();
+        let Some(consumer) = self.by_id.get_mut(&id) else {
+            return Ok(());
+        };
+        let fate = if fate.duration > 0 {
+            Fate::Leased(Lease {
+                worker: fate.worker,
+                duration: fate.duration,
+                deadline: 0,
+                connection: None,
+                leaving: None,
+            })
+        } else {
+            Fate::Free { due: fate.due }
+        };
+        let mut loaded = Parcel::load(row, fate)?;
+        if let Fate::Free { due } = fate
+            && consumer.config().is_too_many(loaded.least_deliveries())
+        {
+            loaded.fate = Fate::Doomed { due };
+        }
+        self.parcels.pass(parcel);
+        consumer.outstanding.load(parcel, loaded);
+        Ok(())
+    }
+
+    /// Takes up one block of what is left of a parcel; the parcel comes first.
+    ///
+    /// # Errors
+    /// The set is none.
+    pub fn load_left(
+        &mut self,
+        id: ConsumerId,
+        parcel: u64,
+        block: u16,
+        set: &Bytes,
+    ) -> Result<(), Malformed> {
+        match self.by_id.get_mut(&id) {
+            Some(consumer) => consumer.outstanding.load_block(parcel, block, set),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes up a gap.
+    pub fn load_gap(&mut self, id: ConsumerId, gap: Gap) {
+        if let Some(consumer) = self.by_id.get_mut(&id) {
+            consumer.load_gap(gap);
+        }
+    }
+
+    /// All rows are taken up: leases run anew from `now`.
+    pub fn begin(&mut self, now: u64, log_start: u64) {
+        for consumer in self.by_id.values_mut() {
+            consumer.loaded(now, log_start);
+        }
+        let ids: Vec<_> = self.ids().collect();
+        for id in ids {
+            self.reschedule(id, |_| ());
+        }
     }
 
     /// How many are registered.
@@ -162,8 +148,38 @@ impl Consumers {
         self.by_id.get(&id).ok_or_else(|| not_found(id))
     }
 
-    fn get_mut(&mut self, id: ConsumerId) -> Result<&mut Consumer, Failure> {
-        self.by_id.get_mut(&id).ok_or_else(|| not_found(id))
+    /// Changes a consumer, and notes when something of it changes by itself next.
+    fn change<T>(
+        &mut self,
+        id: ConsumerId,
+        change: impl FnOnce(&mut Consumer, &mut ParcelIds) -> T,
+    ) -> Result<T, Failure> {
+        let ids = &mut self.parcels;
+        let consumer = self.by_id.get_mut(&id).ok_or_else(|| not_found(id))?;
+        let before = consumer.outstanding.next_at();
+        let result = change(consumer, ids);
+        let after = consumer.outstanding.next_at();
+        if before != after {
+            if let Some(at) = before {
+                self.agenda.remove(&(at, id));
+            }
+            self.agenda.extend(after.map(|at| (at, id)));
+        }
+        Ok(result)
+    }
+
+    fn reschedule(&mut self, id: ConsumerId, change: impl FnOnce(&mut Consumer)) {
+        self.agenda.retain(|(_, of)| *of != id);
+        if let Some(consumer) = self.by_id.get_mut(&id) {
+            change(consumer);
+            let at = consumer.outstanding.next_at();
+            self.agenda.extend(at.map(|at| (at, id)));
+        }
+    }
+
+    /// When something changes by itself next, in microseconds.
+    pub fn next_at(&self) -> Option<u64> {
+        self.agenda.first().map(|(at, _)| *at)
     }
 
     /// The consumer of a name; given settings must be its own.
@@ -184,7 +200,7 @@ impl Consumers {
         Ok(Some(id))
     }
 
-    /// Registers a new consumer at `cursor`.
+    /// Registers a new consumer at `from`.
     ///
     /// # Errors
     /// `LIMIT_REACHED`.
@@ -194,7 +210,8 @@ impl Consumers {
         id: ConsumerId,
         name: &str,
         settings: Vec<Setting>,
-        cursor: Mark,
+        from: Mark,
+        log_start: u64,
     ) -> Result<Vec<Row>, Failure> {
         if self.by_id.len() >= MAX_CONSUMERS {
             return Err(Failure::new(
@@ -206,27 +223,28 @@ impl Consumers {
         let row = ConsumerRow {
             name: name.to_owned(),
             settings,
-            cursor: cursor.offset,
-            records: cursor.totals.records,
-            bytes: cursor.totals.bytes,
+            next: from.offset,
+            records: from.totals.records,
+            bytes: from.totals.bytes,
+            ..ConsumerRow::default()
         };
         let rows = vec![rows::consumer(topic, id, &row)];
-        self.load(id, row);
+        self.load(topic, id, row);
+        if let Some(consumer) = self.by_id.get_mut(&id) {
+            consumer.loaded(0, log_start);
+        }
         Ok(rows)
     }
 
-    /// Removes a consumer with its workers.
+    /// Removes a consumer with all that is known of it.
     ///
     /// # Errors
     /// `CONSUMER_NOT_FOUND`.
-    pub fn remove(&mut self, topic: TopicId, id: ConsumerId) -> Result<Vec<Row>, Failure> {
+    pub fn remove(&mut self, id: ConsumerId) -> Result<Vec<Row>, Failure> {
         let consumer = self.by_id.remove(&id).ok_or_else(|| not_found(id))?;
-        self.by_name.remove(&consumer.row.name);
-        Ok(rows::forget_consumer(
-            topic,
-            id,
-            consumer.workers.keys().copied(),
-        ))
+        self.by_name.remove(consumer.name());
+        self.agenda.retain(|(_, of)| *of != id);
+        Ok(consumer.remove())
     }
 
     /// Forgets a worker that has ended; nothing to stage for one that is not known.
@@ -239,9 +257,10 @@ impl Consumers {
         id: ConsumerId,
         worker: WorkerId,
     ) -> Result<Vec<Row>, Failure> {
-        let known = self.get_mut(id)?.workers.remove(&worker).is_some();
-        let forget = || rows::forget_worker(topic, id, worker);
-        Ok(known.then(forget).into_iter().collect())
+        self.change(id, |consumer, _| {
+            let forgotten = consumer.workers.forget(topic, id, worker);
+            forgotten.into_iter().collect()
+        })
     }
 
     /// What a request is entitled to now; asked when it is served, not when it arrives.
@@ -249,98 +268,274 @@ impl Consumers {
     /// # Errors
     /// `CONSUMER_NOT_FOUND`, `STALE_SEQUENCE`, `WORKER_FORGOTTEN`, `TOO_MANY_WORKERS`.
     pub fn turn(&self, taker: Taker, now: u64) -> Result<Turn, Failure> {
-        let consumer = self.get(taker.consumer)?;
-        let next = Turn::Next {
-            from: consumer.row.cursor,
-        };
-        if taker.worker.is_none() {
-            return Ok(next);
-        }
-        let Some(worker) = consumer.workers.get(&taker.worker) else {
-            if taker.sequence != 1 {
-                return Err(Failure::new(
-                    ErrorCode::WorkerForgotten,
-                    format!("worker {} is not known to this consumer", taker.worker),
-                )
-                .hint("begin again at sequence 1; the last answer may have been lost"));
-            }
-            if consumer.workers.len() >= MAX_WORKERS && consumer.idle_worker(now).is_none() {
-                return Err(Failure::new(
-                    ErrorCode::TooManyWorkers,
-                    format!("{MAX_WORKERS} workers of this consumer were active within the hour"),
-                )
-                .hint("share a worker's connection, or register a second consumer"));
-            }
-            return Ok(next);
-        };
-        let last = &worker.row;
-        if taker.sequence == last.sequence {
-            Ok(Turn::Again {
-                from: last.from,
-                to: last.to,
-                ticket: worker.ticket,
-            })
-        } else if taker.sequence == last.sequence.saturating_add(1) {
-            Ok(next)
-        } else {
-            Err(Failure::new(
-                ErrorCode::StaleSequence,
-                format!("worker {} is at sequence {}", taker.worker, last.sequence),
-            )
-            .numbers(last.sequence, 0)
-            .hint("repeat that sequence for its answer, or ask for the next one"))
-        }
+        self.get(taker.consumer)?.turn(taker, now)
     }
 
-    /// Moves the cursor past what a request was given; the rows of the move.
-    pub fn advance(
+    /// Gives a request what was read for it.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn take(
         &mut self,
-        topic: TopicId,
         taker: Taker,
-        to: Mark,
+        wish: Wish,
+        seen: &Seen,
         now: u64,
         ticket: u64,
-    ) -> Result<Vec<Row>, Failure> {
-        let consumer = self.get_mut(taker.consumer)?;
-        let from = consumer.row.cursor;
-        consumer.set_cursor(to, ticket);
-        let mut changed = vec![rows::consumer(topic, taker.consumer, &consumer.row)];
-        if taker.worker.is_none() {
-            return Ok(changed);
-        }
-        let full = consumer.workers.len() >= MAX_WORKERS;
-        let unknown = !consumer.workers.contains_key(&taker.worker);
-        if let Some(idle) = consumer.idle_worker(now).filter(|_| full && unknown) {
-            consumer.workers.remove(&idle);
-            changed.push(rows::forget_worker(topic, taker.consumer, idle));
-        }
-        let row = WorkerRow {
-            sequence: taker.sequence,
-            from,
-            to: to.offset,
-            used_at: now,
-        };
-        changed.push(rows::worker(topic, taker.consumer, taker.worker, &row));
-        consumer
-            .workers
-            .insert(taker.worker, Worker { row, ticket });
-        Ok(changed)
+    ) -> Result<Taken, Failure> {
+        self.change(taker.consumer, |consumer, ids| {
+            consumer.take(taker, wish, seen, now, ticket, ids)
+        })
     }
 
-    /// Moves the cursor elsewhere; workers keep their sequences.
+    /// Moves a consumer elsewhere; workers keep their sequences.
     ///
     /// # Errors
     /// `CONSUMER_NOT_FOUND`.
     pub fn seek(
         &mut self,
-        topic: TopicId,
         id: ConsumerId,
         to: Mark,
+        damage: Option<Gap>,
         ticket: u64,
     ) -> Result<Vec<Row>, Failure> {
-        let consumer = self.get_mut(id)?;
-        consumer.set_cursor(to, ticket);
-        Ok(vec![rows::consumer(topic, id, &consumer.row)])
+        self.change(id, |consumer, ids| {
+            let mut changed = consumer.seek(to, ticket, ids);
+            if let Some(damage) = damage {
+                consumer.note_damage(damage, &mut changed);
+            }
+            changed
+        })
+    }
+
+    /// Whether a worker may ack or give back what `settled` says.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`, `OFFSET_OUT_OF_RANGE`.
+    pub fn check_settled(
+        &self,
+        id: ConsumerId,
+        worker: WorkerId,
+        settled: &[Settled],
+        visible: u64,
+    ) -> Result<(), Failure> {
+        let consumer = self.get(id)?;
+        self.check_owners(id, settled)?;
+        consumer.check_settled(worker, settled, visible)
+    }
+
+    /// Whether none of these leases is another consumer's.
+    ///
+    /// # Errors
+    /// `WRONG_CONSUMER`.
+    pub fn check_owners(&self, id: ConsumerId, settled: &[Settled]) -> Result<(), Failure> {
+        let mut leases = settled.iter().map(|it| it.lease);
+        leases.try_for_each(|lease| self.check_owner(id, lease))
+    }
+
+    /// A consumer as it will be when it has acked, by itself.
+    pub fn acked(
+        &self,
+        mut consumer: Consumer,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> (u64, Consumer, Vec<Row>) {
+        let (count, changed) = consumer.ack(settled, ticket, &self.parcels);
+        (count, consumer, changed)
+    }
+
+    /// The same of records that were given up, whose parcels stand for leases.
+    ///
+    /// # Errors
+    /// `LEASE_LOST` if they are not to be given up any more.
+    pub fn bury(
+        &self,
+        mut consumer: Consumer,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> Result<(u64, Consumer, Vec<Row>), Failure> {
+        let (count, changed) = consumer.bury(settled, ticket, &self.parcels)?;
+        Ok((count, consumer, changed))
+    }
+
+    /// A consumer is from here on as it was planned.
+    pub fn replace(&mut self, id: ConsumerId, planned: Consumer) {
+        drop(self.change(id, |consumer, _| *consumer = planned));
+    }
+
+    /// Lets a parcel of records that are given up wait until `due`.
+    pub fn put_off(&mut self, id: ConsumerId, parcel: u64, due: u64) {
+        drop(self.change(id, |consumer, _| {
+            let fate = Fate::Doomed { due };
+            if matches!(consumer.outstanding.get(parcel), Some(it) if matches!(it.fate, Fate::Doomed { .. })) {
+                consumer.outstanding.turn_out(parcel, fate, false);
+            }
+        }));
+    }
+
+    fn check_owner(&self, id: ConsumerId, lease: u64) -> Result<(), Failure> {
+        let owns = |consumer: &Consumer| consumer.outstanding.lease(lease).is_some();
+        if self.by_id.get(&id).is_some_and(owns) {
+            return Ok(());
+        }
+        match self.by_id.iter().find(|(_, consumer)| owns(consumer)) {
+            None => Ok(()),
+            Some((owner, consumer)) => {
+                let what = format!("lease {lease} is one of consumer \"{}\"", consumer.name());
+                Err(Failure::new(ErrorCode::WrongConsumer, what)
+                    .numbers(owner.0, 0)
+                    .hint("name the consumer that the records were taken for"))
+            }
+        }
+    }
+
+    /// Acks records, which were checked; how many, and the rows.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn ack(
+        &mut self,
+        id: ConsumerId,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        self.change(id, |consumer, ids| consumer.ack(settled, ticket, ids))
+    }
+
+    /// Gives records back, which were checked; how many, and the rows.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn nack(
+        &mut self,
+        id: ConsumerId,
+        settled: &[Settled],
+        due: u64,
+        ticket: u64,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        self.change(id, |consumer, ids| consumer.nack(settled, due, ticket, ids))
+    }
+
+    /// Lets a lease run for `duration` microseconds from now.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`.
+    pub fn extend(
+        &mut self,
+        id: ConsumerId,
+        worker: WorkerId,
+        lease: u64,
+        duration: u64,
+        now: u64,
+    ) -> Result<Vec<Row>, Failure> {
+        self.check_owner(id, lease)?;
+        match self.get(id)?.outstanding.lease(lease) {
+            Some((held, _)) if held.worker != worker => {
+                let what = format!("lease {lease} is held by another worker");
+                return Err(Failure::new(ErrorCode::NotLeased, what));
+            }
+            Some(_) => {}
+            None => {
+                let what = format!("lease {lease} is over");
+                return Err(Failure::new(ErrorCode::LeaseLost, what)
+                    .hint("drop its records: those that are not acked are delivered again"));
+            }
+        }
+        self.change(id, |consumer, _| consumer.extend(lease, duration, now))
+    }
+
+    /// A worker spoke for a lease on a connection.
+    pub fn heard(
+        &mut self,
+        id: ConsumerId,
+        worker: WorkerId,
+        lease: u64,
+        connection: ConnectionId,
+    ) {
+        // One that is not there has nothing to be reclaimed.
+        drop(self.change(id, |consumer, _| consumer.heard(worker, lease, connection)));
+    }
+
+    /// A connection is gone: what was leased on it is given back at `at`.
+    pub fn leave(&mut self, connection: ConnectionId, at: u64) {
+        let ids: Vec<_> = self.ids().collect();
+        for id in ids {
+            drop(self.change(id, |consumer, _| consumer.leave(connection, at)));
+        }
+    }
+
+    /// Ends what is over by `now`; whose it was, and the rows of each.
+    pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Vec<Row>)> {
+        let mut expired = Vec::new();
+        while let Some((at, id)) = self.agenda.first().copied().filter(|(at, _)| *at <= now) {
+            let changed = self.change(id, |consumer, ids| consumer.expire(now, ids));
+            // Whatever became of it, this appointment is over.
+            self.agenda.remove(&(at, id));
+            if let Ok((true, changed)) = changed {
+                expired.push((id, changed));
+            }
+        }
+        expired
+    }
+
+    /// Notes that rows of [`Consumers::expire`] become durable with `ticket`.
+    pub fn staged(&mut self, id: ConsumerId, ticket: u64, changed: &mut Vec<Row>) {
+        drop(self.change(id, |consumer, ids| consumer.staged(ticket, ids, changed)));
+    }
+
+    /// Everything before `start` is removed: each consumer notes what it had not read. `gap` says
+    /// when and why; whom it concerned, and the rows.
+    pub fn trim(&mut self, start: Mark, gap: &Gap, ticket: u64) -> (Vec<ConsumerId>, Vec<Row>) {
+        let ids: Vec<_> = self.ids().collect();
+        let (mut concerned, mut rows) = (Vec::new(), Vec::new());
+        for id in ids {
+            let changed = self.change(id, |consumer, ids| {
+                let mut changed = consumer.trim(start, gap);
+                if !changed.is_empty() {
+                    consumer.staged(ticket, ids, &mut changed);
+                }
+                changed
+            });
+            let changed = changed.unwrap_or_default();
+            if !changed.is_empty() {
+                concerned.push(id);
+                rows.extend(changed);
+            }
+        }
+        (concerned, rows)
+    }
+
+    /// The consumer that holds back what all have acked, and how far it has.
+    pub fn hindmost(&self) -> Option<(&str, u64)> {
+        let cursors = self.by_id.values().map(|it| (it.name(), it.cursor()));
+        cursors.min_by_key(|(_, cursor)| *cursor)
+    }
+
+    /// Changes settings, and pauses or resumes.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn alter(
+        &mut self,
+        id: ConsumerId,
+        settings: Vec<Setting>,
+        config: ConsumerConfig,
+        paused: bool,
+    ) -> Result<Row, Failure> {
+        self.change(id, |consumer, _| consumer.alter(settings, config, paused))
+    }
+
+    /// Puts records in again; how many were not there already, and the rows.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn requeue(
+        &mut self,
+        id: ConsumerId,
+        letters: &[Letter],
+        ticket: u64,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        self.change(id, |consumer, ids| consumer.requeue(letters, ticket, ids))
     }
 
     /// All moves up to `ticket` are durable.
@@ -348,17 +543,6 @@ impl Consumers {
         if let Some(consumer) = self.by_id.get_mut(&id) {
             consumer.commit(ticket);
         }
-    }
-}
-
-impl Consumer {
-    /// The worker that was idle longest, if that was long enough to make room.
-    fn idle_worker(&self, now: u64) -> Option<WorkerId> {
-        let (id, worker) = self
-            .workers
-            .iter()
-            .min_by_key(|(_, worker)| worker.row.used_at)?;
-        (now.saturating_sub(worker.row.used_at) > micros(WORKER_IDLE)).then_some(*id)
     }
 }
 
@@ -371,131 +555,4 @@ fn not_found(id: ConsumerId) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Totals;
-
-    const TOPIC: TopicId = TopicId(1);
-    const ID: ConsumerId = ConsumerId(9);
-
-    fn mark(offset: u64) -> Mark {
-        Mark {
-            offset,
-            totals: Totals {
-                records: offset,
-                bytes: offset * 10,
-            },
-        }
-    }
-
-    fn taker(worker: u64, sequence: u64) -> Taker {
-        Taker {
-            consumer: ID,
-            worker: WorkerId(worker),
-            sequence,
-        }
-    }
-
-    fn registered() -> Consumers {
-        let mut consumers = Consumers::default();
-        consumers.create(TOPIC, ID, "c1", vec![], mark(0)).unwrap();
-        consumers
-    }
-
-    fn check(consumers: &Consumers, worker: u64, sequence: u64, expected: &str) {
-        let got = match consumers.turn(taker(worker, sequence), 0) {
-            Ok(Turn::Next { from }) => format!("next from {from}"),
-            Ok(Turn::Again { from, to, ticket }) => format!("{from}..{to} again, ticket {ticket}"),
-            Err(failure) => failure.code.to_string(),
-        };
-        assert_eq!(got, expected, "worker {worker} sequence {sequence}");
-    }
-
-    #[test]
-    fn a_worker_that_repeats_its_sequence_gets_the_same_range() {
-        let mut consumers = registered();
-        check(&consumers, 7, 1, "next from 0");
-        check(&consumers, 7, 2, "WORKER_FORGOTTEN");
-        consumers
-            .advance(TOPIC, taker(7, 1), mark(4), 0, 11)
-            .unwrap();
-        check(&consumers, 7, 1, "0..4 again, ticket 11");
-        check(&consumers, 7, 2, "next from 4");
-        check(&consumers, 7, 3, "STALE_SEQUENCE");
-        check(&consumers, 8, 1, "next from 4");
-        check(&consumers, 0, 77, "next from 4");
-        consumers.seek(TOPIC, ID, mark(2), 12).unwrap();
-        check(&consumers, 7, 1, "0..4 again, ticket 11");
-        check(&consumers, 7, 2, "next from 2");
-    }
-
-    #[test]
-    fn the_cursor_that_sizes_are_measured_from_moves_with_the_commit() {
-        let mut consumers = registered();
-        consumers
-            .advance(TOPIC, taker(7, 1), mark(4), 0, 11)
-            .unwrap();
-        consumers
-            .advance(TOPIC, taker(0, 0), mark(6), 0, 12)
-            .unwrap();
-        assert_eq!(consumers.get(ID).unwrap().committed(), mark(0));
-        consumers.commit(ID, 11);
-        assert_eq!(consumers.get(ID).unwrap().committed(), mark(4));
-        consumers.commit(ID, 20);
-        assert_eq!(consumers.get(ID).unwrap().committed(), mark(6));
-    }
-
-    #[test]
-    fn a_sixty_fifth_worker_waits_for_one_that_is_idle_for_an_hour() {
-        let mut consumers = registered();
-        for worker in 1..=64 {
-            consumers
-                .advance(TOPIC, taker(worker, 1), mark(worker), worker, worker)
-                .unwrap();
-        }
-        check(&consumers, 65, 1, "TOO_MANY_WORKERS");
-        let later = micros(WORKER_IDLE) + 2;
-        assert_eq!(
-            consumers.turn(taker(65, 1), later),
-            Ok(Turn::Next { from: 64 })
-        );
-        consumers
-            .advance(TOPIC, taker(65, 1), mark(65), later, 65)
-            .unwrap();
-        check(&consumers, 1, 2, "WORKER_FORGOTTEN");
-        check(&consumers, 65, 2, "next from 65");
-    }
-
-    #[test]
-    fn a_worker_that_ends_makes_room_at_once_and_begins_again_as_a_new_one() {
-        let mut consumers = registered();
-        for worker in 1..=64 {
-            consumers
-                .advance(TOPIC, taker(worker, 1), mark(worker), worker, worker)
-                .unwrap();
-        }
-        check(&consumers, 65, 1, "TOO_MANY_WORKERS");
-        let rows = consumers.forget_worker(TOPIC, ID, WorkerId(7)).unwrap();
-        assert_eq!(rows.len(), 1);
-        assert_eq!(consumers.forget_worker(TOPIC, ID, WorkerId(7)), Ok(vec![]));
-        check(&consumers, 65, 1, "next from 64");
-        check(&consumers, 7, 2, "WORKER_FORGOTTEN");
-    }
-
-    #[test]
-    fn a_name_stands_for_one_configuration() {
-        let mut consumers = registered();
-        let settings = vec![Setting {
-            key: "description".into(),
-            value: "x".into(),
-        }];
-        consumers
-            .create(TOPIC, ConsumerId(10), "c2", settings.clone(), mark(0))
-            .unwrap();
-        assert_eq!(consumers.find("c2", &[]), Ok(Some(ConsumerId(10))));
-        assert_eq!(consumers.find("c2", &settings), Ok(Some(ConsumerId(10))));
-        assert_eq!(consumers.find("c3", &settings), Ok(None));
-        let failure = consumers.find("c1", &settings).unwrap_err();
-        assert_eq!(failure.code, ErrorCode::ConsumerExists);
-    }
-}
+mod tests;

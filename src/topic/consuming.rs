@@ -12,24 +12,30 @@
 //! [`serving`](super::serving) reads and lets requests wait, the [actor](super::actor) stages.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use actix::Context;
-use logdrive_protocol::limits::MAX_FETCH_BYTES;
+use bytes::Bytes;
+use logdrive_protocol::batch::Head;
+use logdrive_protocol::limits::{MAX_FETCH_BYTES, MAX_LEASE_MS};
 use logdrive_protocol::operations::{
-    Answer, Consume, ConsumerUnregistered, Sought, WorkerUnregistered,
+    self, Answer, Consume, ConsumerUnregistered, Delivered, Gap, Sought, WorkerUnregistered,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Told, Topic};
-use super::consumers::{Taker, Turn};
+use super::consumer::{Plan, Seen, Turn, Wish, ranges_of};
+use super::leasing::invalid_lease;
 use super::log::{Mark, Slice};
-use super::requests::{point_mark, unsupported};
-use super::serving::{Waiter, byte_limit, cancelled, deadline};
+use super::requests::point_mark;
+use super::serving::{Waiter, byte_limit, cancelled, deadline, read_failure};
 use super::state::Resolved;
+use super::taking::Found;
+use super::workers::Taker;
 use crate::limits::MAX_EAGER_WAITING;
 use crate::reply::Reply;
-use crate::storage::{At, JobKind, Totals};
+use crate::storage::{At, JobKind, ReadError};
 
 /// Requests of one consumer that change its cursor.
 #[derive(Debug, Default)]
@@ -76,6 +82,7 @@ impl Line {
 #[derive(Debug)]
 struct Begun {
     consume: Consume,
+    leased: bool,
     deadline: Option<Instant>,
     turn: Turn,
     generation: u64,
@@ -92,8 +99,8 @@ fn taker(consume: &Consume) -> Taker {
 
 impl Topic {
     pub(super) fn consume(&mut self, consume: Consume, reply: Reply, ctx: &mut Context<Self>) {
-        if consume.lease_ms != 0 {
-            return reply.fail(unsupported("leases are not given in this version"));
+        if consume.lease_ms > MAX_LEASE_MS {
+            return reply.fail(invalid_lease(consume.lease_ms));
         }
         if let Err(failure) = self.state.consumers.get(consume.consumer) {
             return self.refuse(consume.consumer.0, failure, reply);
@@ -123,6 +130,24 @@ impl Topic {
         }
         let is_taker = |waiter: &Waiter| matches!(waiter, Waiter::Consume(..));
         for waiter in self.waiting.take_if(is_taker) {
+            self.serve_waiter(waiter, ctx);
+        }
+        self.watch_deadlines(ctx);
+    }
+
+    /// Serves who waits for this consumer, if there is something to give now.
+    pub(super) fn wake(&mut self, id: ConsumerId, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let end = self.state.log.end().offset;
+        let has_something = self.state.consumers.get(id).is_ok_and(|consumer| {
+            // Who takes for good may have what a lease may not.
+            matches!(consumer.plan(end, false, now), Plan::Read(_) | Plan::Tell)
+        });
+        if !has_something || self.waiting.count() == 0 {
+            return;
+        }
+        let waits = |waiter: &Waiter| matches!(waiter, Waiter::Consume(consume, _, _) if consume.consumer == id);
+        for waiter in self.waiting.take_if(waits) {
             self.serve_waiter(waiter, ctx);
         }
         self.watch_deadlines(ctx);
@@ -163,7 +188,7 @@ impl Topic {
         &mut self,
         consume: Consume,
         until: Option<Instant>,
-        mut reply: Reply,
+        reply: Reply,
         ctx: &mut Context<Self>,
     ) {
         if reply.is_gone() {
@@ -174,128 +199,328 @@ impl Topic {
             Ok(turn) => turn,
             Err(failure) => return self.refuse(consume.consumer.0, failure, reply),
         };
-        let (from, max_records, max_bytes) = match turn {
-            Turn::Next { from } => (from, consume.max_records, byte_limit(consume.max_bytes)),
-            // The limits of a repeated request are not looked at: it is the same answer again.
-            Turn::Again { from, to, .. } => (
-                from,
-                u32::try_from(to - from).unwrap_or(u32::MAX),
-                usize::MAX,
-            ),
+        let begun = Begun {
+            leased: consume.lease_ms > 0,
+            consume,
+            deadline: until,
+            turn,
+            generation: self.generation(),
+            reply,
         };
-        if matches!(turn, Turn::Next { .. }) && from >= self.state.log.end().offset {
-            return self.wait(until, reply, ctx, |at, reply| {
-                Waiter::Consume(consume, at, reply)
-            });
+        let Turn::Next { next } = turn else {
+            return self.read_again(begun, ctx);
+        };
+        let end = self.state.log.end().offset;
+        let id = begun.consume.consumer;
+        let Ok(consumer) = self.state.consumers.get(id) else {
+            return;
+        };
+        let closely = consumer.looks_closely(begun.leased);
+        match consumer.plan(end, begun.leased, now) {
+            Plan::Empty | Plan::Held => {
+                let Begun { consume, reply, .. } = begun;
+                self.wait(until, reply, ctx, |at, reply| {
+                    Waiter::Consume(consume, at, reply)
+                });
+            }
+            Plan::Tell => self.give(begun, Slice::at(next), ctx),
+            Plan::Read(from) => {
+                let max_records = if closely && from < next {
+                    // Those in between may be others'.
+                    0
+                } else {
+                    begun.consume.max_records
+                };
+                let max_bytes = byte_limit(begun.consume.max_bytes);
+                let visible = self.state.log.visible().offset;
+                let limits = (max_records, max_bytes);
+                self.read_for(begun, from..visible, limits, ctx);
+            }
         }
-        let generation = self.generation();
-        let in_memory = self.state.log.read_staged(from, max_records, max_bytes);
-        if let Turn::Again { to, .. } = turn
-            && in_memory.is_none()
-            && to > self.state.log.visible().offset
-        {
+    }
+
+    /// Reads the answer that a worker asks for again. The limits of the request are not looked at:
+    /// it is the same answer.
+    fn read_again(&mut self, begun: Begun, ctx: &mut Context<Self>) {
+        let Turn::Again {
+            from, to, lease, ..
+        } = begun.turn
+        else {
+            return;
+        };
+        let left = self.ranges_again(&begun);
+        let (from, to) = match (lease, left.first(), left.last()) {
+            (0, ..) | (_, None, _) | (_, _, None) => (from, to),
+            (_, Some(first), Some(last)) => (first.from, last.to),
+        };
+        if from == to {
+            return self.give(begun, Slice::at(from), ctx);
+        }
+        let in_memory = self.state.log.read_staged(from, 0, usize::MAX);
+        if in_memory.is_none() && to > self.state.log.visible().offset {
             // Neither memory nor the disk has all of it: a shorter answer would pass over the rest.
             let message = "the answer that is asked for again is on its way to the disk";
             let failure = Failure::new(ErrorCode::Unavailable, message);
-            return reply.fail(failure.hint("ask again"));
+            return begun.reply.fail(failure.hint("ask again"));
         }
+        let count = u32::try_from(to - from).unwrap_or(u32::MAX);
+        self.read_for(begun, from..to, (count, usize::MAX), ctx);
+    }
+
+    /// Reads from memory, or from the disk as far as `offsets` say, and gives it.
+    fn read_for(
+        &mut self,
+        mut begun: Begun,
+        offsets: Range<u64>,
+        (max_records, max_bytes): (u32, usize),
+        ctx: &mut Context<Self>,
+    ) {
+        let from = offsets.start;
+        let in_memory = self.state.log.read_staged(from, max_records, max_bytes);
         let share = in_memory.as_ref().map_or_else(
             || max_bytes.min(MAX_FETCH_BYTES as usize),
             Slice::stored_bytes,
         );
-        if !reply.try_reserve(share) {
+        let id = begun.consume.consumer;
+        if !begun.reply.try_reserve(share) {
             // Passed over: it lines up again when its connection has read what it was sent.
+            let Begun {
+                consume,
+                deadline,
+                reply,
+                ..
+            } = begun;
             return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
-                let id = consume.consumer;
-                topic.line_up(id, InLine::Consume(consume, until, reply), ctx);
+                topic.line_up(id, InLine::Consume(consume, deadline, reply), ctx);
             });
         }
-        let id = consume.consumer;
-        let begun = Begun {
-            consume,
-            deadline: until,
-            turn,
-            generation,
-            reply,
-        };
         if let Some(slice) = in_memory {
-            return self.give(begun, slice);
+            return self.give(begun, slice, ctx);
         }
         self.counts.cold_reads += 1;
         self.set_busy(id, true);
-        let end = match turn {
-            Turn::Next { .. } => self.state.log.visible().offset,
-            // Its bytes were bounded when it was given first, so its end alone bounds it now.
-            Turn::Again { to, .. } => to,
-        };
+        let end = offsets.end;
         let read = self.read_cold(from, end, max_bytes);
         Self::spawn_then(ctx, read, move |topic, read, ctx| {
             topic.set_busy(id, false);
             match read {
                 Ok(batches) => {
                     let batches = batches.into_iter();
-                    topic.give(begun, Slice::of(from, end, max_records, max_bytes, batches));
+                    let slice = Slice::of(from, end, max_records, max_bytes, batches);
+                    topic.give(begun, slice, ctx);
                 }
-                Err(failure) => begun.reply.fail(failure),
+                Err(failure) => {
+                    topic.note_damage(id, &failure);
+                    begun.reply.fail(failure);
+                }
             }
             topic.serve_line(id, ctx);
         });
     }
 
-    /// Gives what was read: stages the move, whose commit answers. What has changed while the read
-    /// was under way sends the request back to the front of its line.
-    fn give(&mut self, begun: Begun, slice: Slice) {
-        let Begun {
-            consume,
-            deadline,
-            turn,
-            generation,
-            reply,
-        } = begun;
-        let now = self.clock.now();
-        if generation != self.generation()
-            || self.state.consumers.turn(taker(&consume), now) != Ok(turn)
-        {
-            let line = self.lines.entry(consume.consumer).or_default();
-            line.queue
-                .push_front(InLine::Consume(consume, deadline, reply));
-            return;
-        }
-        // Who has left in the meantime would lose what is taken now.
-        if reply.is_gone() {
-            return;
-        }
-        if let Err(failure) = self.check_writable() {
-            return reply.fail(failure);
-        }
-        let mark = Mark {
-            offset: slice.to,
-            totals: self.totals_after(&consume, &slice),
-        };
-        let answer = Answer::Consume(self.delivered(slice, Vec::new()));
-        match turn {
-            Turn::Again { ticket, .. } if ticket <= self.state.committed() => reply.answer(answer),
-            Turn::Again { ticket, .. } => self.park(ticket, Parked::Answer(reply, answer)),
-            Turn::Next { from } => match self.state.advance(taker(&consume), mark, now) {
-                Ok(change) => {
-                    self.counts.consumed += mark.offset - from;
-                    self.commit_then(change, reply, answer);
-                }
-                Err(failure) => reply.fail(failure),
-            },
+    /// What is left of the answer that is asked for again, as ranges.
+    fn ranges_again(&self, begun: &Begun) -> Vec<operations::Range> {
+        match begun.turn {
+            Turn::Again {
+                from, to, lease: 0, ..
+            } => {
+                let all = operations::Range {
+                    from,
+                    to,
+                    ..operations::Range::default()
+                };
+                [all].into_iter().filter(|all| all.to > all.from).collect()
+            }
+            Turn::Again { lease, .. } => {
+                let consumer = self.state.consumers.get(begun.consume.consumer);
+                consumer.map_or_else(|_| Vec::new(), |it| it.ranges_of_lease(lease))
+            }
+            Turn::Next { .. } => Vec::new(),
         }
     }
 
-    fn totals_after(&self, consume: &Consume, slice: &Slice) -> Totals {
-        let before = self
-            .state
-            .consumers
-            .get(consume.consumer)
-            .map(|it| it.cursor().totals);
-        let before = before.unwrap_or_default();
-        Totals {
-            records: before.records + (slice.to - slice.from),
-            bytes: before.bytes + slice.content,
+    /// Gives what was read: stages the move, whose commit answers. What has changed while the read
+    /// was under way sends the request back to the front of its line.
+    fn give(&mut self, begun: Begun, slice: Slice, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let asked = taker(&begun.consume);
+        let id = asked.consumer;
+        if begun.generation != self.generation()
+            || self.state.consumers.turn(asked, now) != Ok(begun.turn)
+        {
+            return self.back_to_front(begun);
+        }
+        // Who has left in the meantime would lose what is taken now.
+        if begun.reply.is_gone() {
+            return;
+        }
+        if let Err(failure) = self.check_writable() {
+            return begun.reply.fail(failure);
+        }
+        match begun.turn {
+            Turn::Again { lease, ticket, .. } => {
+                let mut ranges = self.ranges_again(&begun);
+                let consumer = self.state.consumers.get(id);
+                let looks = consumer.as_ref().ok().map(|it| it.looks().clone());
+                if let Some(looks) = looks.filter(|it| lease == 0 && it.filter.is_some()) {
+                    // The filter chooses the same again; this is rare, and one answer long.
+                    let found = looks.look(&slice.batches, slice.from, slice.to);
+                    let wanted = found.iter().filter(|it| it.wanted);
+                    ranges = ranges_of(&wanted.map(|it| it.entry).collect::<Vec<_>>(), 0);
+                }
+                let gaps = consumer.map_or_else(|_| Vec::new(), |it| it.gaps_told(asked, now));
+                let connection = begun.reply.connection();
+                self.state
+                    .consumers
+                    .heard(id, asked.worker, lease, connection);
+                let last = ranges.last().map(|range| range.to);
+                let next = last.or(gaps.last().map(|gap| gap.to)).unwrap_or_default();
+                let answer = self.taken(next, ranges, gaps, slice.batches);
+                if ticket <= self.state.committed() {
+                    begun.reply.answer(answer);
+                } else {
+                    self.park(ticket, Parked::Answer(begun.reply, answer));
+                }
+            }
+            Turn::Next { next } => self.give_next(begun, next, slice, ctx),
+        }
+    }
+
+    fn give_next(&mut self, begun: Begun, next: u64, slice: Slice, ctx: &mut Context<Self>) {
+        let id = begun.consume.consumer;
+        let Ok(consumer) = self.state.consumers.get(id) else {
+            return;
+        };
+        let looks = consumer.looks().clone();
+        if !consumer.looks_closely(begun.leased) && slice.to > slice.from {
+            return self.give_found(begun, slice, None, ctx);
+        }
+        if looks.filter.is_none() {
+            let found = looks.look(&slice.batches, next, slice.to);
+            return self.give_found(begun, slice, Some(found), ctx);
+        }
+        // Matching keeps a processor busy, which must not be the topic's.
+        self.set_busy(id, true);
+        let pool = self.around.pool.clone();
+        let (batches, to) = (slice.batches.clone(), slice.to);
+        let looked = async move {
+            let place = pool.place_to_search().await;
+            let found = pool.run(move || looks.look(&batches, next, to)).await;
+            drop(place);
+            found
+        };
+        Self::spawn_then(ctx, looked, move |topic, found, ctx| {
+            topic.set_busy(id, false);
+            match found {
+                Ok(found) => topic.give_found(begun, slice, Some(found), ctx),
+                Err(error) => {
+                    let failure = read_failure(ReadError::Unavailable(error));
+                    begun.reply.fail(failure);
+                }
+            }
+            topic.serve_line(id, ctx);
+        });
+    }
+
+    /// Gives what was looked at, unless something has changed meanwhile.
+    fn give_found(
+        &mut self,
+        begun: Begun,
+        slice: Slice,
+        found: Option<Vec<Found>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.clock.now();
+        let asked = taker(&begun.consume);
+        let has_changed = begun.generation != self.generation()
+            || self.state.consumers.turn(asked, now) != Ok(begun.turn);
+        if has_changed {
+            return self.back_to_front(begun);
+        }
+        if begun.reply.is_gone() {
+            return;
+        }
+        if let Err(failure) = self.check_writable() {
+            return begun.reply.fail(failure);
+        }
+        let content = match &found {
+            None => self.state.log.content(&slice),
+            Some(_) => 0,
+        };
+        let seen = Seen {
+            window: slice.from..slice.to,
+            content,
+            found,
+        };
+        let wish = Wish {
+            max_records: begun.consume.max_records,
+            lease: u64::from(begun.consume.lease_ms) * 1000,
+            connection: begun.reply.connection(),
+        };
+        match self.state.take(asked, wish, &seen, now) {
+            Ok((taken, change)) if taken.is_empty() => {
+                // All of it was passed over or set aside: on to what follows.
+                self.submit(change, JobKind::Change);
+                self.back_to_front(begun);
+            }
+            Ok((taken, change)) => {
+                let records = taken.ranges.iter().map(|range| range.to - range.from);
+                self.counts.consumed += records.sum::<u64>();
+                let consumer = self.state.consumers.get(asked.consumer);
+                let next = consumer.map_or(0, |it| it.next().offset);
+                let answer = self.taken(next, taken.ranges, taken.gaps, slice.batches);
+                self.commit_then(change, begun.reply, answer);
+                self.watch_leases(ctx);
+            }
+            Err(failure) => begun.reply.fail(failure),
+        }
+    }
+
+    fn back_to_front(&mut self, begun: Begun) {
+        let Begun {
+            consume,
+            deadline,
+            reply,
+            ..
+        } = begun;
+        let line = self.lines.entry(consume.consumer).or_default();
+        line.queue
+            .push_front(InLine::Consume(consume, deadline, reply));
+    }
+
+    /// The answer with these ranges, and those batches that have something of them.
+    fn taken(
+        &self,
+        next: u64,
+        ranges: Vec<operations::Range>,
+        gaps: Vec<Gap>,
+        mut batches: Vec<Bytes>,
+    ) -> Answer {
+        let is_meant = |batch: &Bytes| {
+            let Some(head) = Head::parse(batch) else {
+                return false;
+            };
+            let at = ranges.partition_point(|range| range.to <= head.base_offset);
+            ranges
+                .get(at)
+                .is_some_and(|range| range.from < head.end_offset())
+        };
+        batches.retain(is_meant);
+        Answer::Consume(Delivered {
+            high_watermark: self.state.log.visible().offset,
+            log_start: self.state.log.start().offset,
+            next,
+            gaps,
+            ranges,
+            batches,
+            ..Delivered::default()
+        })
+    }
+
+    /// Remembers what a consumer could not read: a seek past it is told as a gap.
+    fn note_damage(&mut self, id: ConsumerId, failure: &Failure) {
+        if failure.code == ErrorCode::DataDamaged {
+            self.damaged.insert(id, failure.first..failure.second);
         }
     }
 
@@ -330,7 +555,8 @@ impl Topic {
         if let Err(failure) = self.check_writable() {
             return reply.fail(failure);
         }
-        match self.state.seek(id, to) {
+        let damage = self.damage_passed(id, to);
+        match self.state.seek(id, to, damage) {
             Ok(change) => {
                 self.commit_then(change, reply, Answer::Seek(Sought { cursor: to.offset }));
                 // Those that wait at the old cursor may have something to take now.
@@ -346,6 +572,23 @@ impl Topic {
             }
             Err(failure) => self.refuse(id.0, failure, reply),
         }
+    }
+
+    /// The gap that a seek leaves where it passes over what could not be read.
+    fn damage_passed(&mut self, id: ConsumerId, to: Mark) -> Option<Gap> {
+        let next = self.state.consumers.get(id).ok()?.next();
+        let damaged = self.damaged.remove(&id)?;
+        let passed = next.offset <= damaged.start && damaged.end <= to.offset;
+        let whole = next.offset == damaged.start && to.offset == damaged.end;
+        let bytes = to.totals.bytes.saturating_sub(next.totals.bytes);
+        passed.then(|| Gap {
+            from: damaged.start,
+            to: damaged.end,
+            records: damaged.end - damaged.start,
+            bytes: if whole { bytes } else { 0 },
+            reason: Gap::DAMAGE,
+            ..Gap::default()
+        })
     }
 
     fn dismiss(&mut self, id: ConsumerId, worker: WorkerId, reply: Reply) {
@@ -367,7 +610,7 @@ impl Topic {
     }
 
     fn unregister_consumer(&mut self, id: ConsumerId, reply: Reply) {
-        match self.state.consumers.remove(self.state.id, id) {
+        match self.state.consumers.remove(id) {
             Ok(changed) => {
                 let change = self.state.stage(changed);
                 self.park(change.ticket, Parked::Told(Told::Unregistered(id.0)));

@@ -12,9 +12,10 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use logdrive_protocol::batch::{self, Head, Place, Records};
+use logdrive_protocol::batch::{self, Head, Place};
 use logdrive_protocol::{TopicId, varint};
 
+use super::content::{self, Contents};
 use super::rows::ExtentRow;
 use crate::storage::{Appended, Totals};
 
@@ -40,6 +41,7 @@ pub struct Log {
     digest: u64,
     tail: VecDeque<Kept>,
     tail_bytes: usize,
+    contents: Contents,
 }
 
 /// A batch in memory.
@@ -164,13 +166,20 @@ pub struct Slice {
     pub from: u64,
     /// After the last record that is meant.
     pub to: u64,
-    /// Key, headers and values of the records that are meant, in bytes.
-    pub content: u64,
     /// The batches that hold them.
     pub batches: Vec<Bytes>,
 }
 
 impl Slice {
+    /// Nothing, at an offset.
+    pub fn at(offset: u64) -> Self {
+        Self {
+            from: offset,
+            to: offset,
+            ..Self::default()
+        }
+    }
+
     /// Bytes of the batches.
     pub fn stored_bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
@@ -178,7 +187,8 @@ impl Slice {
 
     /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
     /// most `max_records` records (0 = no limit), at most `max_bytes` with the batches' length
-    /// fields, which many small ones have many of, but always one batch.
+    /// fields, which many small ones have many of, but always one batch. A packed batch counts what
+    /// it unpacks to: whoever asked has to hold that.
     pub fn of(
         from: u64,
         end: u64,
@@ -200,31 +210,17 @@ impl Slice {
             let Some(head) = Head::parse(&bytes) else {
                 break;
             };
-            len += varint::len(bytes.len() as u64) + bytes.len();
+            len += varint::len(bytes.len() as u64) + head.counted_len();
             let fits = slice.batches.is_empty() || len <= max_bytes;
             if slice.to >= last || !fits {
                 break;
             }
             let to = head.end_offset().min(last);
-            slice.content += content_between(&bytes, &head, slice.to, to);
             slice.to = to;
             slice.batches.push(bytes);
         }
         slice
     }
-}
-
-/// Key, headers and values of the records `from..to` of a batch, in bytes.
-fn content_between(batch: &[u8], head: &Head, from: u64, to: u64) -> u64 {
-    if from <= head.base_offset && to >= head.end_offset() {
-        return u64::from(head.content_bytes);
-    }
-    let wanted = |delta: u64| (from..to).contains(&(head.base_offset + delta));
-    Records::of(batch)
-        .flatten()
-        .filter(|record| wanted(record.offset_delta))
-        .map(|record| record.content_len() as u64)
-        .sum()
 }
 
 impl Log {
@@ -366,6 +362,48 @@ impl Log {
         Some(Slice::of(from, end, max_records, max_bytes, batches))
     }
 
+    /// Visible batches from the one with the record at `from`, if the tail holds that one, without
+    /// those whose head is not `wanted`: looked at without their bytes, at most `most` of them. And
+    /// the offset up to which they are all.
+    ///
+    /// At the end there are none.
+    pub fn candidates(
+        &self,
+        from: u64,
+        most: usize,
+        wanted: impl Fn(&Head) -> bool,
+    ) -> Option<(Vec<Bytes>, u64)> {
+        let end = self.visible.offset;
+        if from >= end {
+            return Some((Vec::new(), from));
+        }
+        let (index, _) = self.kept(from)?;
+        let mut next = from;
+        let mut batches = Vec::new();
+        for kept in self.tail.range(index..).take(most) {
+            if kept.head.base_offset >= end {
+                break;
+            }
+            next = kept.head.end_offset();
+            if wanted(&kept.head) {
+                batches.push(kept.bytes.clone());
+            }
+        }
+        Some((batches, next))
+    }
+
+    /// Key, headers and values of the records that a slice means, in bytes.
+    pub fn content(&mut self, slice: &Slice) -> u64 {
+        let (from, to) = (slice.from, slice.to);
+        let heads = slice
+            .batches
+            .iter()
+            .filter_map(|it| Some((it, Head::parse(it)?)));
+        heads
+            .map(|(bytes, head)| self.contents.between(bytes, &head, from, to))
+            .sum()
+    }
+
     /// The sums before `offset`, where memory knows them.
     pub fn mark(&self, offset: u64) -> Option<Mark> {
         if let Some(known) = [self.visible, self.start]
@@ -375,7 +413,7 @@ impl Log {
             return Some(known);
         }
         let (_, kept) = self.kept(offset)?;
-        let content = content_between(&kept.bytes, &kept.head, kept.head.base_offset, offset);
+        let content = content::between(&kept.bytes, &kept.head, kept.head.base_offset, offset);
         let totals = Totals {
             records: kept.before.records + (offset - kept.head.base_offset),
             bytes: kept.before.bytes + content,
@@ -425,13 +463,9 @@ mod tests {
         let got = slice.map_or_else(
             || "not in memory".to_owned(),
             |it| {
-                format!(
-                    "{}..{} {} bytes in {}",
-                    it.from,
-                    it.to,
-                    it.content,
-                    it.batches.len()
-                )
+                let (from, to, batches) = (it.from, it.to, it.batches.len());
+                let content = Log::default().content(&it);
+                format!("{from}..{to} {content} bytes in {batches}")
             },
         );
         assert_eq!(got, expected);
@@ -470,6 +504,45 @@ mod tests {
                 },
             };
             assert_eq!(log.mark(offset), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_content_of_parts_of_packed_batches_is_exact_in_any_order() {
+        let mut log = Log::default();
+        let lengths = |at: u64| 20 + at % 5;
+        for _ in 0..2 {
+            let mut builder = BatchBuilder::default();
+            for at in 0..100 {
+                builder.push(&NewRecord {
+                    value: &[b'x'; 30][..usize::try_from(lengths(at)).unwrap()],
+                    ..NewRecord::default()
+                });
+            }
+            let mut packer = batch::Packer::new(batch::Codec::Zstd);
+            let batch = builder.finish_packed(Origin::default(), &mut packer);
+            let head = Head::parse(&batch).unwrap();
+            assert!(head.is_packed());
+            let placed = log.place(TOPIC, batch, &head, 1);
+            log.append(placed);
+        }
+        log.commit(log.end());
+        for (from, count) in [
+            (0, 10),
+            (10, 85),
+            (95, 10),
+            (105, 95),
+            (3, 1),
+            (150, 9),
+            (99, 2),
+        ] {
+            let slice = log.read(from, count, 1 << 20).unwrap();
+            let to = from + u64::from(count);
+            let expected: u64 = (from..to).map(|at| lengths(at % 100)).sum();
+            assert_eq!(log.content(&slice), expected, "{from}..{to}");
+            assert_eq!(log.content(&slice), expected, "again");
+            let mark = log.mark(to).unwrap().totals.bytes;
+            assert_eq!(mark, (0..to).map(|at| lengths(at % 100)).sum::<u64>());
         }
     }
 

@@ -14,6 +14,7 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
 use super::actor::{Call, Parked, Proceed, Told, Topic};
+use super::consumer::Consumer;
 use super::consuming::InLine;
 use super::log::Mark;
 use super::serving::read_failure;
@@ -45,6 +46,12 @@ impl Topic {
                 self.line_up(request.consumer, in_line, ctx);
             }
             Request::Size(size) => self.size(&size, reply, ctx),
+            Request::Ack(ack) => self.ack(&ack, reply, ctx),
+            Request::Nack(nack) => self.nack(&nack, reply, ctx),
+            Request::Extend(extend) => self.extend(&extend, reply, ctx),
+            Request::Requeue(requeue) => self.requeue(requeue, reply, ctx),
+            Request::AlterConsumer(alter) => self.alter_consumer(&alter, reply, ctx),
+            Request::DescribeConsumer(describe) => self.describe_consumer(&describe, reply, ctx),
             Request::Cancel(cancel) => self.cancel(cancel.correlation, reply, ctx),
             Request::CreateTopic(create) => self.create(&create, reply),
             Request::DeleteTopic(_) => match self.check_writable() {
@@ -251,7 +258,7 @@ impl Topic {
         match self.state.consumers.find(&request.name, &settings) {
             Ok(Some(id)) => {
                 let consumer = self.state.consumers.get(id);
-                let cursor = consumer.map_or(0, |it| it.committed().offset);
+                let cursor = consumer.map_or(0, Consumer::cursor);
                 let topic = self.state.id;
                 let answer = ConsumerRegistered {
                     topic,
@@ -309,10 +316,11 @@ impl Topic {
         let topic = self.state.id;
         // Checked when the request came in; here only put in order.
         let settings = settings::of_consumer(&request.settings).unwrap_or_default();
+        let log_start = self.state.log.start().offset;
         match self
             .state
             .consumers
-            .create(topic, id, &request.name, settings, cursor)
+            .create(topic, id, &request.name, settings, cursor, log_start)
         {
             Ok(changed) => {
                 let change = self.state.stage(changed);

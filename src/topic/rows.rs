@@ -8,6 +8,10 @@
 //!   04  producer id (8) | block (1)               so many times 32 bytes: remembered batches
 //!   05  consumer id (8)                           Consumer    name, settings, cursor
 //!   06  consumer id (8) | worker id (8)           Worker      sequence and range of its last answer
+//!   07  consumer id (8) | parcel (8)              Fate        who has the records of a parcel, until when
+//!   08  consumer id (8) | parcel (8)              Parcel      which records those are
+//!   09  consumer id (8) | parcel (8) | block (2)  Left        a set of ranks: what is left of them
+//!   0a  consumer id (8) | first offset (8)        Gap         removed, and the consumer not told yet
 //!   10                                            DelayLog    where the delay log begins and ends
 //!   11  due time (8) | offset there (8)           Due         a batch that waits for its time
 //! ```
@@ -16,9 +20,9 @@
 //! which is one of the delay log. Numbers in keys are big-endian. Topic 0 is the broker: kind 01 is the lowest id never handed
 //! out. Values grow at their end, as bodies do; a kind is never given another meaning.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use logdrive_protocol::body::{Body, Malformed, Writer};
-use logdrive_protocol::operations::Setting;
+use logdrive_protocol::operations::{Gap, Setting};
 use logdrive_protocol::{ConsumerId, ProducerId, TopicId, WorkerId, bodies};
 
 use super::delayed::Due;
@@ -31,6 +35,10 @@ const PRODUCER: u8 = 0x03;
 const REMEMBERED: u8 = 0x04;
 const CONSUMER: u8 = 0x05;
 const WORKER: u8 = 0x06;
+const FATE: u8 = 0x07;
+const PARCEL: u8 = 0x08;
+const LEFT: u8 = 0x09;
+const GAP: u8 = 0x0a;
 const DELAY_LOG: u8 = 0x10;
 const DUE: u8 = 0x11;
 /// The broker's own row: the lowest id never handed out.
@@ -94,12 +102,16 @@ bodies! {
         pub name: String,
         /// Settings other than the defaults.
         pub settings: Vec<Setting>,
-        /// Offset of the next record for it.
-        pub cursor: u64,
-        /// Records of the topic before the cursor.
+        /// Offset of the first record that was never given to anybody.
+        pub next: u64,
+        /// Records of the topic before that one.
         pub records: u64,
         /// Their bytes.
         pub bytes: u64,
+        /// The parcel that was made last; its ids are the topic's, and leases are called by them.
+        pub last_parcel: u64,
+        /// Whether it gives no records.
+        pub paused: bool,
     }
 
     /// Where a topic's delay log begins and ends, in offsets of its own.
@@ -138,6 +150,40 @@ bodies! {
         pub to: u64,
         /// When, in microseconds.
         pub used_at: u64,
+        /// The lease of what it gave; 0 where that was taken for good.
+        pub lease: u64,
+        /// The gaps that it told.
+        pub gaps: Vec<Gap>,
+    }
+
+    /// What happens to a parcel next.
+    pub struct FateRow {
+        /// Who has leased it; 0 for a worker without memory.
+        pub worker: WorkerId,
+        /// For how long, in microseconds; 0 for records that nobody has.
+        pub duration: u64,
+        /// From when on those may be delivered, in microseconds.
+        pub due: u64,
+    }
+
+    /// The records of a parcel, as it was made.
+    pub struct ParcelRow {
+        /// Which offsets.
+        pub runs: Vec<RunRow>,
+        /// The size of each record, as varints: key, headers and value, in bytes.
+        pub bytes: Bytes,
+        /// What stands for the key of each, 8 bytes; empty where none is known.
+        pub keys: Bytes,
+    }
+
+    /// Offsets that follow each other.
+    pub struct RunRow {
+        /// The first.
+        pub from: u64,
+        /// How many.
+        pub count: u32,
+        /// How often each was delivered before.
+        pub deliveries: u32,
     }
 }
 
@@ -183,6 +229,10 @@ pub enum Decoded {
     Remembered(ProducerId, u8, Vec<Remembered>),
     Consumer(ConsumerId, ConsumerRow),
     Worker(ConsumerId, WorkerId, WorkerRow),
+    Fate(ConsumerId, u64, FateRow),
+    Parcel(ConsumerId, u64, ParcelRow),
+    Left(ConsumerId, u64, u16, Bytes),
+    Gap(ConsumerId, Gap),
     DelayLog(DelayLogRow),
     Due(Due, DueRow),
     /// A kind of a newer version, left as it is.
@@ -216,6 +266,14 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
             let (consumer, worker) = (ConsumerId(id()), WorkerId(id()));
             Decoded::Worker(consumer, worker, WorkerRow::from_bytes(value)?)
         }
+        FATE => Decoded::Fate(ConsumerId(id()), id(), FateRow::from_bytes(value)?),
+        PARCEL => Decoded::Parcel(ConsumerId(id()), id(), ParcelRow::from_bytes(value)?),
+        LEFT => {
+            let (consumer, parcel) = (ConsumerId(id()), id());
+            let block = rest.try_get_u16().unwrap_or_default();
+            Decoded::Left(consumer, parcel, block, value.freeze())
+        }
+        GAP => Decoded::Gap(ConsumerId(id()), Gap::from_bytes(value)?),
         DELAY_LOG => Decoded::DelayLog(DelayLogRow::from_bytes(value)?),
         DUE => {
             let (time, offset) = (id(), id());
@@ -328,16 +386,55 @@ pub fn forget_producer(topic: TopicId, id: ProducerId) -> Vec<Row> {
         .collect()
 }
 
-/// Deletes a consumer and its workers.
-pub fn forget_consumer(
+/// The row of a parcel's fate.
+pub fn fate(topic: TopicId, consumer: ConsumerId, parcel: u64, value: &FateRow) -> Row {
+    row(key(topic, FATE, &[consumer.0, parcel]), value)
+}
+
+/// The row of a parcel's records.
+pub fn parcel(topic: TopicId, consumer: ConsumerId, parcel: u64, value: &ParcelRow) -> Row {
+    row(key(topic, PARCEL, &[consumer.0, parcel]), value)
+}
+
+/// The row of one block of what is left of a parcel.
+pub fn left(topic: TopicId, consumer: ConsumerId, parcel: u64, block: u16, set: Vec<u8>) -> Row {
+    Row {
+        key: left_key(topic, consumer, parcel, block),
+        value: Some(set),
+    }
+}
+
+fn left_key(topic: TopicId, consumer: ConsumerId, parcel: u64, block: u16) -> Vec<u8> {
+    let mut key = key(topic, LEFT, &[consumer.0, parcel]);
+    key.put_u16(block);
+    key
+}
+
+/// Deletes a parcel with `blocks` blocks of what is left of it.
+pub fn forget_parcel(
     topic: TopicId,
-    id: ConsumerId,
-    workers: impl Iterator<Item = WorkerId>,
-) -> Vec<Row> {
-    let keys = workers.map(|worker| key(topic, WORKER, &[id.0, worker.0]));
-    keys.chain([key(topic, CONSUMER, &[id.0])])
-        .map(deleted)
-        .collect()
+    consumer: ConsumerId,
+    parcel: u64,
+    blocks: u16,
+) -> impl Iterator<Item = Row> {
+    let lefts = (0..blocks).map(move |block| left_key(topic, consumer, parcel, block));
+    let others = [FATE, PARCEL].map(|kind| key(topic, kind, &[consumer.0, parcel]));
+    lefts.chain(others).map(deleted)
+}
+
+/// The row of a gap that a consumer has not been told of.
+pub fn gap(topic: TopicId, consumer: ConsumerId, value: &Gap) -> Row {
+    row(key(topic, GAP, &[consumer.0, value.from]), value)
+}
+
+/// Deletes a gap.
+pub fn forget_gap(topic: TopicId, consumer: ConsumerId, from: u64) -> Row {
+    deleted(key(topic, GAP, &[consumer.0, from]))
+}
+
+/// Deletes a consumer's own row.
+pub fn forget_consumer(topic: TopicId, id: ConsumerId) -> Row {
+    deleted(key(topic, CONSUMER, &[id.0]))
 }
 
 /// Deletes one worker.
@@ -417,6 +514,7 @@ mod tests {
             from: 4,
             to: 6,
             used_at: 7,
+            ..WorkerRow::default()
         };
         let due_row = DueRow {
             records: 3,
@@ -443,7 +541,7 @@ mod tests {
         check(
             &worker(TopicId(1), ConsumerId(2), WorkerId(0xff), &worker_row),
             "000000000000000106000000000000000200000000000000ff",
-            "03040607",
+            "030406070000",
             &Decoded::Worker(ConsumerId(2), WorkerId(0xff), worker_row.clone()),
         );
     }
@@ -462,6 +560,55 @@ mod tests {
             "000000000000000104000000000000000207",
             &"0000000000000001000000020000000300000000000000040000000000000005".repeat(2),
             &Decoded::Remembered(ProducerId(2), 7, vec![batch, batch]),
+        );
+    }
+
+    #[test]
+    fn a_parcel_is_three_kinds_of_rows() {
+        let (topic, consumer) = (TopicId(1), ConsumerId(2));
+        let fate_row = FateRow {
+            worker: WorkerId(5),
+            duration: 1,
+            due: 0,
+        };
+        check(
+            &fate(topic, consumer, 9, &fate_row),
+            "00000000000000010700000000000000020000000000000009",
+            "050100",
+            &Decoded::Fate(consumer, 9, fate_row.clone()),
+        );
+        let parcel_row = ParcelRow {
+            runs: vec![RunRow {
+                from: 40,
+                count: 2,
+                deliveries: 1,
+            }],
+            bytes: Bytes::from_static(&[3, 4]),
+            keys: Bytes::new(),
+        };
+        check(
+            &parcel(topic, consumer, 9, &parcel_row),
+            "00000000000000010800000000000000020000000000000009",
+            "010328020102030400",
+            &Decoded::Parcel(consumer, 9, parcel_row.clone()),
+        );
+        check(
+            &left(topic, consumer, 9, 1, vec![7]),
+            "000000000000000109000000000000000200000000000000090001",
+            "07",
+            &Decoded::Left(consumer, 9, 1, Bytes::from_static(&[7])),
+        );
+        let removed = Gap {
+            from: 3,
+            to: 5,
+            records: 2,
+            ..Gap::default()
+        };
+        check(
+            &gap(topic, consumer, &removed),
+            "00000000000000010a00000000000000020000000000000003",
+            "03050200000000",
+            &Decoded::Gap(consumer, removed.clone()),
         );
     }
 

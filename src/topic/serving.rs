@@ -6,6 +6,8 @@
 //!              '--> wait for records, or the deadline
 //! ```
 //!
+//! A fetch with a filter goes on in [`searching`](super::searching) from where it begins.
+//!
 //! A fetch changes nothing; what takes records is in [`consuming`](super::consuming). Its
 //! neighbours: the [actor](super::actor) and the storage's reader.
 
@@ -17,8 +19,10 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::{Duration, Instant};
 
 use super::actor::Topic;
+use super::consumer::Plan;
 use super::consuming::InLine;
 use super::log::Slice;
+use super::searching::Search;
 use super::state::Resolved;
 use super::waiting;
 use crate::limits::MAX_WAITING;
@@ -30,6 +34,8 @@ use crate::storage::{At, ReadError};
 pub enum Waiter {
     /// A fetch, from an offset.
     Fetch(Fetch, Instant, Reply),
+    /// A fetch with a filter. Boxed: few of those that wait are one.
+    Search(Box<Search>, Instant, Reply),
     /// A consume.
     Consume(Consume, Instant, Reply),
 }
@@ -38,7 +44,9 @@ impl Waiter {
     /// What is left when it does not wait any more.
     pub fn into_reply(self) -> Reply {
         match self {
-            Self::Fetch(_, _, reply) | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 
@@ -52,7 +60,9 @@ impl Waiter {
 
     pub(super) fn reply(&self) -> &Reply {
         match self {
-            Self::Fetch(_, _, reply) | Self::Consume(_, _, reply) => reply,
+            Self::Fetch(_, _, reply) | Self::Search(_, _, reply) | Self::Consume(_, _, reply) => {
+                reply
+            }
         }
     }
 
@@ -106,6 +116,9 @@ impl Topic {
             Err(failure) => return reply.fail(failure),
         };
         let gaps = self.gap_before(fetch.from);
+        if !fetch.filter.is_empty() {
+            return self.search(Search::new(fetch, from), gaps, until, reply, ctx);
+        }
         let max_bytes = byte_limit(fetch.max_bytes);
         if from >= self.state.log.visible().offset && gaps.is_empty() {
             let fetch = Fetch {
@@ -194,7 +207,7 @@ impl Topic {
     }
 
     /// What a fetch below the log's start is told of.
-    fn gap_before(&self, from: Position) -> Vec<Gap> {
+    pub(super) fn gap_before(&self, from: Position) -> Vec<Gap> {
         let start = self.state.log.start();
         match from {
             Position::Offset(from) if from < start.offset => {
@@ -243,6 +256,7 @@ impl Topic {
     }
 
     pub(super) fn answer_empty(&mut self, waiter: Waiter) {
+        let now = self.clock.now();
         let empty = |next| Delivered {
             status: Delivered::EMPTY,
             next,
@@ -256,11 +270,19 @@ impl Topic {
                 };
                 reply.answer(Answer::Fetch(empty(next)));
             }
+            Waiter::Search(search, _, reply) => {
+                reply.answer(Answer::Fetch(empty(search.next)));
+            }
             Waiter::Consume(consume, _, reply) => {
+                let end = self.state.log.visible().offset;
                 match self.state.consumers.get(consume.consumer) {
                     Ok(consumer) => {
                         // A move that is only staged is nobody's to know.
-                        reply.answer(Answer::Consume(empty(consumer.committed().offset)));
+                        let mut answer = empty(consumer.committed().next.offset);
+                        if consumer.plan(end, consume.lease_ms > 0, now) != Plan::Empty {
+                            answer.status = Delivered::HELD;
+                        }
+                        reply.answer(Answer::Consume(answer));
                     }
                     Err(failure) => reply.fail(failure),
                 }
@@ -279,6 +301,9 @@ impl Topic {
     pub(super) fn serve_waiter(&mut self, waiter: Waiter, ctx: &mut Context<Self>) {
         match waiter {
             Waiter::Fetch(fetch, until, reply) => self.fetch(&fetch, Some(until), reply, ctx),
+            Waiter::Search(search, until, reply) => {
+                self.search_on(*search, Some(until), reply, ctx);
+            }
             Waiter::Consume(consume, until, reply) => {
                 let id = consume.consumer;
                 self.line_up(id, InLine::Consume(consume, Some(until), reply), ctx);

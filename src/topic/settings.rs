@@ -4,6 +4,11 @@ use logdrive_protocol::limits::{MAX_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{ErrorCode, Failure};
 
+use super::consumer_config::{
+    BACKOFF, ConsumerConfig, DEAD_LETTER_TOPIC, MAX_DELIVERIES, MAX_LEASED_KEY, ORDER,
+};
+use super::filter::Filter;
+
 /// A text for people; on topics and consumers.
 const DESCRIPTION: &str = "description";
 /// Largest record that the topic takes, in bytes; on topics.
@@ -14,9 +19,46 @@ pub fn of_topic(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
     check(settings, &[DESCRIPTION, MAX_RECORD])
 }
 
-/// Settings of a consumer, checked and in the order of their keys.
+/// Settings of a consumer, checked and in the order of their keys; filters are among them.
 pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
-    check(settings, &[DESCRIPTION])
+    let known = [
+        BACKOFF,
+        DEAD_LETTER_TOPIC,
+        DESCRIPTION,
+        MAX_DELIVERIES,
+        MAX_LEASED_KEY,
+        ORDER,
+    ];
+    let is_filter = |setting: &Setting| Filter::is_key(&setting.key);
+    let (filters, others): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(is_filter);
+    Filter::parse(&filters)?;
+    let mut sorted = check(&others, &known)?;
+    ConsumerConfig::of(&sorted)?;
+    sorted.extend(filters);
+    sorted.sort_by(|a, b| (&a.key, &a.value).cmp(&(&b.key, &b.value)));
+    check_count(&sorted)?;
+    Ok(sorted)
+}
+
+/// Settings with some set anew and some back at their defaults.
+pub fn merged(settings: &[Setting], set: &[Setting], unset: &[String]) -> Vec<Setting> {
+    let named = |key: &String| unset.contains(key) || set.iter().any(|it| it.key == *key);
+    let stay = settings.iter().filter(|it| !named(&it.key));
+    stay.chain(set).cloned().collect()
+}
+
+/// What a consumer has chosen once decides what its cursor has passed: it stays.
+pub fn check_fixed(before: &[Setting], after: &[Setting]) -> Result<(), Failure> {
+    let fixed = |settings: &[Setting]| -> Vec<Setting> {
+        let is_fixed = |it: &&Setting| it.key == ORDER || Filter::is_key(&it.key);
+        settings.iter().filter(is_fixed).cloned().collect()
+    };
+    if fixed(before) != fixed(after) {
+        let what = "order and filters of a consumer are chosen when it is registered";
+        return Err(Failure::new(ErrorCode::InvalidConfig, what)
+            .hint("register another consumer, and seek it to where this one is"));
+    }
+    Ok(())
 }
 
 /// Largest record that a topic with these settings takes, in bytes.
@@ -28,14 +70,21 @@ pub fn max_record_bytes(settings: &[Setting]) -> u32 {
         .unwrap_or(MAX_RECORD_BYTES)
 }
 
-fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> {
-    let refused = |message: String| Failure::new(ErrorCode::InvalidConfig, message);
-    if settings.len() > MAX_SETTINGS {
-        return Err(refused(format!(
-            "{} settings are more than {MAX_SETTINGS}",
-            settings.len()
-        )));
+fn refused(message: String) -> Failure {
+    Failure::new(ErrorCode::InvalidConfig, message)
+}
+
+fn check_count(settings: &[Setting]) -> Result<(), Failure> {
+    match settings.len() {
+        0..=MAX_SETTINGS => Ok(()),
+        count => Err(refused(format!(
+            "{count} settings are more than {MAX_SETTINGS}"
+        ))),
     }
+}
+
+fn check(settings: &[Setting], known: &[&str]) -> Result<Vec<Setting>, Failure> {
+    check_count(settings)?;
     let mut sorted = settings.to_vec();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
     for pair in sorted.windows(2) {
@@ -76,15 +125,38 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refusal(settings: &[(&str, &str)], expected: &str) {
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(key, value)| Setting {
-                key: (*key).into(),
-                value: (*value).into(),
-            })
-            .collect();
-        let got = match of_topic(&settings) {
+    fn settings(settings: &[(&str, &str)]) -> Vec<Setting> {
+        let setting = |(key, value): &(&str, &str)| Setting {
+            key: (*key).into(),
+            value: (*value).into(),
+        };
+        settings.iter().map(setting).collect()
+    }
+
+    #[test]
+    fn a_consumer_takes_filters_among_its_settings_and_their_order_does_not_matter() {
+        let given = [
+            ("severity", "warn"),
+            ("header.host", "b"),
+            ("header.host", "a"),
+        ];
+        let mut turned = given;
+        turned.reverse();
+        let checked = of_consumer(&settings(&given)).unwrap();
+        assert_eq!(of_consumer(&settings(&turned)).unwrap(), checked);
+        let keys: Vec<&str> = checked.iter().map(|it| it.value.as_str()).collect();
+        assert_eq!(keys, ["a", "b", "warn"]);
+        for (bad, code) in [
+            (("severity", "loud"), ErrorCode::InvalidFilter),
+            (("color", "red"), ErrorCode::InvalidConfig),
+        ] {
+            let failure = of_consumer(&settings(&[bad])).unwrap_err();
+            assert_eq!(failure.code, code, "{bad:?}");
+        }
+    }
+
+    fn refusal(given: &[(&str, &str)], expected: &str) {
+        let got = match of_topic(&settings(given)) {
             Ok(settings) => format!("{} settings", settings.len()),
             Err(failure) => failure.to_string(),
         };

@@ -6,6 +6,7 @@
 //! their part.
 
 mod appending;
+mod consuming;
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,8 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
 pub use self::appending::{Append, Plan, Planned, Receipt, Schedule, Scheduled};
-use super::consumers::{Consumers, Taker};
+use super::consumer::Standing;
+use super::consumers::Consumers;
 use super::delayed::Delayed;
 use super::log::{Log, Mark};
 use super::producers::{Producers, Registration};
@@ -126,8 +128,16 @@ impl State {
                 Decoded::Remembered(id, block, batches) => {
                     state.producers.load_remembered(id, block, &batches);
                 }
-                Decoded::Consumer(id, row) => state.consumers.load(id, row),
+                Decoded::Consumer(of, row) => state.consumers.load(id, of, row),
                 Decoded::Worker(id, worker, row) => state.consumers.load_worker(id, worker, row),
+                Decoded::Fate(id, parcel, row) => state.consumers.load_fate(id, parcel, row),
+                Decoded::Parcel(id, parcel, row) => {
+                    state.consumers.load_parcel(id, parcel, &row)?;
+                }
+                Decoded::Left(id, parcel, block, set) => {
+                    state.consumers.load_left(id, parcel, block, &set)?;
+                }
+                Decoded::Gap(id, gap) => state.consumers.load_gap(id, gap),
                 Decoded::DelayLog(row) => state.delayed.load(&row),
                 Decoded::Due(due, row) => state.delayed.load_due(due, row),
                 Decoded::Unknown => {}
@@ -194,23 +204,6 @@ impl State {
         Ok((registration, self.stage(changed)))
     }
 
-    /// Moves a consumer's cursor past what `taker` is given.
-    pub fn advance(&mut self, taker: Taker, to: Mark, now: u64) -> Result<Change, Failure> {
-        let ticket = self.ticket + 1;
-        let changed = self.consumers.advance(self.id, taker, to, now, ticket)?;
-        self.staged
-            .push_back((ticket, Effect::Moved(taker.consumer)));
-        Ok(self.stage(changed))
-    }
-
-    /// Moves a consumer's cursor elsewhere.
-    pub fn seek(&mut self, consumer: ConsumerId, to: Mark) -> Result<Change, Failure> {
-        let ticket = self.ticket + 1;
-        let changed = self.consumers.seek(self.id, consumer, to, ticket)?;
-        self.staged.push_back((ticket, Effect::Moved(consumer)));
-        Ok(self.stage(changed))
-    }
-
     /// All changes up to `ticket` are durable; whether there is more to see.
     pub fn commit(&mut self, ticket: u64) -> bool {
         let mut more = false;
@@ -274,15 +267,18 @@ impl State {
     /// # Errors
     /// `CONSUMER_NOT_FOUND`.
     pub fn size(&self, consumer: ConsumerId) -> Result<(Measured, u64), Failure> {
-        let cursor = self.consumers.get(consumer)?.committed();
+        let consumer = self.consumers.get(consumer)?;
+        let Standing { next, left } = consumer.committed();
         let visible = self.log.visible().totals;
         let measured = Measured {
-            records: visible.records - cursor.totals.records,
-            bytes: visible.bytes - cursor.totals.bytes,
+            records: visible.records - next.totals.records + left.records,
+            bytes: visible.bytes - next.totals.bytes + left.bytes,
+            leased: consumer.outstanding.leased(),
+            gaps: consumer.gaps(),
             delayed: self.delayed.records(),
             ..Measured::default()
         };
-        Ok((measured, cursor.offset))
+        Ok((measured, consumer.cursor()))
     }
 
     /// What a list says of it.
@@ -312,10 +308,10 @@ impl State {
                 Some(ConsumerSummary {
                     name: name.to_owned(),
                     consumer: id,
-                    cursor: consumer.committed().offset,
+                    cursor: consumer.cursor(),
                     records: measured.records,
                     bytes: measured.bytes,
-                    workers: count(consumer.workers()),
+                    workers: count(consumer.workers.count()),
                 })
             })
             .collect();

@@ -23,17 +23,17 @@ use std::collections::VecDeque;
 use actix::{AsyncContext, Context, Handler};
 use bytes::BytesMut;
 use logdrive_protocol::batch::Head;
-use logdrive_protocol::operations::{Consumed, Produce, Request};
+use logdrive_protocol::operations::{Produce, Request, Settled};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
 use super::journey::{Errand, Returned, Traveller, Visit, too_late};
-use super::requests::unsupported;
 use super::serving::Waiter;
-use super::state::{Change, Plan, Planned};
+use super::state::{Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER};
-use crate::storage::{Job, JobKind};
+use crate::reply::{ConnectionId, Reply};
+use crate::storage::JobKind;
 
 /// What a topic keeps for a traveller, and what waits meanwhile.
 #[derive(Debug, Default)]
@@ -50,24 +50,8 @@ pub struct Reserve {
 #[derive(Debug)]
 struct Reserved {
     number: u64,
-    /// The last one that it will have used.
     ticket: u64,
-    share: Share,
-}
-
-/// What one topic will stage for a traveller.
-#[derive(Debug, Default)]
-struct Share {
-    append: Option<Box<Plan>>,
-    /// The same as the topic's changes, one ticket after the other.
-    changes: Vec<Change>,
-}
-
-impl Share {
-    /// The last ticket that it uses; there is at least one change.
-    fn ticket(&self) -> u64 {
-        self.changes.last().map_or(0, |change| change.ticket)
-    }
+    plan: Option<Box<Plan>>,
 }
 
 /// What must wait until the traveller has returned.
@@ -121,14 +105,18 @@ impl Reserve {
 fn only_reads(request: &Request) -> bool {
     matches!(
         request,
-        Request::Fetch(_) | Request::Size(_) | Request::DescribeTopic(_) | Request::Stats(_)
+        Request::Fetch(_)
+            | Request::Size(_)
+            | Request::DescribeTopic(_)
+            | Request::DescribeConsumer(_)
+            | Request::Stats(_)
     )
 }
 
 /// What one topic makes of its errand.
 enum Prepared {
     /// To be staged with all others.
-    New(Share),
+    New(Option<Box<Plan>>),
     /// It is on its way to the disk, under this ticket.
     Staged(u64),
     /// It is there.
@@ -191,11 +179,11 @@ impl Topic {
             return;
         };
         match self.prepare(stop.errand, &mut traveller) {
-            Ok(Prepared::New(share)) if traveller.stops.is_empty() => {
-                self.decide(share, traveller, ctx);
+            Ok(Prepared::New(plan)) if traveller.stops.is_empty() => {
+                self.decide(plan, traveller, ctx);
             }
-            Ok(Prepared::New(share)) => {
-                self.reserve_for(share, &mut traveller, ctx);
+            Ok(Prepared::New(plan)) => {
+                self.reserve_for(plan, &mut traveller, ctx);
                 traveller.travel();
             }
             Ok(Prepared::Staged(ticket)) => self.park(ticket, Parked::Traveller(traveller)),
@@ -224,9 +212,8 @@ impl Topic {
         }
         let mut prepared = match traveller.known {
             Some(true) => Prepared::Durable,
-            _ => Prepared::New(Share::default()),
+            _ => Prepared::New(None),
         };
-        let ticket = self.state.last_ticket() + 1;
         if let Some((index, batch)) = errand.part {
             let mut batch = batch.into_mut();
             if batch.len() < COPY_BATCH_BYTES {
@@ -239,11 +226,7 @@ impl Topic {
                 (producer, Failure { message, ..failure })
             })?;
             let (receipt, found) = match planned {
-                Planned::New(plan) => {
-                    let (receipt, changes) = (plan.receipt(), vec![plan.change(ticket)]);
-                    let append = Some(plan);
-                    (receipt, Prepared::New(Share { append, changes }))
-                }
+                Planned::New(plan) => (plan.receipt(), Prepared::New(Some(plan))),
                 Planned::Staged(receipt, ticket) => (receipt, Prepared::Staged(ticket)),
                 Planned::Durable(receipt) => (receipt, Prepared::Durable),
             };
@@ -255,49 +238,64 @@ impl Topic {
             }
         }
         // What was acked together with a batch that is stored already is acked.
-        if let Prepared::New(share) = &mut prepared {
-            traveller.acked += self.plan_acks(&errand.consumed, share)?;
+        if !errand.consumed.is_empty() && traveller.known != Some(true) {
+            let connection = traveller.reply.as_ref().map(Reply::connection);
+            let by_broker = connection == Some(ConnectionId::BROKER);
+            let mut plan = match prepared {
+                Prepared::New(plan) => plan.unwrap_or_default(),
+                other => return Ok(other),
+            };
+            for consumed in &errand.consumed {
+                let (id, worker) = (consumed.consumer, consumed.worker);
+                for Settled { lease, .. } in &consumed.settled {
+                    if let Some(connection) = connection.filter(|_| !by_broker) {
+                        self.state.consumers.heard(id, worker, *lease, connection);
+                    }
+                }
+                let acked = self.state.plan_ack(&mut plan, consumed, by_broker);
+                traveller.acked += acked.map_err(|failure| (id.0, failure))?;
+            }
+            prepared = Prepared::New(Some(plan));
         }
         Ok(prepared)
     }
 
-    /// Adds to a share what acking changes, behind what it has already; how many records that is.
-    /// Nothing changes by it: the same is done when the share is [carried out](Self::carry_out).
-    #[expect(clippy::unused_self, reason = "what is acked is the consumers' to say")]
-    fn plan_acks(&self, consumed: &[Consumed], _share: &mut Share) -> Result<u64, (u64, Failure)> {
-        if let Some(first) = consumed.first() {
-            let message = "records are not acked within a transaction in this version";
-            return Err((first.consumer.0, unsupported(message)));
-        }
-        Ok(0)
-    }
-
     /// Keeps still until the traveller returns.
-    fn reserve_for(&mut self, mut share: Share, traveller: &mut Traveller, ctx: &Context<Self>) {
+    fn reserve_for(
+        &mut self,
+        plan: Option<Box<Plan>>,
+        traveller: &mut Traveller,
+        ctx: &Context<Self>,
+    ) {
         self.reserve.count += 1;
-        let (number, ticket) = (self.reserve.count, share.ticket());
-        traveller.jobs.extend(self.jobs_of(&mut share));
+        let number = self.reserve.count;
+        let ticket = self.state.last_ticket() + 1;
+        if let Some(plan) = &plan {
+            traveller
+                .jobs
+                .extend(self.job(plan.change(ticket), JobKind::Change));
+        }
         traveller.reserved.push((ctx.address(), number));
         self.reserve.current = Some(Reserved {
             number,
             ticket,
-            share,
+            plan,
         });
     }
 
-    fn jobs_of(&self, share: &mut Share) -> Vec<Job> {
-        let changes = std::mem::take(&mut share.changes).into_iter();
-        changes
-            .filter_map(|change| self.job(change, JobKind::Change))
-            .collect()
-    }
-
     /// Every topic has agreed: all jobs go to the storage at once.
-    fn decide(&mut self, mut share: Share, mut traveller: Box<Traveller>, ctx: &mut Context<Self>) {
-        let ticket = share.ticket();
+    fn decide(
+        &mut self,
+        plan: Option<Box<Plan>>,
+        mut traveller: Box<Traveller>,
+        ctx: &mut Context<Self>,
+    ) {
+        let ticket = self.state.last_ticket() + 1;
         let mut jobs = std::mem::take(&mut traveller.jobs);
-        jobs.extend(self.jobs_of(&mut share));
-        self.carry_out(share);
+        if let Some(plan) = &plan {
+            jobs.extend(self.job(plan.change(ticket), JobKind::Change));
+        }
+        self.carry_out(plan, ctx);
         let answer = traveller.answer();
         if let Some(reply) = traveller.reply.take() {
             self.park(ticket, Parked::Answer(reply, answer));
@@ -310,22 +308,27 @@ impl Topic {
         self.serve_takers(ctx);
     }
 
-    /// Does what the share's jobs say; they are on their way to the storage.
-    fn carry_out(&mut self, share: Share) {
-        if let Some(plan) = share.append {
+    fn carry_out(&mut self, plan: Option<Box<Plan>>, ctx: &mut Context<Self>) {
+        if let Some(plan) = plan {
             let before = self.state.log.tail_bytes();
-            self.state.carry_out(*plan);
+            let consumers: Vec<_> = plan.consumers().collect();
+            let change = self.state.carry_out(*plan);
             self.around
                 .budget
                 .count_tail(before, self.state.log.tail_bytes());
-            self.counts.batches += 1;
+            self.counts.batches += change.batches.len() as u64;
+            // What they may have now, they are given when the topic goes on.
+            for id in consumers {
+                let wake = move |topic: &mut Self, (), ctx: &mut _| topic.wake(id, ctx);
+                Self::spawn_then(ctx, std::future::ready(()), wake);
+            }
         }
     }
 
     /// A commit may be heard of before the traveller's return: then it says the same.
     pub(super) fn committed_meanwhile(&mut self, ticket: u64, ctx: &mut Context<Self>) {
         if let Some(reserved) = self.reserve.current.take_if(|it| it.ticket <= ticket) {
-            self.carry_out(reserved.share);
+            self.carry_out(reserved.plan, ctx);
             self.go_on(ctx);
         }
     }
@@ -368,7 +371,7 @@ impl Handler<Returned> for Topic {
         let is_meant = |it: &mut Reserved| it.number == number;
         if let Some(reserved) = self.reserve.current.take_if(is_meant) {
             if go {
-                self.carry_out(reserved.share);
+                self.carry_out(reserved.plan, ctx);
                 self.serve_takers(ctx);
             }
             self.go_on(ctx);

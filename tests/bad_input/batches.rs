@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use logdrive_protocol::batch::Origin;
 use logdrive_protocol::operations::{
-    CreateTopic, Payload, RegisterConsumer, RegisterProducer, Setting,
+    CreateTopic, Payload, Produce, RegisterConsumer, RegisterProducer, Setting,
 };
 
 use crate::support::asking::{fetch, produce, register};
@@ -52,7 +52,9 @@ fn a_batch_that_is_wrong_is_told_why_and_nothing_of_it_is_stored() {
             "NOT_SUPPORTED",
             "layout of another version",
         ),
-        (forged(48, &[0, 1]), "NOT_SUPPORTED", "compressed"),
+        (forged(48, &[0, 1]), "BATCH_CORRUPT", "do not unpack"),
+        (forged(48, &[0, 2]), "BATCH_CORRUPT", "do not unpack"),
+        (forged(48, &[0, 3]), "NOT_SUPPORTED", "codec"),
         (forged(48, &[0, 0x10]), "NOT_SUPPORTED", "attribute"),
         (forged(52, &[0, 0, 0, 0]), "BATCH_CORRUPT", "no records"),
         (forged(52, &[0, 0, 0, 4]), "BATCH_CORRUPT", "count"),
@@ -113,6 +115,69 @@ fn what_is_over_its_limit_is_told_the_limit() {
     );
     peer.check(produce(small, batch(&["abc"])), "offset=0 synced");
     bystander.goes_on();
+}
+
+/// Zeros without end as zstd frames them: four bytes for each 128 KiB.
+fn endless_zeros(blocks: u32) -> Vec<u8> {
+    // Magic number, no content size, a window of 1 MiB.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50];
+    for block in 1..=blocks {
+        let header = (128 << 10 << 3) | (1 << 1) | u32::from(block == blocks);
+        frame.extend_from_slice(&header.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
+/// A batch with a head that allows so much content, and this for its records.
+fn bomb(content: u32, section: &[u8]) -> Payload {
+    let mut bomb = batch(&["a", "bb", "ccc"]).into_mut();
+    bomb.truncate(96);
+    bomb.extend_from_slice(section);
+    let length = u32::try_from(bomb.len()).unwrap();
+    for (at, value) in [(4, length), (52, 60_000), (72, content)] {
+        bomb[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    bomb[49] = 2;
+    let crc = crc32c::crc32c(&bomb[48..]);
+    bomb[40..44].copy_from_slice(&crc.to_be_bytes());
+    Payload::Owned(bomb)
+}
+
+#[test]
+fn a_bomb_costs_its_sender_an_error_and_the_broker_no_memory() {
+    let broker = Broker::start();
+    let bystander = Bystander::of(&broker);
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let before = broker.peak_bytes();
+    // 128 KiB that unpack to 4 GiB.
+    let section = endless_zeros(32_768);
+    let requests: Vec<_> = [4 << 20, 4 << 20, 0]
+        .into_iter()
+        .cycle()
+        .take(48)
+        .map(|content| produce(topic, bomb(content, &section)))
+        .collect();
+    let numbers = peer.send_all(&requests);
+    for (index, number) in numbers.into_iter().enumerate() {
+        let failure = peer.answer::<Produce>(number).unwrap_err();
+        if index % 3 == 2 {
+            let words = "unpack to more than the batch's head allows";
+            names(&failure, "BATCH_CORRUPT", words);
+        } else {
+            names(
+                &failure,
+                "BATCH_TOO_LARGE",
+                "unpack to more than 4194304 bytes",
+            );
+            assert_eq!(failure.first, 4_194_304);
+        }
+    }
+    let grown = broker.peak_bytes() - before;
+    assert!(grown < 64 << 20, "grew by {grown} bytes");
+    peer.check(fetch(topic, 0), "empty next=0");
+    bystander.outlives(broker);
 }
 
 #[test]

@@ -120,3 +120,69 @@ fn a_reader_that_goes_away_is_met_with_silence() {
         );
     }
 }
+
+#[test]
+fn filters_pick_what_is_printed() {
+    let broker = Broker::start();
+    let produce = |arguments: &[&str], lines: &[u8]| {
+        broker.check(&[&["produce", "app"], arguments].concat(), lines, 0, "");
+    };
+    produce(
+        &["--severity", "info", "--header", "host=a"],
+        b"start\ntimeout 1\n",
+    );
+    produce(
+        &["--severity", "error", "--header", "host=b"],
+        b"failed\ntimeout 22\n",
+    );
+    for (arguments, expected) in [
+        (&["--severity", "warn"][..], "failed\ntimeout 22\n"),
+        (&["--grep", "timeout"], "timeout 1\ntimeout 22\n"),
+        (&["--grep", "timeout [0-9]{2}$"], "timeout 22\n"),
+        (&["--grep", "timeout", "--header", "host=a"], "timeout 1\n"),
+        (&["--grep", "t", "-n", "2"], "start\ntimeout 1\n"),
+        (
+            &["--from", "1", "--to", "3", "--severity", "9"],
+            "timeout 1\nfailed\n",
+        ),
+        (
+            &["--since", "2000-01-01T00:00:00Z", "--from", "-1"],
+            "timeout 22\n",
+        ),
+        (&["--until", "2000-01-01T00:00:00Z"], ""),
+        (&["--grep", "nowhere"], ""),
+    ] {
+        broker.check(&[&["fetch", "app"], arguments].concat(), b"", 0, expected);
+    }
+    let refused = broker.run(&["fetch", "app", "--grep", "("], b"");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("INVALID_FILTER"), "{said}");
+    assert!(said.contains("unclosed group"), "{said}");
+}
+
+#[test]
+fn a_long_search_finds_what_lies_far_behind_and_follow_waits_past_what_does_not_match() {
+    let broker = Broker::start();
+    let mut log = "a line of a log that does not match, and is passed over\n".repeat(1_000_000);
+    log.push_str("the needle\n");
+    broker.check(&["produce", "app"], log.as_bytes(), 0, "");
+    broker.check(
+        &["fetch", "app", "--grep", "needle"],
+        b"",
+        0,
+        "the needle\n",
+    );
+    let mut follow = broker
+        .command(&["fetch", "app", "--follow", "--grep", "needle|pin"])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "the needle");
+    broker.check(&["produce", "app"], b"hay\nhay\n", 0, "");
+    broker.check(&["produce", "app"], b"a pin\nhay\n", 0, "");
+    assert_eq!(lines.next().unwrap().unwrap(), "a pin");
+    signal(&follow, Signal::INT);
+    assert!(lines.next().is_none());
+    assert_eq!(follow.wait().unwrap().code(), Some(130));
+}

@@ -33,6 +33,31 @@ fn files_and_stdin_come_back_byte_for_byte() {
 }
 
 #[test]
+fn whatever_packs_them_the_same_bytes_come_back() {
+    let broker = Broker::start();
+    let log: Vec<u8> = (0..20_000)
+        .flat_map(|at| format!("12:00:{:02} GET /index.html 200 {at}\n", at % 60).into_bytes())
+        .collect();
+    for codec in ["none", "lz4", "zstd"] {
+        broker.run(&["produce", "app", "--compression", codec], &log);
+    }
+    let back = broker.run(&["fetch", "app"], b"");
+    assert!(back.stdout == log.repeat(3), "{}", text(&back.stderr));
+    let taken = broker.run(&["consume", "app", "--consumer", "c", "-n", "30000"], b"");
+    let half = log.repeat(2);
+    let lines = half.split_inclusive(|byte| *byte == b'\n').take(30_000);
+    assert!(taken.stdout == lines.collect::<Vec<_>>().concat());
+    let size = broker.run(&["size", "app", "--consumer", "c", "-o", "json"], b"");
+    let size: Value = serde_json::from_slice(&size.stdout).unwrap();
+    assert_eq!(size["records"], 30_000);
+    let left = log.len() * 3 - taken.stdout.len() - 30_000;
+    assert_eq!(size["bytes"], left);
+    let wrong = broker.run(&["produce", "app", "--compression", "gzip"], b"");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("none, lz4, zstd"));
+}
+
+#[test]
 fn produce_says_what_was_created_and_acknowledged() {
     let broker = Broker::start();
     let out = broker.run(&["produce", "app"], b"a\nb\n");

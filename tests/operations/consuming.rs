@@ -322,14 +322,14 @@ fn closing_a_text_session_withdraws_the_consume_that_waits_on_it() {
 }
 
 #[test]
-fn a_lease_is_not_given_in_this_version() {
+fn a_lease_of_more_than_twelve_hours_is_not_given() {
     let broker = Broker::start();
     let mut peer = broker.connect();
     peer.create("app");
     let worker = Worker::of(&peer.consumer("app", "c"), 1);
     let leased = Consume {
-        lease_ms: 1000,
+        lease_ms: 43_200_001,
         ..worker.take(1, 1)
     };
-    peer.check(leased, "NOT_SUPPORTED");
+    peer.check(leased, "INVALID_LEASE 43200000");
 }

@@ -1,6 +1,6 @@
 //! The requests that most tests make, and the batches that they send.
 
-use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+use logdrive_protocol::batch::{BatchBuilder, Codec, NewRecord, Origin, Packer};
 use logdrive_protocol::operations::{
     Cancel, Consume, ConsumerRegistered, Counted, CreateTopic, Delivered, Fetch, Part, Payload,
     Ping, Produce, ProduceAll, ProducerRegistered, RegisterConsumer, RegisterProducer, Size, Stats,
@@ -16,6 +16,18 @@ pub(crate) fn batch(values: &[&str]) -> Payload {
 
 /// A batch of these values.
 pub(crate) fn batch_of<V: AsRef<[u8]>>(origin: Origin, values: &[V]) -> Payload {
+    Payload::Shared(builder_of(values).finish(origin).freeze())
+}
+
+/// A batch of these values, packed; they must be worth it.
+pub(crate) fn packed<V: AsRef<[u8]>>(codec: Codec, origin: Origin, values: &[V]) -> Payload {
+    let mut packer = Packer::new(codec);
+    let batch = builder_of(values).finish_packed(origin, &mut packer);
+    assert_eq!(u16::from(batch[49]), codec.number());
+    Payload::Shared(batch.freeze())
+}
+
+fn builder_of<V: AsRef<[u8]>>(values: &[V]) -> BatchBuilder {
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.push(&NewRecord {
@@ -24,7 +36,7 @@ pub(crate) fn batch_of<V: AsRef<[u8]>>(origin: Origin, values: &[V]) -> Payload 
             ..NewRecord::default()
         });
     }
-    Payload::Shared(builder.finish(origin).freeze())
+    builder
 }
 
 /// A request to append a batch, to be answered when it is synced.
@@ -191,7 +203,7 @@ impl Connection {
         let mut records = Vec::new();
         let mut next = 0;
         loop {
-            let page: Delivered = self.ask(fetch(topic, next)).unwrap();
+            let mut page: Delivered = self.ask(fetch(topic, next)).unwrap();
             page.check(topic).unwrap();
             if page.status == Delivered::EMPTY {
                 return records;

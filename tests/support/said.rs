@@ -23,7 +23,7 @@ pub(crate) fn said<A: Said>(answer: Result<A, Failure>) -> String {
 }
 
 impl Said for Delivered {
-    /// `0:a 1:b next=2`, or `empty next=2`.
+    /// `0:a 1:b next=2`, `empty next=2` or `passed next=2`.
     fn said(&self) -> String {
         let mut words: Vec<String> = self
             .gaps
@@ -33,9 +33,15 @@ impl Said for Delivered {
         if self.status == Self::EMPTY {
             words.push("empty".to_owned());
         }
+        if self.status == Self::PASSED {
+            words.push("passed".to_owned());
+        }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut plain = self.clone();
+        plain.unpack().unwrap();
         words.extend(
-            self.records()
+            plain
+                .records()
                 .map(|it| format!("{}:{}", it.offset, value(it.record.value))),
         );
         words.push(format!("next={}", self.next));

@@ -24,7 +24,7 @@ mod task;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use logdrive_protocol::batch::NewRecord;
+use logdrive_protocol::batch::{NewRecord, Packer};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::sync::watch;
 
@@ -268,7 +268,8 @@ impl Lane {
             link,
             registrar,
             slot: slot.clone(),
-            unanswered: Unanswered::new(found.registration, window, synced),
+            unanswered: Unanswered::new(found.registration, window, synced)
+                .packing(options.compression.codec().map(Packer::new)),
             acknowledgements: acknowledgements.clone(),
             tally,
         };

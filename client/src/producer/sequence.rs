@@ -17,8 +17,8 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use logdrive_protocol::batch::{BatchBuilder, Head, NewRecord, Origin, Records};
+use bytes::{Bytes, BytesMut};
+use logdrive_protocol::batch::{self, BatchBuilder, Origin, Packer};
 use logdrive_protocol::{Outcome, ProducerId};
 
 /// The part of the window after which one batch is asked to be synced, so that those before it,
@@ -109,6 +109,8 @@ pub(crate) struct Unanswered<T> {
     held: VecDeque<Held<T>>,
     bytes: usize,
     window: Window,
+    /// What packs the records of batches.
+    packer: Option<Packer>,
     always_synced: bool,
     /// Sent since the last that was to be synced.
     unsynced: usize,
@@ -125,10 +127,23 @@ impl<T> Unanswered<T> {
             held: VecDeque::new(),
             bytes: 0,
             window,
+            packer: None,
             always_synced,
             unsynced: 0,
             unsynced_bytes: 0,
         }
+    }
+
+    /// Nothing is to be held for a while.
+    pub(crate) fn rest(&mut self) {
+        if let Some(packer) = &mut self.packer {
+            packer.release();
+        }
+    }
+
+    /// Packs the records of the batches that are taken in from now on.
+    pub(crate) fn packing(self, packer: Option<Packer>) -> Self {
+        Self { packer, ..self }
     }
 
     pub(crate) fn registration(&self) -> Registration {
@@ -163,7 +178,12 @@ impl<T> Unanswered<T> {
     /// Takes in the records of `builder`, which must be some, as the next batch.
     pub(crate) fn hold(&mut self, builder: &mut BatchBuilder, tag: T) {
         let count = u32::try_from(builder.count()).unwrap_or(u32::MAX);
-        let batch = builder.finish(self.origin(self.next_sequence)).freeze();
+        let origin = self.origin(self.next_sequence);
+        let batch = match &mut self.packer {
+            Some(packer) => builder.finish_packed(origin, packer),
+            None => builder.finish(origin),
+        };
+        let batch = batch.freeze();
         self.bytes += batch.len();
         self.held.push_back(Held {
             id: self.next_id,
@@ -352,23 +372,9 @@ fn given_up<T>(held: Held<T>) -> Option<GivenUp<T>> {
 
 /// The same records as a batch of another origin.
 fn stamped(batch: &[u8], origin: Origin) -> Bytes {
-    let lowest = Head::parse(batch).map_or(0, |head| head.lowest_timestamp);
-    let mut builder = BatchBuilder::with_capacity(batch.len());
-    for record in Records::of(batch).flatten() {
-        let headers: Vec<(String, Vec<u8>)> = record
-            .headers
-            .clone()
-            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
-            .collect();
-        builder.push(&NewRecord {
-            timestamp: lowest.saturating_add(record.timestamp_delta),
-            severity: record.severity,
-            key: record.key,
-            headers: &headers,
-            value: record.value,
-        });
-    }
-    builder.finish(origin).freeze()
+    let mut batch = BytesMut::from(batch);
+    batch::sign_anew(&mut batch, origin);
+    batch.freeze()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What may be sent when: each test plays a producer's life as a script and compares what leaves.
 
 use super::*;
-use logdrive_protocol::batch::check_produced;
+use logdrive_protocol::batch::{Codec, Head, NewRecord, check_produced, open};
 use logdrive_protocol::limits::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
 
 const WINDOW: Window = Window {
@@ -26,7 +26,7 @@ fn hold(unanswered: &mut Unanswered<char>, name: char, count: usize) {
     let mut builder = BatchBuilder::default();
     for index in 0..count {
         builder.push(&NewRecord {
-            timestamp: 50 - index as u64,
+            timestamp: 500 - index as u64,
             key: Some(b"key"),
             headers: &[("h".to_owned(), b"v".to_vec())],
             value: format!("{name}{index}").as_bytes(),
@@ -160,17 +160,40 @@ fn what_the_broker_lacks_and_nobody_holds_is_lost() {
 }
 
 #[test]
+fn a_packed_batch_is_sent_again_as_the_same_bytes_and_one_record_is_not_packed() {
+    let mut it = producer(true).packing(Some(Packer::new(Codec::Zstd)));
+    hold(&mut it, 'a', 200);
+    hold(&mut it, 'b', 1);
+    let first = it.next().unwrap();
+    let head = Head::parse(&first.batch).unwrap();
+    assert!(head.is_packed() && it.bytes < head.plain_len() / 2);
+    it.failed(0, Outcome::Unknown);
+    assert_eq!(it.next(), Some(first), "the broker knows it by these bytes");
+    let lone = it.next().unwrap();
+    assert!(!Head::parse(&lone.batch).unwrap().is_packed());
+}
+
+#[test]
 fn a_new_epoch_changes_the_stamp_and_nothing_else_of_a_batch() {
-    let mut it = producer(true);
-    hold(&mut it, 'a', 3);
+    check_new_epoch(None, 3);
+    check_new_epoch(Some(Codec::Lz4), 100);
+    check_new_epoch(Some(Codec::Zstd), 100);
+}
+
+fn check_new_epoch(codec: Option<Codec>, count: usize) {
+    let mut it = producer(true).packing(codec.map(Packer::new));
+    hold(&mut it, 'a', count);
     let before = it.held[0].batch.clone();
     it.begin_again(registration(9, 4));
     let after = it.held[0].batch.clone();
     let head = check_produced(&after, MAX_BATCH_BYTES, MAX_RECORD_BYTES).unwrap();
     assert_eq!((head.producer_epoch, head.sequence), (9, 4));
+    assert_eq!(Codec::of(head.attributes), Ok(codec));
     let records = |batch: &Bytes| -> Vec<String> {
         let lowest = Head::parse(batch).unwrap().lowest_timestamp;
-        Records::of(batch)
+        open(batch)
+            .unwrap()
+            .records()
             .flatten()
             .map(|it| format!("{} {it:?}", lowest + it.timestamp_delta))
             .collect()

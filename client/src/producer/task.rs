@@ -190,6 +190,7 @@ impl Task {
 
     /// Lets the producer send by itself until it needs the task, and takes over what it has left.
     async fn rest(&mut self, running: &mut Running) {
+        self.unanswered.rest();
         let nothing = Unanswered::new(Registration::default(), NO_WINDOW, true);
         let lent = Lent {
             topic: self.id,

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{BROKER_HEAD_BYTES, HEAD_BYTES, LAYOUT, Records};
+use super::{BROKER_HEAD_BYTES, HEAD_BYTES, LAYOUT, Packer, Records};
 use crate::ids::ProducerId;
 use crate::varint;
 
@@ -102,6 +102,15 @@ impl BatchBuilder {
 
     /// The finished batch; the builder is empty again. An empty builder gives an empty buffer.
     pub fn finish(&mut self, origin: Origin) -> BytesMut {
+        self.finish_as(origin, None)
+    }
+
+    /// The same with packed records, unless there is one record only, or they do not pack well.
+    pub fn finish_packed(&mut self, origin: Origin, packer: &mut Packer) -> BytesMut {
+        self.finish_as(origin, Some(packer))
+    }
+
+    fn finish_as(&mut self, origin: Origin, packer: Option<&mut Packer>) -> BytesMut {
         let timestamps = std::mem::take(&mut self.timestamps);
         let (content, severity) = (
             std::mem::take(&mut self.content),
@@ -118,6 +127,13 @@ impl BatchBuilder {
         if lowest < first {
             batch = rebase(&batch, &timestamps, lowest);
         }
+        let mut attributes = 0;
+        if let Some(packer) = packer
+            && timestamps.len() > 1
+            && let Some(packed) = packer.pack(&batch[HEAD_BYTES..])
+        {
+            (batch, attributes) = (packed, packer.codec().number());
+        }
         let mut head = BytesMut::with_capacity(HEAD_BYTES);
         head.put_u32(0);
         head.put_u32(as_u32(batch.len()));
@@ -125,7 +141,7 @@ impl BatchBuilder {
         head.put_u32(0);
         head.put_u8(LAYOUT);
         head.put_bytes(0, 3);
-        head.put_u16(0);
+        head.put_u16(attributes);
         head.put_u8(severity);
         head.put_u8(0);
         head.put_u32(as_u32(timestamps.len()));
@@ -140,6 +156,18 @@ impl BatchBuilder {
         batch[40..44].copy_from_slice(&crc.to_be_bytes());
         batch
     }
+}
+
+/// Writes another origin into a finished batch and signs it again; its records stay as they are.
+pub fn sign_anew(batch: &mut [u8], origin: Origin) {
+    let Some((head, _)) = batch.split_at_mut_checked(HEAD_BYTES) else {
+        return;
+    };
+    head[76..80].copy_from_slice(&origin.epoch.to_be_bytes());
+    head[80..88].copy_from_slice(&origin.producer.0.to_be_bytes());
+    head[88..96].copy_from_slice(&origin.sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[BROKER_HEAD_BYTES..]);
+    batch[40..44].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// Batches are bounded far below 4 GiB; a longer one is refused by its length field.
@@ -347,10 +375,12 @@ mod tests {
                 &[0, 0, 0, 1],
                 "the content bytes are not the sum of the records",
             ),
+            (48, &[0, 1], "the records do not unpack"),
+            (48, &[0, 2], "the records do not unpack"),
             (
                 48,
-                &[0, 1],
-                "compressed batches are not taken in this version",
+                &[0, 3],
+                "the batch is packed with a codec that this version does not know",
             ),
             (
                 48,

@@ -1,8 +1,10 @@
 //! Checking batches: once when they arrive, and again on every read from disk or wire.
 
+use bytes::Bytes;
+
 use super::{
-    ATTRIBUTE_CODEC, ATTRIBUTE_REBUILT, BROKER_HEAD_BYTES, CRITICAL_ATTRIBUTES, HEAD_BYTES, Head,
-    LAYOUT, RecordView, Records,
+    ATTRIBUTE_CODEC, ATTRIBUTE_REBUILT, BROKER_HEAD_BYTES, CRITICAL_ATTRIBUTES, Codec, HEAD_BYTES,
+    Head, LAYOUT, RecordView, Records, open, unpacked,
 };
 use crate::error::{ErrorCode, Failure};
 use crate::ids::TopicId;
@@ -21,6 +23,18 @@ pub enum BatchError {
     TooLarge {
         /// Its length.
         length: usize,
+        /// What is allowed.
+        limit: u32,
+    },
+    /// Its records unpack to more than the limit.
+    #[error("the records of the batch unpack to more than {limit} bytes")]
+    UnpacksTooLarge {
+        /// What is allowed.
+        limit: u32,
+    },
+    /// It is one of an answer's batches, which unpack to more than the limit.
+    #[error("the batches of an answer unpack to more than {limit} bytes")]
+    AnswerUnpacksTooLarge {
         /// What is allowed.
         limit: u32,
     },
@@ -45,9 +59,13 @@ impl From<BatchError> for Failure {
         match error {
             BatchError::Corrupt(_) => Self::new(ErrorCode::BatchCorrupt, message)
                 .hint("build the batch again and resend it with the same sequence"),
-            BatchError::TooLarge { limit, .. } => Self::new(ErrorCode::BatchTooLarge, message)
-                .numbers(u64::from(limit), 0)
-                .hint("put fewer records into a batch"),
+            BatchError::TooLarge { limit, .. }
+            | BatchError::UnpacksTooLarge { limit }
+            | BatchError::AnswerUnpacksTooLarge { limit } => {
+                Self::new(ErrorCode::BatchTooLarge, message)
+                    .numbers(u64::from(limit), 0)
+                    .hint("put fewer records into a batch")
+            }
             BatchError::RecordTooLarge { limit, .. } => {
                 Self::new(ErrorCode::RecordTooLarge, message)
                     .numbers(u64::from(limit), 0)
@@ -92,13 +110,12 @@ pub fn check_produced(
         });
     }
     let head = head_of(batch)?;
-    if head.attributes & ATTRIBUTE_CODEC != 0 {
-        return Err(BatchError::NotSupported(
-            "compressed batches are not taken in this version",
-        ));
-    }
+    Codec::of(head.attributes)?;
     // The broker keeps these bytes as they are, so a later version may rely on their being zero.
-    if head.attributes != 0 || batch[51] != 0 || batch[45..BROKER_HEAD_BYTES] != [0; 3] {
+    if head.attributes & !ATTRIBUTE_CODEC != 0
+        || batch[51] != 0
+        || batch[45..BROKER_HEAD_BYTES] != [0; 3]
+    {
         return Err(BatchError::NotSupported(
             "an attribute or a reserved byte is set that producers may not set",
         ));
@@ -107,7 +124,7 @@ pub fn check_produced(
         return Err(BatchError::Corrupt("the batch has no records"));
     }
     let mut seen = Seen::default();
-    for record in Records::of(batch) {
+    for record in open(batch)?.records() {
         let record = record.ok_or(BatchError::Corrupt("a record's boundaries are broken"))?;
         seen.add(&record, record_limit)?;
     }
@@ -198,18 +215,38 @@ pub fn check_stored(batch: &[u8], topic: TopicId) -> Result<Head, BatchError> {
 
 /// Checks a stored batch before its records are given to a reader; the offset after its last record.
 ///
-/// Beyond [`check_stored`]: it needs nothing that this version cannot read, and its records are
-/// whole, as many as the head says, with ascending offsets.
+/// Beyond [`check_stored`]: it needs nothing that this version cannot read, it unpacks, and its
+/// records are whole, as many as the head says, with ascending offsets.
 pub fn check_delivered(batch: &[u8], topic: TopicId) -> Result<(Head, u64), BatchError> {
+    let head = check_readable(batch, topic)?;
+    let end = check_records(&head, open(batch)?.records())?;
+    Ok((head, end))
+}
+
+/// The same, and the batch with records that are not packed, unpacked once for both.
+pub fn open_delivered(batch: &Bytes, topic: TopicId) -> Result<(Head, u64, Bytes), BatchError> {
+    let head = check_readable(batch, topic)?;
+    let plain = unpacked(batch)?;
+    let end = check_records(&head, Records::of(&plain))?;
+    Ok((head, end, plain))
+}
+
+fn check_readable(batch: &[u8], topic: TopicId) -> Result<Head, BatchError> {
     let head = check_stored(batch, topic)?;
-    if head.attributes & CRITICAL_ATTRIBUTES & !ATTRIBUTE_REBUILT != 0 {
+    let known = ATTRIBUTE_CODEC | ATTRIBUTE_REBUILT;
+    if head.attributes & CRITICAL_ATTRIBUTES & !known != 0 {
         return Err(BatchError::NotSupported(
             "the batch has an attribute that this version cannot read",
         ));
     }
+    Ok(head)
+}
+
+/// The offset after the last record.
+fn check_records(head: &Head, records: Records<'_>) -> Result<u64, BatchError> {
     let rebuilt = head.attributes & ATTRIBUTE_REBUILT != 0;
     let (mut count, mut next_delta): (u32, u64) = (0, 0);
-    for record in Records::of(batch) {
+    for record in records {
         let record = record.ok_or(BatchError::Corrupt("a record's boundaries are broken"))?;
         // A rebuilt batch leaves records out, the others keep their offsets.
         let in_place = record.offset_delta == next_delta;
@@ -224,7 +261,7 @@ pub fn check_delivered(batch: &[u8], topic: TopicId) -> Result<(Head, u64), Batc
             "the count is not the number of records",
         ));
     }
-    let end = head.base_offset.checked_add(next_delta);
-    end.map(|end| (head, end))
+    head.base_offset
+        .checked_add(next_delta)
         .ok_or(BatchError::Corrupt("the offsets exceed 64 bits"))
 }

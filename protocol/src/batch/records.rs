@@ -1,4 +1,4 @@
-//! Walking the records of an uncompressed batch, without copying.
+//! Walking the records of a batch that is not packed, without copying.
 //!
 //! ```text
 //! record   := varint length, then so many bytes:
@@ -78,11 +78,15 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of `batch`, which includes its head.
+    /// The records of `batch`, which includes its head and is not packed: of any other batch
+    /// [`open`](super::open) gives them.
     pub fn of(batch: &'a [u8]) -> Self {
-        Self {
-            rest: batch.get(super::HEAD_BYTES..).unwrap_or_default(),
-        }
+        Self::in_section(batch.get(super::HEAD_BYTES..).unwrap_or_default())
+    }
+
+    /// The records of a section that stands behind no head, or was unpacked.
+    pub(super) fn in_section(rest: &'a [u8]) -> Self {
+        Self { rest }
     }
 
     /// The last records of `batch`, which take so many bytes: see [`Records::remaining`].

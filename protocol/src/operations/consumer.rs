@@ -60,7 +60,8 @@ bodies! {
         pub max_bytes: u32,
         /// How long to wait for a first record, in milliseconds.
         pub max_wait_ms: u32,
-        /// Milliseconds of a lease; 0, all others are reserved.
+        /// How long the worker may take, in milliseconds, before the records are given to another;
+        /// 0 takes them for good.
         pub lease_ms: u32,
         /// Epoch of the leader, as the client knows it; 0 without a cluster.
         pub leader_epoch: u64,
@@ -118,5 +119,89 @@ bodies! {
         pub delayed: u64,
         /// Gaps that the consumer has not been told of.
         pub gaps: u64,
+    }
+
+    /// Changes a consumer's settings, pauses it or lets it go on.
+    pub struct AlterConsumer {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+        /// Settings to set; those that are not named stay.
+        pub set: Vec<Setting>,
+        /// Keys of settings that go back to their defaults.
+        pub unset: Vec<String>,
+        /// 0 = leave it as it is, 1 = give no records, 2 = give records again.
+        pub pause: u8,
+    }
+
+    /// The consumer is changed, durably.
+    pub struct ConsumerAltered {
+        /// Its settings now, other than the defaults.
+        pub settings: Vec<Setting>,
+        /// Whether it gives no records.
+        pub paused: bool,
+    }
+
+    /// Describes a consumer and its leases.
+    pub struct DescribeConsumer {
+        /// The topic.
+        pub topic: TopicId,
+        /// The consumer.
+        pub consumer: ConsumerId,
+        /// Only leases with ids above this one.
+        pub after: u64,
+        /// At most so many leases, up to 1000; 0 for 100.
+        pub limit: u32,
+    }
+
+    /// A consumer in full.
+    pub struct ConsumerDescribed {
+        /// Its name.
+        pub name: String,
+        /// Settings other than the defaults.
+        pub settings: Vec<Setting>,
+        /// Whether it gives no records.
+        pub paused: bool,
+        /// Everything before this offset is acked.
+        pub cursor: u64,
+        /// Offset of the first record that was never given to anybody.
+        pub next: u64,
+        /// Visible records that are not acked.
+        pub records: u64,
+        /// Their keys, headers and values, in bytes.
+        pub bytes: u64,
+        /// Records that are leased.
+        pub leased: u64,
+        /// Records below `next` that are neither acked nor leased: given back, or set aside.
+        pub waiting: u64,
+        /// Gaps that the consumer has not been told of.
+        pub gaps: u64,
+        /// Workers that it knows.
+        pub workers: u32,
+        /// Why no more records are given although there are some; empty if nothing is in the way.
+        pub held_by: String,
+        /// The offset of the record that is in the way, where there is one.
+        pub held_offset: u64,
+        /// That record's key, where its key is in the way.
+        pub held_key: Option<String>,
+        /// In the order of their ids.
+        pub leases: Vec<LeaseSummary>,
+        /// Whether there are more leases after the last one.
+        pub more: bool,
+    }
+
+    /// What a description says of one lease.
+    pub struct LeaseSummary {
+        /// The lease.
+        pub lease: u64,
+        /// Who holds it.
+        pub worker: WorkerId,
+        /// Records that are not settled.
+        pub records: u64,
+        /// Offset of the first of them.
+        pub from: u64,
+        /// Milliseconds until they are given to another.
+        pub left_ms: u64,
     }
 }

@@ -7,6 +7,9 @@ use crate::Position;
 use crate::batch::{self, BatchError, Head, RecordView, Records};
 use crate::body::{Reader, bodies};
 use crate::ids::TopicId;
+use crate::limits::MAX_UNPACKED_ANSWER_BYTES;
+
+use super::topic::Setting;
 
 bodies! {
     /// Reads from a position; changes nothing.
@@ -23,11 +26,15 @@ bodies! {
         pub max_wait_ms: u32,
         /// Epoch of the leader, as the client knows it; 0 without a cluster.
         pub leader_epoch: u64,
+        /// What a record must fulfil to be delivered: see *Filters* in PROTOCOL.md.
+        pub filter: Vec<Setting>,
     }
 
     /// Records, for a fetch or a consume.
     pub struct Delivered {
-        /// 0 = there are records or gaps, 1 = empty: nothing is left.
+        /// 0 = there are records or gaps, 1 = empty: nothing is left, 2 = held: something is left
+        /// and cannot be given now, 3 = passed: what was looked through matches no filter, and it
+        /// goes on at `next`.
         pub status: u8,
         /// Epoch of the leader; 0 without a cluster.
         pub leader_epoch: u64,
@@ -42,7 +49,7 @@ bodies! {
         /// The offsets that are delivered, ascending; records of the batches outside them are not
         /// meant.
         pub ranges: Vec<Range>,
-        /// Whole stored batches, ascending.
+        /// Whole stored batches, ascending; packed or not.
         pub batches: Vec<Bytes>,
     }
 
@@ -77,6 +84,17 @@ bodies! {
     }
 }
 
+impl Gap {
+    /// [`Gap::reason`]: the topic's rule removed it.
+    pub const RETENTION: u8 = 0;
+    /// [`Gap::reason`]: somebody removed it.
+    pub const PURGE: u8 = 1;
+    /// [`Gap::reason`]: the topic was deleted.
+    pub const DELETION: u8 = 2;
+    /// [`Gap::reason`]: it could not be read, and was given up.
+    pub const DAMAGE: u8 = 3;
+}
+
 /// Bytes of a varint of 64 bits at its longest.
 const LONGEST_NUMBER_BYTES: usize = 10;
 
@@ -85,6 +103,11 @@ impl Delivered {
     pub const SOME: u8 = 0;
     /// [`Delivered::status`]: nothing is left.
     pub const EMPTY: u8 = 1;
+    /// [`Delivered::status`]: something is left, and all of it is leased to others, waits for its
+    /// time or for its key, or the consumer is paused.
+    pub const HELD: u8 = 2;
+    /// [`Delivered::status`]: what was looked through matches no filter; it goes on at `next`.
+    pub const PASSED: u8 = 3;
 
     /// [`Delivered::next`], from the first bytes of an answer's body; `None` if it has no records,
     /// or if these bytes, fewer than 41, may not reach so far.
@@ -112,24 +135,40 @@ impl Delivered {
     }
 
     /// Checks every batch with its records and its topic, and that the batches ascend: what came
-    /// over a wire may be anything.
-    pub fn check(&self, topic: TopicId) -> Result<(), BatchError> {
-        let mut end = 0;
-        for bytes in &self.batches {
-            let (head, batch_end) = batch::check_delivered(bytes, topic)?;
+    /// over a wire may be anything. Packed batches stand there unpacked then, which is done once,
+    /// up to [`MAX_UNPACKED_ANSWER_BYTES`] in all.
+    pub fn check(&mut self, topic: TopicId) -> Result<(), BatchError> {
+        let (mut end, mut unpacked) = (0, 0);
+        for bytes in &mut self.batches {
+            let (head, batch_end, plain) = batch::open_delivered(bytes, topic)?;
             if head.base_offset < end {
                 return Err(BatchError::Corrupt("the batches of an answer overlap"));
             }
             end = batch_end;
+            replace(bytes, plain, &head, &mut unpacked)?;
         }
         Ok(())
     }
 
-    /// The delivered records in the order of their offsets; call [`Delivered::check`] before.
+    /// Unpacks the packed batches of an answer that needs no check.
+    pub fn unpack(&mut self) -> Result<(), BatchError> {
+        let mut unpacked = 0;
+        for bytes in &mut self.batches {
+            if let Some(head) = Head::parse(bytes) {
+                let plain = batch::unpacked(bytes)?;
+                replace(bytes, plain, &head, &mut unpacked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The delivered records in the order of their offsets; call [`Delivered::check`] before, or
+    /// [`Delivered::unpack`]: what is packed has no records here.
     pub fn records(&self) -> impl Iterator<Item = DeliveredRecord<'_>> {
         self.batches
             .iter()
             .filter_map(|bytes| Some((bytes, Head::parse(bytes)?)))
+            .filter(|(_, head)| !head.is_packed())
             .flat_map(|(bytes, head)| {
                 Records::of(bytes)
                     .flatten()
@@ -150,6 +189,25 @@ impl Delivered {
                     .is_some_and(|range| range.from <= record.offset)
             })
     }
+}
+
+/// Puts the plain batch in the packed one's place, if it was packed.
+fn replace(
+    bytes: &mut Bytes,
+    plain: Bytes,
+    head: &Head,
+    unpacked: &mut usize,
+) -> Result<(), BatchError> {
+    if head.is_packed() {
+        *unpacked += plain.len();
+        if *unpacked > MAX_UNPACKED_ANSWER_BYTES as usize {
+            return Err(BatchError::AnswerUnpacksTooLarge {
+                limit: MAX_UNPACKED_ANSWER_BYTES,
+            });
+        }
+        *bytes = plain;
+    }
+    Ok(())
 }
 
 /// A delivered record, borrowed from its batch.

@@ -201,12 +201,12 @@ structs! {
     ProducerUnregistered {}
     Produce { topic leader_epoch ack not_before batch }
     Produced { base_offset append_time durability leader_epoch }
+    Fetch { topic from max_records max_bytes max_wait_ms leader_epoch filter }
     ProduceAll { parts consumed }
     Part { topic batch }
     Consumed { topic consumer worker settled }
     Settled { lease from to }
     ProducedAll { parts acked }
-    Fetch { topic from max_records max_bytes max_wait_ms leader_epoch }
     Delivered { status leader_epoch high_watermark log_start next gaps ranges batches }
     Range { from to deliveries lease }
     Gap { from to records bytes first_time last_time reason }

@@ -184,7 +184,12 @@ impl<'a> Walker<'a> {
 
     /// A batch that fills the rest.
     pub(crate) fn batch(&mut self, prefix: &str) {
+        let packed = self.rest.get(49).is_some_and(|codec| codec & 0x07 != 0);
         self.fixed("batch head", prefix);
+        if packed {
+            let len = self.rest.len();
+            self.push(len, &format!("{prefix}packed"), format!("{len} bytes"));
+        }
         let mut index = 0;
         while !self.rest.is_empty() {
             self.record(&format!("{prefix}records[{index}]"));

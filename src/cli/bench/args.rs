@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::compare::CompareArgs;
 pub(super) use super::volume::Volume;
-use crate::cli::args::Ack;
+use crate::cli::args::{Ack, Compression};
 
 const ABOUT: &str = "\
 Each figure stands beside the limit of the machine, measured in the same run, and the ratio of
@@ -147,6 +147,9 @@ pub(super) struct ProduceArgs {
     /// Bytes of a full batch [default: the client's, 1 MiB less 1 KiB].
     #[arg(long, value_name = "BYTES")]
     pub(super) batch: Option<Volume>,
+    /// How batches are packed [default: as the client does].
+    #[arg(long, value_name = "CODEC")]
+    pub(super) compression: Option<Compression>,
     /// Producers at once.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) producers: u32,
@@ -178,6 +181,9 @@ pub(super) struct ConsumeArgs {
     pub(super) bytes: Volume,
     #[command(flatten)]
     pub(super) source: SourceArgs,
+    /// How batches are packed [default: as the client does].
+    #[arg(long, value_name = "CODEC")]
+    pub(super) compression: Option<Compression>,
     /// Only warm: the broker is not stopped, its files stay in the page cache.
     #[arg(long)]
     pub(super) warm: bool,

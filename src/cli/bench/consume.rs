@@ -38,10 +38,14 @@ pub(super) async fn run(ground: &Ground, arguments: &ConsumeArgs) -> anyhow::Res
     let mut target = ground.broker().await?;
     let payload = Arc::new(Payload::new(&arguments.source, arguments.bytes)?);
     let records = payload.records_in(arguments.bytes.0);
-    let name = payload.name().to_owned();
+    let mut name = payload.name().to_owned();
     let topic = target.topic("read");
     let progress = Progress::new(Some(records), "produced, to be read");
-    let load = Load::plain(payload, records, topic.clone());
+    let mut load = Load::plain(payload, records, topic.clone());
+    if let Some(compression) = arguments.compression {
+        load.options.compression = compression.into();
+        name.extend([", compression ", compression.name()]);
+    }
     let produced = load.run(&target, &progress).await?;
     drop(progress);
     target.settle().await;

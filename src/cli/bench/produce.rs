@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use logdrive_client::ProducerOptions;
+use logdrive_client::{Client, ProducerOptions};
 use tokio::time::{sleep, timeout};
 
 use super::args::{Connections, Mode, ProduceArgs};
@@ -35,6 +35,8 @@ const AHEAD_COUNTER: &str = "written_ahead_bytes";
 /// How long that may take, and how often is looked.
 const AHEAD_LIMIT: Duration = Duration::from_mins(2);
 const AHEAD_LOOK: Duration = Duration::from_millis(50);
+/// The broker's counter of what clients have sent.
+const RECEIVED_COUNTER: &str = "received_bytes";
 /// Small appends before and after a measurement of single records.
 const SMALL_APPENDS: u32 = 1000;
 
@@ -59,6 +61,10 @@ impl ProduceArgs {
         if let Some(batch) = self.batch {
             options.batch_bytes = batch.length();
             say(format!("batches of {batch}"));
+        }
+        if let Some(compression) = self.compression {
+            options.compression = compression.into();
+            say(format!("compression {}", compression.name()));
         }
         if self.producers > 1 {
             say(format!("{} producers", self.producers));
@@ -112,11 +118,20 @@ pub(super) async fn run(ground: &Ground, arguments: &ProduceArgs) -> anyhow::Res
         Some(files) => written_ahead(ground, files).await?,
     };
     let (load, name) = arguments.load(|index| target.topic(&index.to_string()))?;
-    let records = load.records;
+    let (records, mean) = (load.records, load.payload.mean());
+    let client = target.client().await?;
+    let before = counted(&client, RECEIVED_COUNTER).await?;
     let mut figures = match arguments.mode {
         Mode::Pipelined => pipelined(ground, &target, load, &name).await?,
         Mode::OneByOne => one_by_one(ground, &target, load, &name).await?,
     };
+    if arguments.compression.is_some() {
+        let name = format!("{name}, bytes sent for each byte");
+        let bytes = counted(&client, RECEIVED_COUNTER).await? - before;
+        let times = bytes as f64 / (records as f64 * mean).max(1.0);
+        figures.push(Figure::new(name, times, Unit::Times));
+    }
+    client.close().await;
     target.end().await?;
     for figure in &mut figures {
         figure.parameters.insert("records", records.to_string());
@@ -191,9 +206,7 @@ async fn written_ahead(ground: &Ground, files: u32) -> anyhow::Result<Target> {
     let all = timeout(AHEAD_LIMIT, async {
         let wanted = u64::from(files) * AHEAD_FILE;
         loop {
-            let counters = client.stats(None).await?;
-            let ahead = counters.iter().find(|it| it.name == AHEAD_COUNTER);
-            if ahead.is_some_and(|it| it.value >= wanted) {
+            if counted(&client, AHEAD_COUNTER).await? >= wanted {
                 return anyhow::Ok(());
             }
             sleep(AHEAD_LOOK).await;
@@ -203,6 +216,13 @@ async fn written_ahead(ground: &Ground, files: u32) -> anyhow::Result<Target> {
         .with_context(|| format!("{files} files were not written ahead in {AHEAD_LIMIT:?}"))??;
     client.close().await;
     Ok(target)
+}
+
+/// What one of the broker's counters says.
+async fn counted(client: &Client, name: &str) -> anyhow::Result<u64> {
+    let counters = client.stats(None).await?;
+    let found = counters.iter().find(|it| it.name == name);
+    Ok(found.map_or(0, |it| it.value))
 }
 
 /// Records per second, and bytes per second beside the disk: as a whole, and in parts if it is long.

@@ -79,12 +79,16 @@ async fn line_limit(client: &Client, arguments: &Produce) -> Result<usize, Fault
 }
 
 async fn open(client: &Client, arguments: &Produce) -> Result<Producer, Fault> {
+    let defaults = ProducerOptions::default();
     let options = ProducerOptions {
         ack: match arguments.ack {
             Ack::Synced => ClientAck::Synced,
             Ack::Accepted => ClientAck::Accepted,
         },
-        ..ProducerOptions::default()
+        compression: arguments
+            .compression
+            .map_or(defaults.compression, Into::into),
+        ..defaults
     };
     Ok(client.producer(&[&arguments.topic], options).await?)
 }

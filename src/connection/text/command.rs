@@ -1,5 +1,6 @@
 //! Parsing: a line becomes a command, or an error that names the fix.
 
+mod fetching;
 mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
@@ -41,8 +42,8 @@ const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "FETCH",
-        "topic W [n=10] [wait=5s]",
-        "read from W on; changes nothing",
+        "topic W [n=10] [wait=5s] [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
+        "read from W on, all or what a filter lets through; changes nothing",
     ),
     (
         "FRAMES",
@@ -113,7 +114,7 @@ pub(super) enum Command<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Delete,
-    Fetch(Position, Limits),
+    Fetch(Position, Limits, Vec<Setting>),
     Consume(Limits),
     Seek(Position),
     Size,
@@ -134,11 +135,12 @@ impl Rest {
     pub(super) fn request(self, topic: TopicId, consumer: ConsumerId) -> Request {
         match self {
             Self::Delete => DeleteTopic { topic }.into(),
-            Self::Fetch(from, Limits { records, wait_ms }) => Fetch {
+            Self::Fetch(from, Limits { records, wait_ms }, filter) => Fetch {
                 topic,
                 from,
                 max_records: records,
                 max_wait_ms: wait_ms,
+                filter,
                 ..Fetch::default()
             }
             .into(),
@@ -176,6 +178,13 @@ struct Words<'a> {
     words: std::str::SplitAsciiWhitespace<'a>,
 }
 
+fn setting(key: &str, value: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
 impl<'a> Words<'a> {
     fn usage(&self) -> String {
         let words = VERBS
@@ -208,10 +217,24 @@ impl<'a> Words<'a> {
     }
 
     fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
+        let (limits, others) = self.limits_and(records)?;
+        match others.first() {
+            None => Ok(limits),
+            Some(word) => Err(self.no_option(word)),
+        }
+    }
+
+    fn no_option(&self, word: &str) -> Failure {
+        self.wrong(format!("\"{}\" is no option", shown(word)))
+    }
+
+    /// The limits, and the words that are none.
+    fn limits_and(&mut self, records: u32) -> Result<(Limits, Vec<&'a str>), Failure> {
         let mut limits = Limits {
             records,
             wait_ms: 0,
         };
+        let mut others = Vec::new();
         while let Some(word) = self.words.next() {
             let value = |name: &str| word.strip_prefix(name).and_then(|it| it.strip_prefix('='));
             if let Some(count) = value("n") {
@@ -226,10 +249,10 @@ impl<'a> Words<'a> {
                     .and_then(|micros| u32::try_from(micros / 1000).ok())
                     .ok_or_else(|| self.wrong("wait is a duration like 5s or 1m30s"))?;
             } else {
-                return Err(self.wrong(format!("\"{}\" is no option", shown(word))));
+                others.push(word);
             }
         }
-        Ok(limits)
+        Ok((limits, others))
     }
 }
 
@@ -290,6 +313,9 @@ impl<'a> Command<'a> {
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
         };
+        if *verb == "FETCH" {
+            return Self::parse_fetch(verb, rest);
+        }
         let mut words = Words {
             verb,
             words: rest.split_ascii_whitespace(),
@@ -365,11 +391,6 @@ impl<'a> Command<'a> {
                         .hint(format!("try: DELETE {} CONFIRM {0}", shown(topic))));
                 }
                 Self::OnTopic(topic, Rest::Delete)
-            }
-            "FETCH" => {
-                let topic = words.word("topic")?;
-                let from = words.position()?;
-                Self::OnTopic(topic, Rest::Fetch(from, words.limits(10)?))
             }
             "REGISTER" => Self::parse_register(words)?,
             "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
@@ -447,10 +468,7 @@ fn settings(words: &mut Words<'_>) -> Result<Vec<Setting>, Failure> {
         let Some((key, value)) = word.split_once('=') else {
             return Err(words.wrong(format!("\"{}\" is not key=value", shown(word))));
         };
-        settings.push(Setting {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        });
+        settings.push(setting(key, value));
     }
     Ok(settings)
 }
@@ -505,7 +523,7 @@ mod tests {
         );
         check(
             "FETCH t 1h n=3 wait=2s",
-            "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }))",
+            "OnTopic(\"t\", Fetch(Ago(3600000000), Limits { records: 3, wait_ms: 2000 }, []))",
         );
         check("DELETE t CONFIRM t", "OnTopic(\"t\", Delete)");
     }
@@ -530,8 +548,8 @@ mod tests {
             "SYNTAX deleting takes all records: say it twice; try: DELETE t CONFIRM t",
         );
         check(
-            "FETCH t 5 n=0",
-            "SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
+            "CONSUME t c n=0",
+            "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s]",
         );
         check(
             "SCHEDULE t soon x",

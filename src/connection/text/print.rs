@@ -92,6 +92,12 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         ),
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
+        Answer::Ack(acked) => format!("+ records={}\n", acked.records),
+        Answer::Nack(nacked) => format!("+ records={}\n", nacked.records),
+        Answer::Requeue(requeued) => format!("+ records={}\n", requeued.records),
+        Answer::Extend(_) => "+ extended\n".to_owned(),
+        Answer::AlterConsumer(altered) => format!("+ paused={}\n", altered.paused),
+        Answer::DescribeConsumer(described) => format!("+ cursor={}\n", described.cursor),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
@@ -126,6 +132,11 @@ fn size(measured: &Measured) -> String {
 }
 
 fn records(delivered: &Delivered, topic: &str) -> String {
+    // The batches themselves are shared, and only packed ones are replaced.
+    let mut delivered = delivered.clone();
+    if let Err(error) = delivered.unpack() {
+        return failure(&error.into());
+    }
     let mut out = String::new();
     for Gap {
         from, to, reason, ..
@@ -145,6 +156,10 @@ fn records(delivered: &Delivered, topic: &str) -> String {
         let _ = write!(out, "* {topic} {} {time} {severity} {length} ", it.offset);
         value(&mut out, record.value);
         out.push('\n');
+    }
+    if delivered.status == Delivered::PASSED {
+        let _ = writeln!(out, "+ passed next={}", delivered.next);
+        return out;
     }
     match delivered.record_count() {
         0 if delivered.gaps.is_empty() => out.push_str("+ empty\n"),

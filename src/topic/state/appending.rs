@@ -10,13 +10,14 @@
 //! retries.
 
 use bytes::BytesMut;
-use logdrive_protocol::Failure;
 use logdrive_protocol::batch::{Head, check_produced};
 use logdrive_protocol::limits::MAX_BATCH_BYTES;
 use logdrive_protocol::operations::Produced;
+use logdrive_protocol::{ConsumerId, Failure};
 
 use super::{Change, Effect, State};
 use crate::storage::{Appended, Row};
+use crate::topic::consumer::Consumer;
 use crate::topic::delayed::Due;
 use crate::topic::log::Placed;
 use crate::topic::producers::Verdict;
@@ -48,28 +49,35 @@ pub enum Planned {
 }
 
 /// A batch that was checked and has its place, before anything is changed by it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
-    placed: Placed,
-    changed: Vec<Row>,
+    placed: Option<Placed>,
+    pub(super) changed: Vec<Row>,
+    /// Consumers as they will be, once they have acked.
+    pub(super) acked: Vec<(ConsumerId, Consumer)>,
 }
 
 impl Plan {
     /// Where the batch will be.
     pub fn receipt(&self) -> Receipt {
-        let head = self.placed.head();
+        let head = self.placed.as_ref().map(Placed::head);
         Receipt {
-            base_offset: head.base_offset,
-            append_time: head.append_time,
+            base_offset: head.map_or(0, |head| head.base_offset),
+            append_time: head.map_or(0, |head| head.append_time),
             scheduled: false,
         }
+    }
+
+    /// The consumers for whom records are acked.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.acked.iter().map(|(id, _)| *id)
     }
 
     /// What [`State::carry_out`] will stage, as the topic's change of this number.
     pub fn change(&self, ticket: u64) -> Change {
         Change {
             ticket,
-            batches: vec![self.placed.appended()],
+            batches: self.placed.iter().map(Placed::appended).collect(),
             rows: self.changed.clone(),
         }
     }
@@ -156,20 +164,33 @@ impl State {
             self.producers
                 .remembered_row(self.id, head.producer, remembered),
         );
-        Ok(Planned::New(Box::new(Plan { placed, changed })))
+        Ok(Planned::New(Box::new(Plan {
+            placed: Some(placed),
+            changed,
+            acked: Vec::new(),
+        })))
     }
 
     /// Does what was planned, nothing having been staged since.
     pub fn carry_out(&mut self, plan: Plan) -> Change {
-        let Plan { placed, changed } = plan;
-        let head = *placed.head();
-        self.producers.remember(head.producer, remembered(&head));
-        let appended = placed.appended();
-        self.log.append(placed);
+        let Plan {
+            placed,
+            changed,
+            acked,
+        } = plan;
         let mut change = self.stage(changed);
-        change.batches.push(appended);
-        self.staged
-            .push_back((change.ticket, Effect::Visible(self.log.end())));
+        if let Some(placed) = placed {
+            let head = *placed.head();
+            self.producers.remember(head.producer, remembered(&head));
+            change.batches.push(placed.appended());
+            self.log.append(placed);
+            self.staged
+                .push_back((change.ticket, Effect::Visible(self.log.end())));
+        }
+        for (id, consumer) in acked {
+            self.consumers.replace(id, consumer);
+            self.staged.push_back((change.ticket, Effect::Moved(id)));
+        }
         change
     }
 

@@ -1,6 +1,6 @@
-//! Severities as people write them.
+//! Severities as people write them, on the command line and in filters.
 //!
-//! Owns the names of OpenTelemetry's severity numbers; the wire carries the number alone.
+//! Owns the names of OpenTelemetry's severity numbers; a record carries the number alone.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ const NAMES: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
 /// OpenTelemetry's `SeverityNumber`: 1 to 24, and 0 where none was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Severity(pub(crate) u8);
+pub struct Severity(pub u8);
 
 impl FromStr for Severity {
     type Err = String;
@@ -31,8 +31,8 @@ impl FromStr for Severity {
 }
 
 impl Severity {
-    /// `info`, `warn2`; `-` where none was given, the number where it has no name.
-    pub(crate) fn name(self) -> String {
+    /// Its name: `info`, `warn2`; `-` where none was given, the number where it has no name.
+    pub fn name(self) -> String {
         let Some(step) = self.0.checked_sub(1) else {
             return "-".to_owned();
         };

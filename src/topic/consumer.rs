@@ -1,0 +1,841 @@
+//! One consumer: where it is, what it was given, and what it has not been told.
+//!
+//! ```text
+//!   acked ..... cursor ... acked, leased, waiting ... next ... never given ... high watermark
+//! ```
+//!
+//! Pure: time is an argument, changes come out as rows. What is staged is seen at once by the next
+//! request; sizes are measured from what is durable. Its neighbours: [`taking`](super::taking)
+//! chooses, [`Outstanding`] and [`Workers`] keep what was given, the
+//! [consumers](super::consumers) of a topic own it.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting, Settled};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
+
+use super::consumer_config::ConsumerConfig;
+use super::filter::Filter;
+use super::gaps::Gaps;
+use super::log::Mark;
+use super::outstanding::Outstanding;
+use super::parcel::{Entry, Fate, Lease, Parcel};
+use super::requeue::Letter;
+use super::rows::{self, ConsumerRow, WorkerRow};
+use super::taking::{self, Bounds, Found, Looks, Pick};
+use super::workers::{Taker, Workers};
+use crate::reply::ConnectionId;
+use crate::storage::{Row, Totals};
+
+/// One consumer.
+#[derive(Clone, Debug, Default)]
+pub struct Consumer {
+    topic: TopicId,
+    id: ConsumerId,
+    row: ConsumerRow,
+    config: ConsumerConfig,
+    looks: Looks,
+    pub(super) outstanding: Outstanding,
+    pub(super) workers: Workers,
+    gaps: Gaps,
+    /// As committed: what sizes are measured from.
+    committed: Standing,
+    /// Changes that are staged, by ticket.
+    moves: VecDeque<(u64, Standing)>,
+    /// The connection on which a worker spoke last, where it holds leases.
+    speakers: HashMap<WorkerId, ConnectionId>,
+    /// The first record of the topic that is kept.
+    log_start: u64,
+}
+
+/// Where a consumer stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Behind everything that was ever given.
+    pub next: Mark,
+    /// Of that, what is not acked.
+    pub left: Totals,
+}
+
+/// What a consume request is entitled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The next records.
+    Next {
+        /// Behind everything that was ever given.
+        next: u64,
+    },
+    /// The answer of before, whose move is durable with this ticket.
+    Again {
+        /// The first offset.
+        from: u64,
+        /// After the last.
+        to: u64,
+        /// The lease of what it gave; 0 where that was taken for good.
+        lease: u64,
+        /// The ticket of the move.
+        ticket: u64,
+    },
+}
+
+/// What there is for a consumer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Records from this offset on are to be read.
+    Read(u64),
+    /// Gaps alone.
+    Tell,
+    /// Something is left, and may not be given now.
+    Held,
+    /// Nothing is left.
+    Empty,
+}
+
+/// What was read for a request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// These offsets.
+    pub window: Range<u64>,
+    /// Key, headers and values of their records, in bytes; known where all of them are taken.
+    pub content: u64,
+    /// The records from the consumer's `next` on; `None` where all that was read is taken for good.
+    pub found: Option<Vec<Found>>,
+}
+
+/// How a request wants what it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// At most so many records; 0 for no limit.
+    pub max_records: u32,
+    /// For how long, in microseconds; 0 takes them for good.
+    pub lease: u64,
+    /// On whose behalf.
+    pub connection: ConnectionId,
+}
+
+/// What a request is given.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Which offsets.
+    pub ranges: Vec<operations::Range>,
+    /// What was removed before.
+    pub gaps: Vec<Gap>,
+    /// What is to be stored.
+    pub rows: Vec<Row>,
+}
+
+impl Taken {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.gaps.is_empty()
+    }
+}
+
+/// The ids of parcels of a topic: each is given once.
+#[derive(Debug, Default)]
+pub struct ParcelIds(u64);
+
+impl ParcelIds {
+    /// Never gives `id` or one before it.
+    pub fn pass(&mut self, id: u64) {
+        self.0 = self.0.max(id);
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+impl Consumer {
+    /// A consumer as its row says.
+    pub fn of(topic: TopicId, id: ConsumerId, row: ConsumerRow) -> Self {
+        // Both were checked when they were stored.
+        let config = ConsumerConfig::of(&row.settings).unwrap_or_default();
+        let filter = Filter::among(&row.settings).ok().flatten();
+        let mut consumer = Self {
+            topic,
+            id,
+            outstanding: Outstanding::of(topic, id),
+            looks: Looks {
+                keyed: config.key_order,
+                filter: filter.map(Arc::new),
+            },
+            config,
+            row,
+            ..Self::default()
+        };
+        consumer.committed = consumer.standing();
+        consumer
+    }
+
+    /// Everything that was stored of it is taken up: leases run anew from `now`.
+    pub fn loaded(&mut self, now: u64, log_start: u64) {
+        self.log_start = log_start;
+        let leases: Vec<_> = self
+            .outstanding
+            .leases()
+            .map(|(id, lease, _)| (id, *lease))
+            .collect();
+        for (id, lease) in leases {
+            let deadline = now.saturating_add(lease.duration);
+            let fate = Fate::Leased(Lease { deadline, ..lease });
+            self.outstanding.turn_out(id, fate, false);
+        }
+        self.committed = self.standing();
+    }
+
+    /// Takes up a stored gap.
+    pub fn load_gap(&mut self, gap: Gap) {
+        self.gaps.load(gap);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.row.name
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &[Setting] {
+        &self.row.settings
+    }
+
+    /// What they mean.
+    pub fn config(&self) -> &ConsumerConfig {
+        &self.config
+    }
+
+    /// Whether it gives no records.
+    pub fn is_paused(&self) -> bool {
+        self.row.paused
+    }
+
+    /// Gaps that it was not told of.
+    pub fn gaps(&self) -> u64 {
+        self.gaps.len() as u64
+    }
+
+    /// Behind everything that was ever given, as it is staged.
+    pub fn next(&self) -> Mark {
+        Mark {
+            offset: self.row.next,
+            totals: self.row.totals(),
+        }
+    }
+
+    /// The first offset that is not acked.
+    pub fn cursor(&self) -> u64 {
+        let next = self.committed.next.offset;
+        self.outstanding.first().map_or(next, |it| it.min(next))
+    }
+
+    /// As it is durable.
+    pub fn committed(&self) -> Standing {
+        self.committed
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            next: self.next(),
+            left: self.outstanding.totals(),
+        }
+    }
+
+    /// What a request is entitled to now; asked when it is served, not when it arrives.
+    ///
+    /// # Errors
+    /// `STALE_SEQUENCE`, `WORKER_FORGOTTEN`, `TOO_MANY_WORKERS`.
+    pub fn turn(&self, taker: Taker, now: u64) -> Result<Turn, Failure> {
+        let next = Turn::Next {
+            next: self.row.next,
+        };
+        Ok(match self.workers.answer_of(taker, now)? {
+            // What is left of it is nothing: others have it, or it is acked.
+            Some((last, _)) if last.lease != 0 && !self.holds(last.lease) => next,
+            Some((last, ticket)) => Turn::Again {
+                from: last.from,
+                to: last.to,
+                lease: last.lease,
+                ticket,
+            },
+            None => next,
+        })
+    }
+
+    fn holds(&self, lease: u64) -> bool {
+        self.outstanding.lease(lease).is_some()
+    }
+
+    /// What there is for a request now, with records before `end`.
+    pub fn plan(&self, end: u64, leased: bool, now: u64) -> Plan {
+        let has_room = !leased || self.outstanding.delivered() < self.config.max_leased;
+        let looks_ahead = !self.config.key_order || taking::has_room(self.outstanding.aside());
+        let is_new = self.row.next < end && has_room && looks_ahead;
+        match self.outstanding.first_ready(now) {
+            _ if !self.gaps.is_empty() && self.row.paused => Plan::Tell,
+            _ if self.row.paused => self.rest(end),
+            Some(ready) => Plan::Read(ready),
+            None if is_new => Plan::Read(self.row.next),
+            None if !self.gaps.is_empty() => Plan::Tell,
+            None => self.rest(end),
+        }
+    }
+
+    fn rest(&self, end: u64) -> Plan {
+        if self.outstanding.is_empty() && self.row.next >= end {
+            Plan::Empty
+        } else {
+            Plan::Held
+        }
+    }
+
+    /// Why nothing is given although something is left: a text, and the record that is in the way.
+    pub fn in_the_way(&self, end: u64, now: u64) -> (String, Option<u64>) {
+        if self.row.paused {
+            return ("the consumer is paused".to_owned(), None);
+        }
+        if self.plan(end, true, now) != Plan::Held {
+            return (String::new(), None);
+        }
+        if let Some((_, parcel)) = self.outstanding.doomed(u64::MAX).next() {
+            let text = "records wait to be given up: the dead-letter topic has not taken them yet";
+            return (text.to_owned(), parcel.first());
+        }
+        let aside = self.outstanding.aside();
+        if self.config.key_order && aside.records > 0 {
+            let text = if taking::has_room(aside) {
+                "records wait for their keys"
+            } else {
+                "the look-ahead is full of records that wait for their keys"
+            };
+            return (text.to_owned(), self.outstanding.first());
+        }
+        if self.outstanding.delivered() >= self.config.max_leased {
+            let text = format!(
+                "max_leased={} records are not acked",
+                self.config.max_leased
+            );
+            return (text, self.outstanding.first());
+        }
+        let text = "what is left is leased, or waits for its back-off";
+        (text.to_owned(), self.outstanding.first())
+    }
+
+    /// Whether a request needs to see each record that was read.
+    pub fn looks_closely(&self, leased: bool) -> bool {
+        let filters = self.looks.filter.is_some();
+        leased || self.config.key_order || filters || !self.outstanding.is_empty()
+    }
+
+    /// How it looks at records.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
+    /// Gives what was read, as far as this request may have it.
+    pub fn take(
+        &mut self,
+        taker: Taker,
+        wish: Wish,
+        seen: &Seen,
+        now: u64,
+        ticket: u64,
+        ids: &mut ParcelIds,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        let (ranges, lease) = match &seen.found {
+            None => {
+                self.row.next = seen.window.end;
+                self.row.records += seen.window.end - seen.window.start;
+                self.row.bytes += seen.content;
+                (vec![range(seen.window.clone(), 0)], 0)
+            }
+            Some(found) => {
+                let bounds = Bounds {
+                    max_records: wish.max_records,
+                    leased: wish.lease > 0,
+                    now,
+                };
+                let (next, window) = (self.row.next, &seen.window);
+                let (out, config) = (&self.outstanding, &self.config);
+                let pick = taking::pick(out, config, next, window, found, bounds);
+                self.carry_out(pick, taker, wish, now, ids, &mut taken.rows)
+            }
+        };
+        taken.ranges = ranges.into_iter().filter(|it| it.to > it.from).collect();
+        taken.gaps = self.gaps.tell(self.topic, self.id, &mut taken.rows);
+        if !taken.is_empty() {
+            let from = taken.ranges.first().map_or(self.row.next, |it| it.from);
+            let row = WorkerRow {
+                sequence: taker.sequence,
+                from,
+                to: taken.ranges.last().map_or(from, |it| it.to),
+                used_at: now,
+                lease,
+                gaps: taken.gaps.clone(),
+            };
+            let noted = self.workers.note(self.topic, taker, row, ticket);
+            taken.rows.extend(noted);
+        }
+        self.stage(ticket, ids, &mut taken.rows);
+        taken
+    }
+
+    /// Does what was picked; the ranges to give, and the lease that they are under.
+    fn carry_out(
+        &mut self,
+        pick: Pick,
+        taker: Taker,
+        wish: Wish,
+        now: u64,
+        ids: &mut ParcelIds,
+        changed: &mut Vec<Row>,
+    ) -> (Vec<operations::Range>, u64) {
+        let mut by_parcel: HashMap<u64, Vec<Range<u64>>> = HashMap::new();
+        for (entry, parcel) in &pick.again {
+            push_offset(by_parcel.entry(*parcel).or_default(), entry.offset);
+        }
+        for (parcel, offsets) in by_parcel {
+            self.outstanding.settle(parcel, &offsets, changed);
+        }
+        self.row.next = pick.next;
+        self.row.records += pick.passed.records;
+        self.row.bytes += pick.passed.bytes;
+        if !pick.aside.is_empty() {
+            let parcel = Parcel::new(&pick.aside, Fate::Free { due: 0 });
+            self.outstanding.insert(ids.next(), parcel, changed);
+        }
+        let again = pick.again.into_iter().map(|(entry, _)| entry);
+        let given: Vec<Entry> = again.chain(pick.new).collect();
+        if wish.lease == 0 || given.is_empty() {
+            return (ranges_of(&given, 0), 0);
+        }
+        let id = ids.next();
+        let lease = Lease {
+            worker: taker.worker,
+            duration: wish.lease,
+            deadline: now.saturating_add(wish.lease),
+            connection: Some(wish.connection),
+            leaving: None,
+        };
+        self.speaks(taker.worker, wish.connection);
+        let parcel = Parcel::new(&given, Fate::Leased(lease));
+        self.outstanding.insert(id, parcel, changed);
+        (ranges_of(&given, id), id)
+    }
+
+    /// What is left of an answer under a lease.
+    pub fn ranges_of_lease(&self, lease: u64) -> Vec<operations::Range> {
+        let left = self.outstanding.lease(lease);
+        let left = left.map(|(_, parcel)| parcel.within(0..u64::MAX).collect::<Vec<_>>());
+        ranges_of(&left.unwrap_or_default(), lease)
+    }
+
+    /// The gaps that a worker's last answer told.
+    pub fn gaps_told(&self, taker: Taker, now: u64) -> Vec<Gap> {
+        let last = self.workers.answer_of(taker, now).ok().flatten();
+        last.map(|(row, _)| row.gaps.clone()).unwrap_or_default()
+    }
+
+    /// Notes that everything so far becomes durable with `ticket`.
+    fn stage(&mut self, ticket: u64, ids: &ParcelIds, changed: &mut Vec<Row>) {
+        self.row.last_parcel = ids.0;
+        changed.push(rows::consumer(self.topic, self.id, &self.row));
+        self.moves.push_back((ticket, self.standing()));
+    }
+
+    /// All changes up to `ticket` are durable.
+    pub fn commit(&mut self, ticket: u64) {
+        while let Some((_, standing)) = self.moves.pop_front_if(|(staged, _)| *staged <= ticket) {
+            self.committed = standing;
+        }
+    }
+
+    /// A worker speaks on a connection: its leases are that connection's.
+    fn speaks(&mut self, worker: WorkerId, connection: ConnectionId) {
+        let before = self.speakers.insert(worker, connection);
+        if before != Some(connection) {
+            let its_own = |_, lease: &Lease| lease.worker == worker && !worker.is_none();
+            self.outstanding.reclaim(its_own, connection);
+        }
+    }
+
+    /// A connection is gone: the leases of those who spoke on it end at `at` unless they speak
+    /// again.
+    pub fn leave(&mut self, connection: ConnectionId, at: u64) {
+        self.speakers.retain(|_, on| *on != connection);
+        self.outstanding.leave(connection, at);
+    }
+
+    /// The leases of a worker are what `settled` says they are.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE`, `LEASE_LOST`, `NOT_LEASED`.
+    pub fn check_settled(
+        &self,
+        worker: WorkerId,
+        settled: &[Settled],
+        visible: u64,
+    ) -> Result<(), Failure> {
+        for &Settled { lease, from, to } in settled {
+            if from >= to || to > visible {
+                return Err(Failure::new(
+                    ErrorCode::OffsetOutOfRange,
+                    format!(
+                        "records {from} up to {to} are not all there: the topic ends at {visible}"
+                    ),
+                )
+                .numbers(visible, 0)
+                .hint("name the offsets that an answer gave"));
+            }
+            let offsets = from..to;
+            let not_leased = |what: &str| {
+                Err(Failure::new(ErrorCode::NotLeased, what)
+                    .numbers(from, to)
+                    .hint("name the lease and the offsets as the answer gave them"))
+            };
+            match self.outstanding.lease(lease) {
+                Some((held, _)) if held.worker != worker => {
+                    return not_leased(&format!("lease {lease} is held by another worker"));
+                }
+                Some((_, parcel)) if parcel.touches(offsets.clone()) => {}
+                Some(_) if self.outstanding.touches(&offsets) || to > self.row.next => {
+                    let what = format!("lease {lease} does not hold records {from} up to {to}");
+                    return not_leased(&what);
+                }
+                None if self.outstanding.touches(&offsets) => {
+                    let what = format!("lease {lease} is over, and others may have its records");
+                    return Err(Failure::new(ErrorCode::LeaseLost, what)
+                        .numbers(from, to)
+                        .hint("drop them: they are delivered again; ask for a longer lease, or extend it"));
+                }
+                None if to > self.row.next => {
+                    return not_leased(&format!("records {from} up to {to} were never given out"));
+                }
+                // They are acked already.
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what `settled` says, which was checked, out of its leases.
+    fn settle(&mut self, settled: &[Settled], changed: &mut Vec<Row>) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        for Settled { lease, from, to } in settled {
+            if self.holds(*lease) {
+                let offsets = *from..*to;
+                let one = std::slice::from_ref(&offsets);
+                taken.extend(self.outstanding.settle(*lease, one, changed));
+            }
+        }
+        taken
+    }
+
+    /// Acks records, which were checked; how many, and the rows.
+    pub fn ack(&mut self, settled: &[Settled], ticket: u64, ids: &ParcelIds) -> (u64, Vec<Row>) {
+        let mut changed = Vec::new();
+        let acked = self.settle(settled, &mut changed).len() as u64;
+        self.stage(ticket, ids, &mut changed);
+        (acked, changed)
+    }
+
+    /// Takes records that were given up out of their parcels; how many, and the rows.
+    ///
+    /// # Errors
+    /// `LEASE_LOST` if there are none.
+    pub fn bury(
+        &mut self,
+        settled: &[Settled],
+        ticket: u64,
+        ids: &ParcelIds,
+    ) -> Result<(u64, Vec<Row>), Failure> {
+        let mut changed = Vec::new();
+        let mut count = 0;
+        for Settled { lease, from, to } in settled {
+            let parcel = self.outstanding.get(*lease);
+            if !parcel.is_some_and(|it| matches!(it.fate, Fate::Doomed { .. })) {
+                let what = "the records are not to be given up any more";
+                return Err(Failure::new(ErrorCode::LeaseLost, what));
+            }
+            let offsets = *from..*to;
+            let one = std::slice::from_ref(&offsets);
+            count += self.outstanding.settle(*lease, one, &mut changed).len() as u64;
+        }
+        self.stage(ticket, ids, &mut changed);
+        Ok((count, changed))
+    }
+
+    /// Gives records back, which were checked, to be delivered again from `due` on.
+    pub fn nack(
+        &mut self,
+        settled: &[Settled],
+        due: u64,
+        ticket: u64,
+        ids: &mut ParcelIds,
+    ) -> (u64, Vec<Row>) {
+        let mut changed = Vec::new();
+        let mut back = self.settle(settled, &mut changed);
+        back.sort_unstable_by_key(|entry| entry.offset);
+        let count = back.len() as u64;
+        self.give_back(back, due, ids, &mut changed);
+        self.lose_removed(&mut changed);
+        self.stage(ticket, ids, &mut changed);
+        (count, changed)
+    }
+
+    /// Puts records that were delivered once more into parcels of their own.
+    fn give_back(
+        &mut self,
+        entries: Vec<Entry>,
+        due: u64,
+        ids: &mut ParcelIds,
+        changed: &mut Vec<Row>,
+    ) {
+        let delivered = entries.into_iter().map(|entry| Entry {
+            deliveries: entry.deliveries.saturating_add(1),
+            ..entry
+        });
+        let (doomed, free): (Vec<Entry>, Vec<Entry>) =
+            delivered.partition(|entry| self.config.is_too_many(entry.deliveries));
+        for (entries, fate) in [
+            (doomed, Fate::Doomed { due: 0 }),
+            (free, Fate::Free { due }),
+        ] {
+            if !entries.is_empty() {
+                let parcel = Parcel::new(&entries, fate);
+                self.outstanding.insert(ids.next(), parcel, changed);
+            }
+        }
+    }
+
+    /// Lets a lease, which was checked, run for `duration` microseconds from now.
+    pub fn extend(&mut self, id: u64, duration: u64, now: u64) -> Vec<Row> {
+        let mut changed = Vec::new();
+        if let Some((lease, _)) = self.outstanding.lease(id) {
+            let lease = Lease {
+                duration,
+                deadline: now.saturating_add(duration),
+                leaving: None,
+                ..*lease
+            };
+            self.outstanding
+                .decide(id, Fate::Leased(lease), &mut changed);
+        }
+        changed
+    }
+
+    /// A request of a worker for this lease, or any of its own, came on a connection.
+    pub fn heard(&mut self, worker: WorkerId, lease: u64, connection: ConnectionId) {
+        if worker.is_none() {
+            let that_one = |id, lease_of: &Lease| id == lease && lease_of.worker.is_none();
+            self.outstanding.reclaim(that_one, connection);
+        } else {
+            self.speaks(worker, connection);
+        }
+    }
+
+    /// Ends the leases whose time is over; whether anything came of it, and the rows to store.
+    pub fn expire(&mut self, now: u64, ids: &mut ParcelIds) -> (bool, Vec<Row>) {
+        let due = self.outstanding.due(now);
+        let any = !due.is_empty();
+        let mut changed = Vec::new();
+        for (id, fate) in due {
+            if let Fate::Leased(lease) = fate {
+                self.lapse(id, now >= lease.deadline, now, ids, &mut changed);
+            }
+        }
+        self.lose_removed(&mut changed);
+        (any, changed)
+    }
+
+    /// Ends a lease; `counts` if it has run its time.
+    fn lapse(
+        &mut self,
+        id: u64,
+        counts: bool,
+        now: u64,
+        ids: &mut ParcelIds,
+        changed: &mut Vec<Row>,
+    ) {
+        let Some(parcel) = self.outstanding.get(id) else {
+            return;
+        };
+        let deliveries = parcel.most_deliveries().saturating_add(1);
+        let due = match self.config.wait_after(deliveries) {
+            wait if counts && wait > 0 => now.saturating_add(wait),
+            _ => 0,
+        };
+        if counts && self.config.is_too_many(deliveries) {
+            let all = 0..u64::MAX;
+            let one = std::slice::from_ref(&all);
+            let entries = self.outstanding.settle(id, one, changed);
+            self.give_back(entries, due, ids, changed);
+        } else {
+            // Not stored: should the broker restart, the lease runs anew.
+            self.outstanding.turn_out(id, Fate::Free { due }, counts);
+        }
+    }
+
+    /// Stages what [`Consumer::expire`] or [`Consumer::trim`] has changed.
+    pub fn staged(&mut self, ticket: u64, ids: &ParcelIds, changed: &mut Vec<Row>) {
+        self.stage(ticket, ids, changed);
+    }
+
+    /// Everything of the topic before `start` is removed; `gap` says when and why.
+    pub fn trim(&mut self, start: Mark, gap: &Gap) -> Vec<Row> {
+        let mut changed = Vec::new();
+        self.log_start = start.offset;
+        let next = self.next();
+        if next.offset < start.offset {
+            let unread = Gap {
+                from: next.offset,
+                to: start.offset,
+                records: start.totals.records - next.totals.records,
+                bytes: start.totals.bytes - next.totals.bytes,
+                ..gap.clone()
+            };
+            self.gaps.add(self.topic, self.id, unread, &mut changed);
+            self.row.next = start.offset;
+            self.row.records = start.totals.records;
+            self.row.bytes = start.totals.bytes;
+        }
+        self.lose(gap, &mut changed);
+        changed
+    }
+
+    /// What was given back meanwhile and is removed cannot be delivered again.
+    fn lose_removed(&mut self, changed: &mut Vec<Row>) {
+        self.lose(&Gap::default(), changed);
+    }
+
+    fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
+        let removed = 0..self.log_start;
+        let lost = self.outstanding.drop_unleased(&removed, changed);
+        for run in runs_of(&lost) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let lost = Gap {
+                from: first.offset,
+                to: last.offset + 1,
+                records: run.len() as u64,
+                bytes: run.iter().map(|it| u64::from(it.bytes)).sum(),
+                ..gap.clone()
+            };
+            self.gaps.add(self.topic, self.id, lost, changed);
+        }
+    }
+
+    /// Moves it elsewhere: what is outstanding counts as acked, workers keep their sequences.
+    pub fn seek(&mut self, to: Mark, ticket: u64, ids: &ParcelIds) -> Vec<Row> {
+        let mut changed = self.outstanding.clear();
+        self.row.next = to.offset;
+        self.row.records = to.totals.records;
+        self.row.bytes = to.totals.bytes;
+        self.stage(ticket, ids, &mut changed);
+        changed
+    }
+
+    /// Tells of records that were given up because they cannot be read.
+    pub fn note_damage(&mut self, gap: Gap, changed: &mut Vec<Row>) {
+        self.gaps.add(self.topic, self.id, gap, changed);
+    }
+
+    /// Has other settings, and is paused or not.
+    pub fn alter(&mut self, settings: Vec<Setting>, config: ConsumerConfig, paused: bool) -> Row {
+        self.row.settings = settings;
+        self.row.paused = paused;
+        self.config = config;
+        rows::consumer(self.topic, self.id, &self.row)
+    }
+
+    /// Puts records in again that were acked or given up; how many were not there already.
+    pub fn requeue(
+        &mut self,
+        letters: &[Letter],
+        ticket: u64,
+        ids: &mut ParcelIds,
+    ) -> (u64, Vec<Row>) {
+        let (next, keyed) = (self.row.next, self.config.key_order);
+        let missing: Vec<Entry> = letters
+            .iter()
+            .map(|letter| letter.entry)
+            .filter(|entry| entry.offset < next && !self.outstanding.holds(entry.offset))
+            .map(|entry| Entry {
+                key: if keyed { entry.key } else { 0 },
+                ..entry
+            })
+            .collect();
+        let mut changed = Vec::new();
+        if !missing.is_empty() {
+            let parcel = Parcel::new(&missing, Fate::Free { due: 0 });
+            self.outstanding.insert(ids.next(), parcel, &mut changed);
+        }
+        self.stage(ticket, ids, &mut changed);
+        (missing.len() as u64, changed)
+    }
+
+    /// Everything of it is forgotten; the rows that do so.
+    pub fn remove(mut self) -> Vec<Row> {
+        let mut changed = self.outstanding.clear();
+        changed.extend(self.workers.clear(self.topic, self.id));
+        self.gaps.tell(self.topic, self.id, &mut changed);
+        changed.push(rows::forget_consumer(self.topic, self.id));
+        changed
+    }
+
+    /// Its leases with ids above `after`, at most `limit` of them, and whether there are more.
+    pub fn leases(&self, after: u64, limit: usize, now: u64) -> (Vec<LeaseSummary>, bool) {
+        let mut leases = self.outstanding.leases().filter(|(id, ..)| *id > after);
+        let page = leases.by_ref().take(limit);
+        let page = page.map(|(id, lease, parcel)| LeaseSummary {
+            lease: id,
+            worker: lease.worker,
+            records: parcel.totals().records,
+            from: parcel.first().unwrap_or_default(),
+            left_ms: lease.deadline.saturating_sub(now) / 1000,
+        });
+        (page.collect(), leases.next().is_some())
+    }
+}
+
+fn range(offsets: Range<u64>, lease: u64) -> operations::Range {
+    operations::Range {
+        from: offsets.start,
+        to: offsets.end,
+        deliveries: 0,
+        lease,
+    }
+}
+
+/// Ascending records as ranges to deliver.
+pub(super) fn ranges_of(entries: &[Entry], lease: u64) -> Vec<operations::Range> {
+    let mut ranges: Vec<operations::Range> = Vec::new();
+    for entry in entries {
+        match ranges.last_mut() {
+            Some(last) if last.to == entry.offset && last.deliveries == entry.deliveries => {
+                last.to += 1;
+            }
+            _ => ranges.push(operations::Range {
+                deliveries: entry.deliveries,
+                ..range(entry.offset..entry.offset + 1, lease)
+            }),
+        }
+    }
+    ranges
+}
+
+fn push_offset(ranges: &mut Vec<Range<u64>>, offset: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.end == offset => last.end += 1,
+        _ => ranges.push(offset..offset + 1),
+    }
+}
+
+/// Ascending records in runs whose offsets follow each other.
+fn runs_of(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    entries.chunk_by(|a, b| a.offset + 1 == b.offset)
+}

@@ -1,0 +1,172 @@
+//! Delivering records again that were given up.
+//!
+//! ```text
+//!   dead letters of this consumer --read--> original offsets --stage--> waiting for delivery
+//! ```
+//!
+//! The dead letter stays where it is. What retention has removed meanwhile is delivered from the
+//! dead letter, at its own offset. Its neighbours: [`dead_letters`](super::dead_letters) says what
+//! they look like, the storage's reader gives them.
+
+use actix::Context;
+use bytes::Bytes;
+use logdrive_protocol::batch::{self, Head};
+use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_SETTLED};
+use logdrive_protocol::operations::{Answer, Offsets, Requeue, Requeued};
+use logdrive_protocol::{ErrorCode, Failure, TopicId};
+
+use super::actor::Topic;
+use super::dead_letters::{Grave, original};
+use super::keys;
+use super::parcel::Entry;
+use super::serving::read_failure;
+use crate::limits::MAX_REQUEUED;
+use crate::reply::Reply;
+use crate::storage::{ReadError, Reader};
+
+/// A dead letter that was found.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Where it is.
+    pub at: (TopicId, u64),
+    /// What it says.
+    pub grave: Grave,
+    /// The record that it was made of.
+    pub entry: Entry,
+}
+
+impl Topic {
+    pub(super) fn requeue(&mut self, request: Requeue, reply: Reply, ctx: &mut Context<Self>) {
+        let id = request.consumer;
+        if let Err(failure) = self.state.consumers.get(id) {
+            return self.refuse(id.0, failure, reply);
+        }
+        if let Err(failure) = check(&request.ranges) {
+            return reply.fail(failure);
+        }
+        let (reader, pool) = (self.around.storage.reader(), self.around.pool.clone());
+        let found = async move {
+            let topic = request.dead_letters;
+            let read = pool.run(move || read_letters(&reader, topic, &request.ranges));
+            match read.await {
+                Ok(letters) => letters,
+                Err(error) => Err(read_failure(ReadError::Unavailable(error))),
+            }
+        };
+        Self::spawn_then(ctx, found, move |topic, found, ctx| {
+            let requeued = found.and_then(|letters| {
+                topic.check_writable()?;
+                let name = topic.state.consumers.get(id)?.name();
+                let foreign = |letter: &&Letter| {
+                    letter.grave.consumer != name || letter.grave.topic != topic.state.name()
+                };
+                match letters.iter().find(foreign) {
+                    Some(letter) => Err(no_letter(letter.at.1)),
+                    None => topic.state.requeue(id, &letters),
+                }
+            });
+            match requeued {
+                Ok((records, change)) => {
+                    topic.commit_then(change, reply, Answer::Requeue(Requeued { records }));
+                    topic.wake(id, ctx);
+                }
+                Err(failure) => topic.refuse(id.0, failure, reply),
+            }
+        });
+    }
+}
+
+fn check(ranges: &[Offsets]) -> Result<(), Failure> {
+    let too_many = |what: String| {
+        let failure = Failure::new(ErrorCode::LimitReached, what);
+        Err(failure.hint("send several requests"))
+    };
+    if ranges.len() > MAX_SETTLED {
+        return too_many(format!(
+            "{} ranges are more than {MAX_SETTLED}",
+            ranges.len()
+        ));
+    }
+    let mut records: u64 = 0;
+    for Offsets { from, to } in ranges {
+        if from >= to {
+            let what = format!("there is nothing from {from} up to {to}");
+            return Err(Failure::new(ErrorCode::OffsetOutOfRange, what));
+        }
+        records = records.saturating_add(to - from);
+    }
+    if records > MAX_REQUEUED {
+        return too_many(format!("{records} records are more than {MAX_REQUEUED}"));
+    }
+    Ok(())
+}
+
+fn no_letter(offset: u64) -> Failure {
+    let what = format!("the record at offset {offset} is no dead letter of this consumer");
+    Failure::new(ErrorCode::NotADeadLetter, what)
+        .numbers(offset, 0)
+        .hint("fetch the dead-letter topic: the headers logdrive.topic and .consumer say whose they are")
+}
+
+/// Reads dead letters; blocks.
+fn read_letters(
+    reader: &Reader,
+    topic: TopicId,
+    ranges: &[Offsets],
+) -> Result<Vec<Letter>, Failure> {
+    let mut letters = Vec::new();
+    for Offsets { from, to } in ranges {
+        let mut next = *from;
+        while next < *to {
+            let read = reader.read(topic, next, *to, DEFAULT_FETCH_BYTES as usize);
+            // Beyond its end a topic has nothing, which is no damage.
+            let read = read.map_err(|error| match error {
+                ReadError::Damaged { from, .. } => no_letter(from),
+                other @ ReadError::Unavailable(_) => read_failure(other),
+            })?;
+            let before = next;
+            for batch in &read.batches {
+                next = next.max(letters_of(batch, topic, next..*to, &mut letters)?);
+            }
+            if next == before {
+                return Err(no_letter(next));
+            }
+        }
+    }
+    letters.sort_unstable_by_key(|letter| letter.entry.offset);
+    letters.dedup_by_key(|letter| letter.entry.offset);
+    Ok(letters)
+}
+
+/// Takes the dead letters of a batch; the offset after it.
+fn letters_of(
+    batch: &Bytes,
+    topic: TopicId,
+    wanted: std::ops::Range<u64>,
+    letters: &mut Vec<Letter>,
+) -> Result<u64, Failure> {
+    // It was checked when it was read.
+    let (Some(head), Ok(opened)) = (Head::parse(batch), batch::open(batch)) else {
+        return Ok(wanted.start);
+    };
+    for record in opened.records().flatten() {
+        let offset = head.base_offset + record.offset_delta;
+        if !wanted.contains(&offset) {
+            continue;
+        }
+        let grave = Grave::of(&record).ok_or_else(|| no_letter(offset))?;
+        let mut room = Vec::new();
+        let content = original(&record, 0, &mut room).content_len();
+        letters.push(Letter {
+            at: (topic, offset),
+            entry: Entry {
+                offset: grave.offset,
+                bytes: u32::try_from(content).unwrap_or(u32::MAX),
+                key: keys::number_of(record.key),
+                deliveries: 0,
+            },
+            grave,
+        });
+    }
+    Ok(head.end_offset())
+}

@@ -1,0 +1,157 @@
+//! Consuming: what consumers take, ack and give back, as changes of the topic.
+//!
+//! Its neighbours: [`Consumers`](super::Consumers) knows each of them, [`appending`](super::appending)
+//! plans what is acked in one transaction with batches.
+
+use logdrive_protocol::operations::{Consumed, Gap, Settled};
+use logdrive_protocol::{ConsumerId, Failure, WorkerId};
+
+use super::{Change, Effect, Plan, State};
+use crate::storage::Row;
+use crate::topic::consumer::{Seen, Taken, Wish};
+use crate::topic::log::Mark;
+use crate::topic::requeue::Letter;
+use crate::topic::workers::Taker;
+
+impl State {
+    /// Gives a request what was read for it.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn take(
+        &mut self,
+        taker: Taker,
+        wish: Wish,
+        seen: &Seen,
+        now: u64,
+    ) -> Result<(Taken, Change), Failure> {
+        let ticket = self.ticket + 1;
+        let mut taken = self.consumers.take(taker, wish, seen, now, ticket)?;
+        let rows = std::mem::take(&mut taken.rows);
+        Ok((taken, self.stage_move(taker.consumer, rows)))
+    }
+
+    /// Moves a consumer elsewhere; `damage` is what it could not read before.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn seek(
+        &mut self,
+        consumer: ConsumerId,
+        to: Mark,
+        damage: Option<Gap>,
+    ) -> Result<Change, Failure> {
+        let changed = self.consumers.seek(consumer, to, damage, self.ticket + 1)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
+    /// Acks records of a worker's leases; how many.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`, `WRONG_CONSUMER`, `LEASE_LOST`, `NOT_LEASED`, `OFFSET_OUT_OF_RANGE`:
+    /// nothing is done.
+    pub fn ack(
+        &mut self,
+        consumer: ConsumerId,
+        worker: WorkerId,
+        settled: &[Settled],
+    ) -> Result<(u64, Change), Failure> {
+        let visible = self.log.visible().offset;
+        self.consumers
+            .check_settled(consumer, worker, settled, visible)?;
+        let (count, changed) = self.consumers.ack(consumer, settled, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Gives records of a worker's leases back, to be delivered again from `due` on; how many.
+    ///
+    /// # Errors
+    /// As those of [`State::ack`].
+    pub fn nack(
+        &mut self,
+        consumer: ConsumerId,
+        worker: WorkerId,
+        settled: &[Settled],
+        due: u64,
+    ) -> Result<(u64, Change), Failure> {
+        let visible = self.log.visible().offset;
+        self.consumers
+            .check_settled(consumer, worker, settled, visible)?;
+        let (count, changed) = self
+            .consumers
+            .nack(consumer, settled, due, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Puts records in again for a consumer; how many were not there already.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn requeue(
+        &mut self,
+        consumer: ConsumerId,
+        letters: &[Letter],
+    ) -> Result<(u64, Change), Failure> {
+        let (count, changed) = self.consumers.requeue(consumer, letters, self.ticket + 1)?;
+        Ok((count, self.stage_move(consumer, changed)))
+    }
+
+    /// Ends leases that are over; whose they were, and what is to be stored.
+    pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Option<Change>)> {
+        let mut expired = Vec::new();
+        for (consumer, mut changed) in self.consumers.expire(now) {
+            let change = if changed.is_empty() {
+                None
+            } else {
+                self.consumers
+                    .staged(consumer, self.ticket + 1, &mut changed);
+                Some(self.stage_move(consumer, changed))
+            };
+            expired.push((consumer, change));
+        }
+        expired
+    }
+
+    fn stage_move(&mut self, consumer: ConsumerId, changed: Vec<Row>) -> Change {
+        let change = self.stage(changed);
+        self.staged
+            .push_back((change.ticket, Effect::Moved(consumer)));
+        change
+    }
+
+    /// Adds acks to what is planned, under the topic's next ticket; how many records. `by_broker`:
+    /// they are of records that are given up.
+    ///
+    /// # Errors
+    /// As [`State::ack`].
+    pub fn plan_ack(
+        &self,
+        plan: &mut Plan,
+        consumed: &Consumed,
+        by_broker: bool,
+    ) -> Result<u64, Failure> {
+        let Consumed {
+            consumer: id,
+            worker,
+            ref settled,
+            ..
+        } = *consumed;
+        let planned = plan.acked.iter().position(|(planned, _)| *planned == id);
+        let consumer = match planned {
+            Some(at) => plan.acked.swap_remove(at).1,
+            None => self.consumers.get(id)?.clone(),
+        };
+        let ticket = self.ticket + 1;
+        let (count, consumer, changed) = if by_broker {
+            self.consumers.bury(consumer, settled, ticket)?
+        } else {
+            let visible = self.log.visible().offset;
+            self.consumers.check_owners(id, settled)?;
+            consumer.check_settled(worker, settled, visible)?;
+            self.consumers.acked(consumer, settled, ticket)
+        };
+        plan.changed.extend(changed);
+        plan.acked.push((id, consumer));
+        Ok(count)
+    }
+}
