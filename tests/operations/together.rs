@@ -1,8 +1,8 @@
 //! Several topics in one request: all of it or nothing, whatever comes in between.
 
-use logdrive_protocol::TopicId;
 use logdrive_protocol::limits::MAX_PARTS;
-use logdrive_protocol::operations::{Consumed, DeleteTopic, ProduceAll};
+use logdrive_protocol::operations::{Consume, Consumed, DeleteTopic, ProduceAll, Settled};
+use logdrive_protocol::{TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, fetch_waiting, origin, produce, produce_all};
 use crate::support::binary::frame_of;
@@ -124,19 +124,44 @@ fn producers_of_elsewhere_are_named_and_nothing_is_stored() {
 }
 
 #[test]
-fn acks_within_a_transaction_are_refused_and_nothing_is_produced() {
+fn a_record_is_acked_with_what_came_of_it_or_neither() {
     let broker = Broker::start();
     let mut peer = broker.connect();
-    let [a, b] = ["a", "b"].map(|name| peer.create(name));
-    let request = ProduceAll {
+    let orders = peer.create("orders");
+    let bills = peer.producer("bills");
+    peer.produce(orders, &["17", "18"]);
+    let worker = Worker::of(&peer.consumer("orders", "desk"), 7);
+    let taken = peer.ask(Consume {
+        lease_ms: 60_000,
+        ..worker.take(1, 0)
+    });
+    let lease = taken.unwrap().ranges[0].lease;
+    let billed = |lease| ProduceAll {
         consumed: vec![Consumed {
-            topic: b,
-            ..Consumed::default()
+            topic: orders,
+            consumer: worker.consumer,
+            worker: WorkerId(worker.id),
+            settled: vec![Settled {
+                lease,
+                from: 0,
+                to: 1,
+            }],
         }],
-        ..produce_all([(a, batch(&["x"]))])
+        ..produce_all([(bills.topic, batch_of(origin(&bills, 0), &["17 billed"]))])
     };
-    peer.check(request, "NOT_SUPPORTED");
-    peer.check(produce(a, batch(&["y"])), "offset=0 synced");
+    // Another lease: the bill is not written either, and both topics go on.
+    peer.ask(billed(lease + 1)).unwrap_err();
+    peer.check(fetch(bills.topic, 0), "empty next=0");
+    peer.check(worker.size(), "records=2 bytes=4");
+    assert_eq!(peer.ask(billed(lease)).unwrap().acked, 1);
+    // The answer was lost: the retry is one as a whole.
+    let again = peer.ask(billed(lease)).unwrap();
+    assert_eq!((again.parts[0].base_offset, again.acked), (0, 0));
+
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(worker.size(), "records=1 bytes=2");
+    peer.check(fetch(bills.topic, 0), "0:17 billed next=1");
 }
 
 /// Sends so many transactions over the same topics, in an order of its own.
