@@ -23,14 +23,14 @@ use std::time::{Duration, SystemTime};
 use logdrive_protocol::Position;
 use logdrive_protocol::batch::NewRecord;
 use logdrive_protocol::operations::{
-    ConsumerRegistered, Counter, Greeted, Located, Measured, Operation, Pinged, Setting,
-    TopicCreated, TopicDescribed, TopicSummary,
+    ConsumerAltered, ConsumerDescribed, ConsumerRegistered, Counter, Greeted, Located, Measured,
+    Operation, Pinged, Setting, TopicCreated, TopicDescribed, TopicSummary,
 };
 use tokio::runtime::Runtime;
 
 use crate::{
     Acknowledgements, Addresses, ConsumerOptions, Delivery, Error, ErrorKind, Event, FetchOptions,
-    Options, Portion, ProducerOptions, Receipt, Unacknowledged,
+    Options, Portion, ProducerOptions, Receipt, Record, Unacknowledged,
 };
 
 /// See [`crate::Client`].
@@ -141,6 +141,60 @@ impl Client {
     /// See [`crate::Client::size`].
     pub fn size(&self, topic: &str, consumer: &str) -> Result<Measured, Error> {
         self.runtime.block_on(self.client.size(topic, consumer))
+    }
+
+    /// See [`crate::Client::create_consumer`].
+    pub fn create_consumer(
+        &self,
+        topic: &str,
+        name: &str,
+        from: Position,
+        settings: &[Setting],
+    ) -> Result<ConsumerRegistered, Error> {
+        let created = self.client.create_consumer(topic, name, from, settings);
+        self.runtime.block_on(created)
+    }
+
+    /// See [`crate::Client::alter_consumer`].
+    pub fn alter_consumer(
+        &self,
+        topic: &str,
+        name: &str,
+        set: &[Setting],
+        unset: &[&str],
+    ) -> Result<ConsumerAltered, Error> {
+        let altered = self.client.alter_consumer(topic, name, set, unset);
+        self.runtime.block_on(altered)
+    }
+
+    /// See [`crate::Client::pause_consumer`].
+    pub fn pause_consumer(&self, topic: &str, name: &str) -> Result<(), Error> {
+        let paused = self.client.pause_consumer(topic, name);
+        self.runtime.block_on(paused)
+    }
+
+    /// See [`crate::Client::resume_consumer`].
+    pub fn resume_consumer(&self, topic: &str, name: &str) -> Result<(), Error> {
+        let resumed = self.client.resume_consumer(topic, name);
+        self.runtime.block_on(resumed)
+    }
+
+    /// See [`crate::Client::describe_consumer`].
+    pub fn describe_consumer(&self, topic: &str, name: &str) -> Result<ConsumerDescribed, Error> {
+        let described = self.client.describe_consumer(topic, name);
+        self.runtime.block_on(described)
+    }
+
+    /// See [`crate::Client::requeue`].
+    pub fn requeue(
+        &self,
+        topic: &str,
+        consumer: &str,
+        dead_letters: &str,
+        ranges: &[(u64, u64)],
+    ) -> Result<u64, Error> {
+        let requeued = self.client.requeue(topic, consumer, dead_letters, ranges);
+        self.runtime.block_on(requeued)
     }
 
     /// See [`crate::Client::resolve`].
@@ -338,6 +392,57 @@ impl Consumer {
     /// See [`crate::Consumer::buffered`].
     pub fn buffered(&self) -> u64 {
         self.consumer.buffered()
+    }
+
+    /// See [`crate::Consumer::is_held`].
+    pub fn is_held(&self) -> bool {
+        self.consumer.is_held()
+    }
+
+    /// See [`crate::Consumer::ack`].
+    pub fn ack(&self, record: &Record) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.ack(record))
+    }
+
+    /// See [`crate::Consumer::ack_later`].
+    pub fn ack_later(&self, record: &Record) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.ack_later(record))
+    }
+
+    /// See [`crate::Consumer::settled`].
+    pub fn settled(&self) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.settled())
+    }
+
+    /// See [`crate::Consumer::ack_up_to`].
+    pub fn ack_up_to(&self, record: &Record) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.ack_up_to(record))
+    }
+
+    /// See [`crate::Consumer::ack_portion`].
+    pub fn ack_portion(&self, portion: &Portion) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.ack_portion(portion))
+    }
+
+    /// See [`crate::Consumer::ack_all`].
+    pub fn ack_all(&self) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.ack_all())
+    }
+
+    /// See [`crate::Consumer::nack`].
+    pub fn nack(&self, record: &Record, delay: Duration) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.nack(record, delay))
+    }
+
+    /// See [`crate::Consumer::nack_portion`].
+    pub fn nack_portion(&self, portion: &Portion, delay: Duration) -> Result<(), Error> {
+        let given_back = self.consumer.nack_portion(portion, delay);
+        self.runtime.block_on(given_back)
+    }
+
+    /// See [`crate::Consumer::extend`].
+    pub fn extend(&self, record: &Record, lasts: Duration) -> Result<(), Error> {
+        self.runtime.block_on(self.consumer.extend(record, lasts))
     }
 
     /// See [`crate::Consumer::close`].

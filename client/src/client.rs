@@ -1,15 +1,16 @@
 //! The client: operations by name, and what opens producers, consumers and fetchers.
 //!
-//! It owns nothing but the way to the dialer. A single operation is asked once; one that can be
+//! It owns nothing but the way to the dialer; what is asked of consumers by name stands in
+//! `consumers`. A single operation is asked once; one that can be
 //! repeated without harm is asked again when it met a connection that had just ended. Nothing here
 //! waits for a broker to come back.
 
 use std::time::Duration;
 
 use logdrive_protocol::operations::{
-    Consume, ConsumerRegistered, Counter, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Greeted,
-    Hello, ListTopics, Located, Measured, Metadata, Operation, Ping, Pinged, RegisterConsumer,
-    Seek, Setting, Size, Stats, TopicCreated, TopicDescribed, TopicSummary, UnregisterConsumer,
+    Consume, Counter, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Greeted, Hello, ListTopics,
+    Located, Metadata, Operation, Ping, Pinged, Setting, Stats, TopicCreated, TopicDescribed,
+    TopicSummary,
 };
 use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{ErrorCode, Failure, Position, TopicId, limits};
@@ -55,7 +56,7 @@ impl Client {
         self.ask(&request).await
     }
 
-    async fn ask<O: Operation>(&self, request: &O) -> Result<O::Answer, Error> {
+    pub(crate) async fn ask<O: Operation>(&self, request: &O) -> Result<O::Answer, Error> {
         let mut redirects = 0;
         loop {
             let link = self.dialer.link().await?;
@@ -72,7 +73,10 @@ impl Client {
 
     /// As `ask`, for what can be repeated without harm: a connection that ended unnoticed while
     /// nothing was asked is no reason to fail. The flag says whether it was asked twice.
-    async fn repeat<O: Operation>(&self, request: &O) -> (Result<O::Answer, Error>, bool) {
+    pub(crate) async fn repeat<O: Operation>(
+        &self,
+        request: &O,
+    ) -> (Result<O::Answer, Error>, bool) {
         match self.ask(request).await {
             Err(error) if error.kind() == ErrorKind::ConnectionLost => {
                 (self.ask(request).await, true)
@@ -214,65 +218,6 @@ impl Client {
                 return Err(Error::protocol("a list that goes on without getting on"));
             }
         }
-    }
-
-    /// Registers a consumer, or with `create = false` only looks it up. `from` counts for a new one
-    /// alone.
-    pub async fn register_consumer(
-        &self,
-        topic: &str,
-        name: &str,
-        from: Position,
-        create: bool,
-    ) -> Result<ConsumerRegistered, Error> {
-        let register = RegisterConsumer {
-            topic: topic.to_owned(),
-            name: name.to_owned(),
-            from,
-            settings: Vec::new(),
-            create,
-        };
-        self.repeat(&register).await.0
-    }
-
-    async fn look_up(&self, topic: &str, consumer: &str) -> Result<ConsumerRegistered, Error> {
-        self.register_consumer(topic, consumer, Position::Earliest, false)
-            .await
-    }
-
-    /// Removes a consumer and its cursor.
-    pub async fn unregister_consumer(&self, topic: &str, name: &str) -> Result<(), Error> {
-        let found = self.look_up(topic, name).await?;
-        let unregister = UnregisterConsumer {
-            topic: found.topic,
-            consumer: found.consumer,
-        };
-        match self.repeat(&unregister).await {
-            (Ok(_), _) => Ok(()),
-            (Err(error), true) if error.code() == Some(ErrorCode::ConsumerNotFound) => Ok(()),
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    /// Moves a consumer's cursor; gives the offset of the next record for it.
-    pub async fn seek(&self, topic: &str, consumer: &str, to: Position) -> Result<u64, Error> {
-        let found = self.look_up(topic, consumer).await?;
-        let seek = Seek {
-            topic: found.topic,
-            consumer: found.consumer,
-            to,
-        };
-        Ok(self.repeat(&seek).await.0?.cursor)
-    }
-
-    /// What is left for a consumer, exactly; never creates one.
-    pub async fn size(&self, topic: &str, consumer: &str) -> Result<Measured, Error> {
-        let found = self.look_up(topic, consumer).await?;
-        let size = Size {
-            topic: found.topic,
-            consumer: found.consumer,
-        };
-        self.repeat(&size).await.0
     }
 
     /// The offset that a position stands for now.

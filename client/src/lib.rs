@@ -31,7 +31,8 @@
 //! | `alarm` | one timer for all that a connection waits for |
 //! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
-//! | `consumer` | worker and sequence, so that no answer is lost and none comes twice |
+//! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
+//! | `consumers` | registering, describing, altering and removing consumers by name |
 //! | `fetch` | reading a topic without changing anything |
 //! | `filter` | which records a reader wants |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
@@ -47,6 +48,7 @@ pub mod blocking;
 mod client;
 mod connection;
 mod consumer;
+mod consumers;
 mod dialer;
 mod error;
 mod fetch;
@@ -71,12 +73,13 @@ pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
     UnacknowledgedTopic,
 };
-pub use record::{Event, Portion, Record};
+pub use record::{Event, Lease, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
-    ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap, Greeted, Located, Measured, Pinged,
-    Setting, TopicCreated, TopicDescribed, TopicPlace, TopicSummary,
+    ConsumerAltered, ConsumerDescribed, ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap,
+    Greeted, LeaseSummary, Located, Measured, Pinged, Setting, TopicCreated, TopicDescribed,
+    TopicPlace, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
 pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};

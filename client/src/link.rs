@@ -72,6 +72,11 @@ impl Link {
         !self.mailbox.requests.is_closed()
     }
 
+    /// When the connection has ended.
+    pub(crate) async fn ended(&self) {
+        self.mailbox.requests.closed().await;
+    }
+
     /// Whether both are the same connection.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.mailbox.requests.same_channel(&other.mailbox.requests)

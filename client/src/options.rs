@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use logdrive_protocol::batch::Codec;
+use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{Position, WorkerId};
 
 use crate::Filter;
@@ -186,6 +187,9 @@ impl Default for ProducerOptions {
 pub struct ConsumerOptions {
     /// Where a consumer that does not exist yet begins; default earliest.
     pub from: Position,
+    /// Settings of a consumer that does not exist yet; one that exists must have the same. Empty,
+    /// the default, takes it as it is.
+    pub settings: Vec<Setting>,
     /// Whether a missing consumer is created; default true.
     pub create: bool,
     /// At most so many records are taken at a time; default 0, no limit.
@@ -200,18 +204,28 @@ pub struct ConsumerOptions {
     pub prefetch: bool,
     /// Who takes; default a random worker. [`WorkerId::NONE`] loses an answer that gets lost.
     pub worker: Option<WorkerId>,
+    /// How long records are lent before they are given to another, in whole milliseconds and at
+    /// most 12 hours, from the moment at which the broker gives them; default `None`: they are
+    /// taken for good.
+    pub lease: Option<Duration>,
+    /// Whether leases are extended when half of them is over, as long as the consumer lives; a
+    /// record that is never acked nor given back is then never given to another. Default false.
+    pub auto_extend: bool,
 }
 
 impl Default for ConsumerOptions {
     fn default() -> Self {
         Self {
             from: Position::Earliest,
+            settings: Vec::new(),
             create: true,
             max_records: 0,
             max_bytes: 1 << 20,
             max_wait: None,
             prefetch: false,
             worker: None,
+            lease: None,
+            auto_extend: false,
         }
     }
 }

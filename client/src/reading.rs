@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logdrive_protocol::operations::{Delivered, Operation};
+use logdrive_protocol::operations::{Consume, Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -113,11 +113,10 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
     let link = dialer.link().await?;
     match link.ask_eagerly(request, parking, beginning).await {
         Ok(mut delivered) => {
-            check(&mut delivered, parking.topic.unwrap_or_default(), asked).inspect_err(
-                |nonsense| {
-                    link.distrust(nonsense.clone());
-                },
-            )?;
+            let topic = parking.topic.unwrap_or_default();
+            let consumes = O::OPCODE == Consume::OPCODE;
+            check(&mut delivered, topic, asked, consumes)
+                .inspect_err(|nonsense| link.distrust(nonsense.clone()))?;
             Ok(delivered)
         }
         Err(error) => {
@@ -128,11 +127,13 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
 }
 
 /// Refuses an answer that contradicts itself or the request, so that everything behind this may
-/// rely on it. Its batches stand there unpacked then.
+/// rely on it. Its batches stand there unpacked then. An answer that consumes may give records again
+/// that lie before its gaps.
 pub(crate) fn check(
     delivered: &mut Delivered,
     topic: TopicId,
     asked: Option<u64>,
+    consumes: bool,
 ) -> Result<(), Error> {
     delivered.check(topic).map_err(Error::protocol)?;
     let mut end = asked.unwrap_or(0);
@@ -146,14 +147,18 @@ pub(crate) fn check(
             return Err(Error::protocol("gaps that are not in order"));
         }
     }
+    if consumes {
+        end = 0;
+    }
     for range in &delivered.ranges {
         if !spans(range.from, range.to, &mut end) {
             return Err(Error::protocol("ranges of offsets that are not in order"));
         }
     }
     let nothing = delivered.gaps.is_empty() && delivered.ranges.is_empty();
-    let says_nothing = matches!(delivered.status, Delivered::EMPTY | Delivered::PASSED);
-    if nothing != says_nothing {
+    // What a lease held may be over when its answer is asked for again.
+    let over = consumes && nothing && delivered.status == Delivered::SOME;
+    if nothing == (delivered.status == Delivered::SOME) && !over {
         return Err(Error::protocol("a status that contradicts the answer"));
     }
     let has_passed = delivered.status == Delivered::PASSED;
@@ -224,7 +229,7 @@ mod tests {
     fn verdict(spoil: impl FnOnce(&mut Delivered)) -> String {
         let mut delivered = sound();
         spoil(&mut delivered);
-        match check(&mut delivered, TOPIC, Some(8)) {
+        match check(&mut delivered, TOPIC, Some(8), false) {
             Ok(()) => "sound".to_owned(),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Protocol);
@@ -293,9 +298,9 @@ mod tests {
             next,
             ..Delivered::default()
         };
-        assert!(check(&mut passed(8), TOPIC, Some(7)).is_ok());
-        assert!(check(&mut passed(8), TOPIC, None).is_ok());
-        assert!(check(&mut passed(7), TOPIC, Some(7)).is_err());
+        assert!(check(&mut passed(8), TOPIC, Some(7), false).is_ok());
+        assert!(check(&mut passed(8), TOPIC, None, false).is_ok());
+        assert!(check(&mut passed(7), TOPIC, Some(7), false).is_err());
         assert_eq!(
             verdict(|it| it.status = Delivered::PASSED),
             "the broker broke the protocol: a status that contradicts the answer"
@@ -309,7 +314,7 @@ mod tests {
             next: 7,
             ..Delivered::default()
         };
-        assert!(check(&mut empty, TOPIC, Some(7)).is_ok());
-        assert!(check(&mut empty, TOPIC, Some(8)).is_err());
+        assert!(check(&mut empty, TOPIC, Some(7), false).is_ok());
+        assert!(check(&mut empty, TOPIC, Some(8), false).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logdrive_protocol::batch::{Head, Records};
-use logdrive_protocol::operations::{Delivered, DeliveredRecord, Gap};
+use logdrive_protocol::operations::{Delivered, DeliveredRecord, Gap, Range, Settled};
 
 /// A record of a topic. Its bytes are slices of the answer, which lives as long as they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Record {
     pub append_time: u64,
     /// The producer's time, in microseconds since 1970 UTC.
     pub timestamp: u64,
+    /// How often it was delivered before; 0 without leases.
+    pub deliveries: u32,
+    /// What acks it, gives it back or keeps it for longer; none without leases.
+    pub lease: Option<Lease>,
     /// OpenTelemetry's `SeverityNumber`; 0 = not given, 1 to 24.
     pub severity: u8,
     /// What records that belong together share.
@@ -25,6 +29,21 @@ pub struct Record {
     pub headers: Vec<(String, Bytes)>,
     /// The record itself.
     pub value: Bytes,
+}
+
+/// Names the records that one answer leased; each delivery of a record has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lease(pub(crate) u64);
+
+impl Lease {
+    pub(crate) fn of(number: u64) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
+    /// Its number, for diagnostics.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// What a consumer is given.
@@ -97,6 +116,32 @@ impl Portion {
         &self.delivered.gaps
     }
 
+    /// The lease of its records; none without leases.
+    pub fn lease(&self) -> Option<Lease> {
+        Lease::of(self.delivered.ranges.first()?.lease)
+    }
+
+    /// Its records, as an ack names them: one element for each lease.
+    pub(crate) fn settled(&self) -> Vec<Settled> {
+        let mut settled: Vec<Settled> = Vec::new();
+        for &Range {
+            from, to, lease, ..
+        } in &self.delivered.ranges
+        {
+            match settled.last_mut() {
+                Some(last) if last.lease == lease => last.to = to,
+                _ if lease == 0 => {}
+                _ => settled.push(Settled { lease, from, to }),
+            }
+        }
+        settled
+    }
+
+    /// Its ranges and their leases.
+    pub(crate) fn leased(&self) -> impl Iterator<Item = &Range> {
+        self.delivered.ranges.iter().filter(|it| it.lease != 0)
+    }
+
     /// The offset after it.
     pub fn next_offset(&self) -> u64 {
         self.delivered.next
@@ -126,6 +171,8 @@ impl Portion {
             offset: delivered.offset,
             append_time: delivered.append_time,
             timestamp: delivered.timestamp,
+            deliveries: delivered.deliveries,
+            lease: Lease::of(delivered.lease),
             severity: record.severity,
             key: record.key.map(slice),
             headers: record
@@ -225,7 +272,8 @@ impl Events {
             {
                 self.range += 1;
             }
-            if delivered.ranges.get(self.range)?.from > offset {
+            let range = delivered.ranges.get(self.range)?;
+            if range.from > offset {
                 continue;
             }
             self.next = offset + 1;
@@ -233,6 +281,8 @@ impl Events {
                 offset,
                 append_time: head.append_time,
                 timestamp: head.lowest_timestamp.saturating_add(record.timestamp_delta),
+                deliveries: range.deliveries,
+                lease: range.lease,
                 record,
                 batch,
             }));
@@ -255,7 +305,6 @@ mod tests {
     use super::*;
     use logdrive_protocol::TopicId;
     use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place};
-    use logdrive_protocol::operations::Range;
 
     /// A portion with gap 2..4 and these ranges, changed; what is left of it as text.
     fn check(ranges: &[(u64, u64)], change: impl FnOnce(&mut Portion), expected: &str) {

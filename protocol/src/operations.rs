@@ -173,7 +173,6 @@ pub const RESERVED_OPCODES: &[(u8, &str)] = &[
     (0x05, "Authenticate"),
     (0x14, "AlterTopic"),
     (0x15, "PurgeTopic"),
-    (0x23, "ProduceAll"),
 ];
 
 /// The first opcode that is reserved for traffic between brokers; all above it are.

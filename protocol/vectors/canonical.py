@@ -224,6 +224,26 @@ def canonical():
             empty,
         )
     )
+    leased = {**REQUESTS["Consume"], "sequence": 2, "max_records": 0, "lease_ms": 30_000}
+    given = {
+        **ANSWERS["Consume"],
+        "next": 2,
+        "ranges": [
+            {"from": 0, "to": 1, "deliveries": 2, "lease": 7},
+            {"from": 1, "to": 2, "deliveries": 0, "lease": 7},
+        ],
+    }
+    held = {**empty, "status": 2}
+    for label, kind, body, values in [
+        ("request with a lease", "request", "Consume", leased),
+        ("answer with a lease", "answer", "Delivered", given),
+        ("answer when what is left is held", "answer", "Delivered", held),
+    ]:
+        out.append(
+            body_entry(
+                {"operation": "Consume"}, f"Consume {label}", kind, body, 0x42, 0, 9, values
+            )
+        )
     gap = {
         "from": 0,
         "to": 40,

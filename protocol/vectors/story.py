@@ -23,6 +23,7 @@ RECORDS = [
 PRODUCED = Batch(RECORDS, producer=3, epoch=1, sequence=0)
 ALONE = Batch([record(NOON, b"paid")])
 STORED = Batch(RECORDS, producer=3, epoch=1, sequence=0, place=(1, 0, NOON + 1_000, 0))
+WORKER = 1_311_768_467_463_790_320
 SETTING = {"key": "max_record_bytes", "value": "65536"}
 FILTER = [{"key": "severity", "value": "warn"}, {"key": "grep", "value": "time.?out"}]
 LIMIT_SETTINGS = [{"key": "topics", "value": "100000"}]
@@ -72,7 +73,7 @@ REQUESTS = {
     "Consume": {
         "topic": 1,
         "consumer": 5,
-        "worker": 1311768467463790320,
+        "worker": WORKER,
         "sequence": 1,
         "max_records": 1,
         "max_bytes": 0,
@@ -80,9 +81,40 @@ REQUESTS = {
         "lease_ms": 0,
         "leader_epoch": 0,
     },
-    "UnregisterWorker": {"topic": 1, "consumer": 5, "worker": 1311768467463790320},
+    "UnregisterWorker": {"topic": 1, "consumer": 5, "worker": WORKER},
     "Seek": {"topic": 1, "consumer": 5, "to": (2, 0)},
     "Size": {"topic": 1, "consumer": 5},
+    "Ack": {
+        "topic": 1,
+        "consumer": 5,
+        "worker": WORKER,
+        "settled": [
+            {"lease": 7, "from": 0, "to": 2},
+            {"lease": 8, "from": 4, "to": 5},
+        ],
+    },
+    "Nack": {
+        "topic": 1,
+        "consumer": 5,
+        "worker": WORKER,
+        "settled": [{"lease": 8, "from": 5, "to": 6}],
+        "delay_ms": 5000,
+    },
+    "Extend": {"topic": 1, "consumer": 5, "worker": WORKER, "lease": 8, "lease_ms": 30_000},
+    "Requeue": {
+        "topic": 1,
+        "consumer": 5,
+        "dead_letters": 6,
+        "ranges": [{"from": 0, "to": 3}],
+    },
+    "AlterConsumer": {
+        "topic": 1,
+        "consumer": 5,
+        "set": [{"key": "max_deliveries", "value": "5"}],
+        "unset": ["backoff"],
+        "pause": 0,
+    },
+    "DescribeConsumer": {"topic": 1, "consumer": 5, "after": 0, "limit": 0},
     "Hello": {"client": "example", "version": "1.0"},
     "Ping": {},
     "Metadata": {"topics": ["app", "nowhere"]},
@@ -155,6 +187,29 @@ ANSWERS = {
         **DELIVERED,
         "next": 1,
         "ranges": [{"from": 0, "to": 1, "deliveries": 0, "lease": 0}],
+    },
+    "Ack": {"records": 3},
+    "Nack": {"records": 1},
+    "Extend": {},
+    "Requeue": {"records": 3},
+    "AlterConsumer": {"settings": [{"key": "max_deliveries", "value": "5"}], "paused": False},
+    "DescribeConsumer": {
+        "name": "c1",
+        "settings": [{"key": "order", "value": "key"}],
+        "paused": False,
+        "cursor": 4,
+        "next": 9,
+        "records": 6,
+        "bytes": 66,
+        "leased": 2,
+        "waiting": 1,
+        "gaps": 0,
+        "workers": 1,
+        "held_by": "records wait for their keys",
+        "held_offset": 6,
+        "held_key": "web",
+        "leases": [{"lease": 8, "worker": WORKER, "records": 2, "from": 4, "left_ms": 12_000}],
+        "more": False,
     },
     "UnregisterWorker": {},
     "Seek": {"cursor": 0},

@@ -84,6 +84,22 @@ BODIES = {
     "Sought": "cursor:u64",
     "Size": "topic:u64 consumer:u64",
     "Measured": "records:u64 bytes:u64 oldest_age:u64 leased:u64 delayed:u64 gaps:u64",
+    "Ack": "topic:u64 consumer:u64 worker:u64 settled:Settled*",
+    "Acked": "records:u64",
+    "Nack": "topic:u64 consumer:u64 worker:u64 settled:Settled* delay_ms:u32",
+    "Nacked": "records:u64",
+    "Extend": "topic:u64 consumer:u64 worker:u64 lease:u64 lease_ms:u32",
+    "Extended": "",
+    "Requeue": "topic:u64 consumer:u64 dead_letters:u64 ranges:Offsets*",
+    "Requeued": "records:u64",
+    "Offsets": "from:u64 to:u64",
+    "AlterConsumer": "topic:u64 consumer:u64 set:Setting* unset:string* pause:u8",
+    "ConsumerAltered": "settings:Setting* paused:boolean",
+    "DescribeConsumer": "topic:u64 consumer:u64 after:u64 limit:u32",
+    "ConsumerDescribed": "name:string settings:Setting* paused:boolean cursor:u64 next:u64 "
+    "records:u64 bytes:u64 leased:u64 waiting:u64 gaps:u64 workers:u32 held_by:string "
+    "held_offset:u64 held_key:string? leases:LeaseSummary* more:boolean",
+    "LeaseSummary": "lease:u64 worker:u64 records:u64 from:u64 left_ms:u64",
     "Hello": "client:string version:string",
     "Greeted": "broker:string version:string cluster:bytes16 node:u64 started_at:u64 "
     "limits:Setting*",
@@ -125,7 +141,13 @@ OPERATIONS = {
     "Consume": (0x42, "Delivered"),
     "Seek": (0x43, "Sought"),
     "Size": (0x44, "Measured"),
+    "Ack": (0x45, "Acked"),
+    "Nack": (0x46, "Nacked"),
+    "Extend": (0x47, "Extended"),
+    "Requeue": (0x48, "Requeued"),
+    "AlterConsumer": (0x49, "ConsumerAltered"),
     "UnregisterWorker": (0x4A, "WorkerUnregistered"),
+    "DescribeConsumer": (0x4B, "ConsumerDescribed"),
 }
 NOTICES = {"GoingAway": 0xA0, "StateChanged": 0xA1}
 
@@ -164,12 +186,16 @@ def join(pieces):
 
 
 def encode_value(kind, value, path):
-    """Pieces of one field; `kind` is a type of PROTOCOL.md, `X*` a sequence of X."""
+    """Pieces of one field; `kind` is a type of PROTOCOL.md, `X*` a sequence and `X?` an option."""
     if kind.endswith("*"):
         pieces = [(varint(len(value)), path, str(len(value)))]
         for index, element in enumerate(value):
             pieces += encode_element(kind[:-1], element, f"{path}[{index}]")
         return pieces
+    if kind.endswith("?"):
+        if value is None:
+            return [(b"\x00", path, "0")]
+        return [(b"\x01", path, "1")] + encode_value(kind[:-1], value, path)
     if kind == "u8":
         return [(bytes([value]), path, str(value))]
     if kind in ("u32", "u64"):
@@ -352,6 +378,8 @@ def json_record(record):
 def json_value(kind, value):
     if kind.endswith("*"):
         return [json_value(kind[:-1], element) for element in value]
+    if kind.endswith("?"):
+        return None if value is None else json_value(kind[:-1], value)
     if kind == "u64":
         return str(value)
     if kind in ("bytes", "bytes16"):
@@ -408,6 +436,8 @@ def extreme(kind):
     """A value of a type at the upper end of its range."""
     if kind.endswith("*"):
         return [extreme(kind[:-1])] * 2
+    if kind.endswith("?"):
+        return extreme(kind[:-1])
     plain = {
         "u8": 255,
         "u32": U32_MAX,
@@ -424,6 +454,8 @@ def extreme(kind):
 def zero(kind):
     if kind.endswith("*"):
         return []
+    if kind.endswith("?"):
+        return None
     plain = {
         "u8": 0,
         "u32": 0,

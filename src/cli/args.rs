@@ -13,6 +13,7 @@ use logdrive_protocol::position::{parse_duration, parse_time};
 use logdrive_protocol::{Position, Severity};
 
 use super::bench::Bench;
+use super::consumer::Consumer;
 use super::output::Format;
 
 /// A durable log queue: what it has acknowledged is on disk.
@@ -69,7 +70,7 @@ pub(crate) enum Command {
     Consume(Consume),
     /// Says what is left for a consumer: records, bytes and age of the oldest.
     Size(Size),
-    /// Moves or removes a consumer.
+    /// Creates, lists, describes, alters, moves, pauses and deletes consumers.
     #[command(subcommand)]
     Consumer(Consumer),
     /// Asks the broker for its state, version, latency and counters.
@@ -310,6 +311,9 @@ pub(crate) struct Consume {
     /// Waits for more records instead of stopping when nothing is left.
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Leases records for so long and acks them when they are written: what was not comes again.
+    #[arg(long, value_name = "DURATION", value_parser = lease)]
+    pub(crate) lease: Option<Duration>,
 }
 
 /// Arguments of `size`.
@@ -322,33 +326,7 @@ pub(crate) struct Size {
     pub(crate) consumer: String,
 }
 
-/// What can be done to consumers.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Consumer {
-    /// Moves a consumer's cursor.
-    #[command(after_help = POSITIONS)]
-    Seek {
-        /// The topic.
-        topic: String,
-        /// The consumer; it is not created.
-        name: String,
-        /// Where to.
-        #[arg(value_name = "W", allow_hyphen_values = true)]
-        to: Position,
-    },
-    /// Removes a consumer and its cursor.
-    Unregister {
-        /// The topic.
-        topic: String,
-        /// The consumer.
-        name: String,
-        /// Does it; without this the command says what would go, and changes nothing.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-const POSITIONS: &str = "\
+pub(super) const POSITIONS: &str = "\
 W is one of: earliest | latest | an offset | -100 (the last 100) | 1h30m (ago) |
 2026-03-01T12:00:00Z (the first record appended at or after it)";
 
@@ -364,6 +342,13 @@ fn instant(text: &str) -> Result<SystemTime, String> {
         Ok(Position::Time(micros)) => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
         _ => Err("a time is as in RFC 3339, such as 2030-01-01T12:00:00Z".to_owned()),
     }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lasts = parse_duration(text).map(Duration::from_micros);
+    lasts
+        .filter(|lasts| lasts.as_millis() > 0)
+        .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
 }
 
 fn header(text: &str) -> Result<(String, Vec<u8>), String> {
@@ -437,7 +422,25 @@ mod tests {
         );
         check("consume app --consumer c1 -n 1", "consumer: \"c1\"");
         check("size app --consumer c1", "Size");
-        check("consumer unregister app c1 --yes", "Unregister");
+        check("consume app --consumer c --lease 1m30s", "lease: Some(90s)");
+        check("consumer unregister app c1 --yes", "Delete");
+        check("consumer delete app c1 --yes", "yes: true");
+        check(
+            "consumer create app c1 --from -5 --set max_deliveries=3 --set order=key",
+            "from: Last(5), settings: [Setting { key: \"max_deliveries\", value: \"3\" }, Setting",
+        );
+        check("consumer list app", "List { topic: \"app\" }");
+        check("consumer describe app c1", "Describe");
+        check(
+            "consumer alter app c1 backoff=1s,10s order=",
+            "value: \"\" }]",
+        );
+        check("consumer pause app c1", "Pause");
+        check("consumer resume app c1", "Resume");
+        check(
+            "consumer requeue app c1 --from dead --offset 5..7 --offset 9",
+            "from: \"dead\", offsets: [(5, 7), (9, 10)]",
+        );
         check("ping", "Ping");
     }
 
@@ -473,6 +476,8 @@ mod tests {
         check("fetch app --severity loud", "ValueValidation");
         check("fetch app --since 2h", "ValueValidation");
         check("consume app", "MissingRequiredArgument");
+        check("consume app --consumer c --lease 0s", "ValueValidation");
+        check("consumer alter app c1", "MissingRequiredArgument");
         check("produce app --header =x", "ValueValidation");
         check("produce app --severity loud", "ValueValidation");
         check("produce app --delay soon", "ValueValidation");

@@ -3,12 +3,15 @@
 //! The cursor's move is durable before the records arrive here, so everything taken is written
 //! before more is taken, a signal is heeded only between two answers, and what could not be written
 //! is named with the command that takes the cursor back.
+//!
+//! With a lease nothing can get lost that way: records are acked when they are written and flushed,
+//! and given back when they are not.
 
 use std::io::Write;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use logdrive_client::{Client, Consumer, ConsumerOptions, Portion};
+use logdrive_client::{Client, Consumer, ConsumerOptions, Error, ErrorCode, Portion};
 use tokio::time::timeout;
 
 use super::args::{Common, Consume};
@@ -39,6 +42,7 @@ pub(crate) async fn run(common: &Common, arguments: Consume) -> Result<Exit, Fau
         Duration::ZERO
     };
     let mut stopping = false;
+    let mut late = false;
     let ended = loop {
         if stopping {
             break Ok(Exit::Interrupted);
@@ -50,34 +54,90 @@ pub(crate) async fn run(common: &Common, arguments: Consume) -> Result<Exit, Fau
             break Ok(Exit::Done);
         }
         consumer.set_max_records(limit(wanted));
-        let mut asked = pin!(consumer.get_batch(Some(wait)));
-        let batch = tokio::select! {
-            batch = &mut asked => batch,
-            () = interrupted.as_mut() => {
-                stopping = true;
-                // What is being given now is worth waiting for: it would be taken by nobody.
-                match timeout(LAST_ANSWER_WAIT, asked).await {
-                    Ok(batch) => batch,
-                    Err(_) => break Ok(Exit::Interrupted),
-                }
-            }
+        let taken = take(&mut consumer, wait, interrupted.as_mut(), &mut stopping).await;
+        let Some(batch) = taken else {
+            break Ok(Exit::Interrupted);
         };
         match batch {
             Ok(Some(portion)) => {
                 for gap in portion.gaps() {
                     progress.say(&describe_gap(&arguments.topic, gap));
                 }
-                write(&mut writer, &portion, &arguments)?;
+                if let Err(fault) = write(&mut writer, &portion, &arguments) {
+                    break Err(fault);
+                }
                 progress.set(writer.count());
+                if let Err(error) = ack(&consumer, &portion).await {
+                    if error.code() != Some(ErrorCode::LeaseLost) {
+                        break Err(Fault::of_change(&error));
+                    }
+                    progress.say(&written_late(&portion, &arguments));
+                    late = true;
+                }
             }
             Ok(None) if arguments.follow => {}
-            Ok(None) => break Ok(Exit::Done),
+            Ok(None) => {
+                if consumer.is_held() {
+                    progress.say(&held(&arguments));
+                }
+                break Ok(Exit::Done);
+            }
             Err(error) => break Err(Fault::of_change(&error)),
         }
     };
     consumer.close().await;
-    writer.finish().map_err(|error| Fault::stdout(&error))?;
-    ended
+    let finished = writer.finish().map_err(|error| Fault::stdout(&error));
+    let exit = ended?;
+    finished?;
+    Ok(match exit {
+        Exit::Done if late => Exit::Failed,
+        exit => exit,
+    })
+}
+
+/// What there is within `wait`; `None` if a signal came first and nothing was on its way. A signal
+/// sets `stopping`.
+async fn take(
+    consumer: &mut Consumer,
+    wait: Duration,
+    interrupted: Pin<&mut impl Future<Output = ()>>,
+    stopping: &mut bool,
+) -> Option<Result<Option<Portion>, Error>> {
+    let mut asked = pin!(consumer.get_batch(Some(wait)));
+    tokio::select! {
+        batch = &mut asked => Some(batch),
+        () = interrupted => {
+            *stopping = true;
+            // What is being given now is worth waiting for: it would be taken by nobody.
+            timeout(LAST_ANSWER_WAIT, asked).await.ok()
+        }
+    }
+}
+
+/// Acks what was written, if it was leased.
+async fn ack(consumer: &Consumer, portion: &Portion) -> Result<(), Error> {
+    match portion.lease() {
+        Some(_) => consumer.ack_portion(portion).await,
+        None => Ok(()),
+    }
+}
+
+fn written_late(portion: &Portion, arguments: &Consume) -> String {
+    let offsets: Vec<u64> = portion.records().map(|it| it.offset).collect();
+    let (first, last) = (offsets.first().unwrap_or(&0), offsets.last().unwrap_or(&0));
+    format!(
+        "records {first} to {last} of topic {} were written when their lease was over: they will \
+         be delivered again; use a longer --lease",
+        arguments.topic
+    )
+}
+
+fn held(arguments: &Consume) -> String {
+    let (topic, name) = (&arguments.topic, &arguments.consumer);
+    format!(
+        "records are left that cannot be given now: they are leased to others or wait, or the \
+         consumer is paused; see: logdrive consumer describe {topic} {name}"
+    )
 }
 
 /// The limit of one request: 0 is none.
@@ -102,6 +162,7 @@ async fn open(client: &Client, arguments: &Consume) -> Result<Consumer, Fault> {
     }
     let options = ConsumerOptions {
         create: false,
+        lease: arguments.lease,
         ..ConsumerOptions::default()
     };
     Ok(client.consumer(name, &[topic], options).await?)
@@ -133,7 +194,9 @@ fn unwritten(
     arguments: &Consume,
 ) -> Fault {
     let mut fault = Fault::stdout(error);
-    if let Some(first) = first {
+    if let Some(first) = first
+        && portion.lease().is_none()
+    {
         let last = portion.next_offset().saturating_sub(1);
         fault.message = format!(
             "stdout was closed: records {first} to {last} of topic {} were consumed and may not \

@@ -150,6 +150,9 @@ fn push_object(out: &mut Vec<u8>, topic: &str, delivered: &DeliveredRecord<'_>) 
         format_time(delivered.timestamp),
         record.severity,
     )?;
+    if delivered.lease != 0 {
+        write!(out, ",\"deliveries\":{}", delivered.deliveries)?;
+    }
     match record.key {
         Some(key) => push_bytes(out, ",\"key", key)?,
         None => out.extend_from_slice(b",\"key\":null"),
@@ -309,6 +312,18 @@ mod tests {
             3,
             format!("{PLAIN}\n{FULL}\n{BYTES}\n").as_bytes(),
         );
+    }
+
+    #[test]
+    fn json_of_a_leased_record_says_how_often_it_was_delivered_before() {
+        let mut delivered = delivered();
+        (delivered.ranges[0].lease, delivered.ranges[0].deliveries) = (4, 2);
+        let mut out = Vec::new();
+        for record in delivered.records().take(1) {
+            push_object(&mut out, "app", &record).unwrap();
+        }
+        let expected = PLAIN.replace("\"severity\":0", "\"severity\":0,\"deliveries\":2");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

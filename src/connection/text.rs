@@ -15,9 +15,11 @@ use std::pin::pin;
 use actix::Addr;
 use bytes::Bytes;
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
+use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Answer, DescribeTopic, ListTopics, Metadata, Part, Payload, Produce, ProduceAll,
-    RegisterConsumer, Request, TopicSummary, UnregisterProducer,
+    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, ListTopics, Metadata, Part,
+    Payload, Produce, ProduceAll, RegisterConsumer, Request, Requeue, TopicSummary,
+    UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
 use tokio::io::AsyncWriteExt;
@@ -152,6 +154,18 @@ impl Typing {
                 self.produce(topic, value, not_before).await
             }
             Command::ProduceAll(topics, value) => self.produce_all(topics, value).await,
+            Command::DescribeConsumer(topic, consumer) => self.describe(topic, consumer).await,
+            Command::Requeue(topic, consumer, dead_letters, offsets) => {
+                let (topic_id, consumer_id) = self.consumer(topic, consumer).await?;
+                let requeue = Requeue {
+                    topic: topic_id,
+                    consumer: consumer_id,
+                    dead_letters: self.topic(dead_letters).await?,
+                    ranges: vec![offsets],
+                };
+                let answer = self.show(requeue.into()).await?;
+                Ok(print::answer(&answer, topic))
+            }
         }
     }
 
@@ -304,6 +318,31 @@ impl Typing {
         };
         let answer = self.show(Request::ProduceAll(request)).await?;
         Ok(print::answer(&answer, topics))
+    }
+
+    /// A consumer with all its leases, page by page.
+    async fn describe(&mut self, topic: &str, consumer: &str) -> Result<String, Failure> {
+        let (topic, consumer) = self.consumer(topic, consumer).await?;
+        let mut describe = DescribeConsumer {
+            topic,
+            consumer,
+            limit: MAX_LIST,
+            ..DescribeConsumer::default()
+        };
+        let mut leases = Vec::new();
+        let mut answer = self.show(describe.clone().into()).await?;
+        while let Answer::DescribeConsumer(page) = &mut answer {
+            leases.append(&mut page.leases);
+            let last = leases.last().map_or(0, |it| it.lease);
+            if !page.more || last <= describe.after {
+                let page = std::mem::take(page);
+                let whole = ConsumerDescribed { leases, ..page };
+                return Ok(print::answer(&Answer::DescribeConsumer(whole), ""));
+            }
+            describe.after = last;
+            answer = self.ask(describe.clone().into()).await?;
+        }
+        Ok(print::answer(&answer, ""))
     }
 
     /// All topics, page by page.

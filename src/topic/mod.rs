@@ -9,7 +9,7 @@
 //! [`state`] and what it is made of ([`log`], [`delayed`], [`producers`], [`consumers`] with each
 //! [`consumer`]'s [`outstanding`] parcels), [`filter`], [`waiting`] and [`rows`] are plain logic: no
 //! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`],
-//! `leasing`, [`requeue`], `due`, [`journey`] and [`together`] are the shell around it.
+//! `leasing`, [`requeue`], `due` and [`together`] are the shell around it.
 
 pub mod actor;
 pub mod consumer;
@@ -38,11 +38,12 @@ pub mod serving;
 pub mod settings;
 pub mod state;
 pub mod taking;
-#[cfg(test)]
-mod tests;
 pub mod together;
 pub mod waiting;
 pub mod workers;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
 pub use journey::Journey;
+
+#[cfg(test)]
+mod tests;

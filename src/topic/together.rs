@@ -23,17 +23,17 @@ use std::collections::VecDeque;
 use actix::{AsyncContext, Context, Handler};
 use bytes::BytesMut;
 use logdrive_protocol::batch::Head;
-use logdrive_protocol::operations::{Produce, Request, Settled};
+use logdrive_protocol::operations::{Consumed, Produce, Request, Settled};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
 use super::journey::{Errand, Returned, Traveller, Visit, too_late};
 use super::serving::Waiter;
-use super::state::{Plan, Planned};
+use super::state::{Change, Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER};
 use crate::reply::{ConnectionId, Reply};
-use crate::storage::JobKind;
+use crate::storage::{Job, JobKind};
 
 /// What a topic keeps for a traveller, and what waits meanwhile.
 #[derive(Debug, Default)]
@@ -50,8 +50,24 @@ pub struct Reserve {
 #[derive(Debug)]
 struct Reserved {
     number: u64,
+    /// The last one that it will have used.
     ticket: u64,
-    plan: Option<Box<Plan>>,
+    share: Share,
+}
+
+/// What one topic will stage for a traveller.
+#[derive(Debug, Default)]
+struct Share {
+    append: Option<Box<Plan>>,
+    /// The same as the topic's changes, one ticket after the other.
+    changes: Vec<Change>,
+}
+
+impl Share {
+    /// The last ticket that it uses; there is at least one change.
+    fn ticket(&self) -> u64 {
+        self.changes.last().map_or(0, |change| change.ticket)
+    }
 }
 
 /// What must wait until the traveller has returned.
@@ -116,7 +132,7 @@ fn only_reads(request: &Request) -> bool {
 /// What one topic makes of its errand.
 enum Prepared {
     /// To be staged with all others.
-    New(Option<Box<Plan>>),
+    New(Share),
     /// It is on its way to the disk, under this ticket.
     Staged(u64),
     /// It is there.
@@ -179,11 +195,11 @@ impl Topic {
             return;
         };
         match self.prepare(stop.errand, &mut traveller) {
-            Ok(Prepared::New(plan)) if traveller.stops.is_empty() => {
-                self.decide(plan, traveller, ctx);
+            Ok(Prepared::New(share)) if traveller.stops.is_empty() => {
+                self.decide(share, traveller, ctx);
             }
-            Ok(Prepared::New(plan)) => {
-                self.reserve_for(plan, &mut traveller, ctx);
+            Ok(Prepared::New(share)) => {
+                self.reserve_for(share, &mut traveller, ctx);
                 traveller.travel();
             }
             Ok(Prepared::Staged(ticket)) => self.park(ticket, Parked::Traveller(traveller)),
@@ -212,8 +228,9 @@ impl Topic {
         }
         let mut prepared = match traveller.known {
             Some(true) => Prepared::Durable,
-            _ => Prepared::New(None),
+            _ => Prepared::New(Share::default()),
         };
+        let ticket = self.state.last_ticket() + 1;
         if let Some((index, batch)) = errand.part {
             let mut batch = batch.into_mut();
             if batch.len() < COPY_BATCH_BYTES {
@@ -226,7 +243,11 @@ impl Topic {
                 (producer, Failure { message, ..failure })
             })?;
             let (receipt, found) = match planned {
-                Planned::New(plan) => (plan.receipt(), Prepared::New(Some(plan))),
+                Planned::New(plan) => {
+                    let (receipt, changes) = (plan.receipt(), vec![plan.change(ticket)]);
+                    let append = Some(plan);
+                    (receipt, Prepared::New(Share { append, changes }))
+                }
                 Planned::Staged(receipt, ticket) => (receipt, Prepared::Staged(ticket)),
                 Planned::Durable(receipt) => (receipt, Prepared::Durable),
             };
@@ -238,64 +259,67 @@ impl Topic {
             }
         }
         // What was acked together with a batch that is stored already is acked.
-        if !errand.consumed.is_empty() && traveller.known != Some(true) {
-            let connection = traveller.reply.as_ref().map(Reply::connection);
-            let by_broker = connection == Some(ConnectionId::BROKER);
-            let mut plan = match prepared {
-                Prepared::New(plan) => plan.unwrap_or_default(),
-                other => return Ok(other),
-            };
-            for consumed in &errand.consumed {
-                let (id, worker) = (consumed.consumer, consumed.worker);
-                for Settled { lease, .. } in &consumed.settled {
-                    if let Some(connection) = connection.filter(|_| !by_broker) {
-                        self.state.consumers.heard(id, worker, *lease, connection);
-                    }
-                }
-                let acked = self.state.plan_ack(&mut plan, consumed, by_broker);
-                traveller.acked += acked.map_err(|failure| (id.0, failure))?;
-            }
-            prepared = Prepared::New(Some(plan));
+        if let Prepared::New(share) = &mut prepared
+            && !errand.consumed.is_empty()
+        {
+            let by = traveller.reply.as_ref().map(Reply::connection);
+            self.plan_acks(&errand.consumed, by, share, &mut traveller.acked)?;
         }
         Ok(prepared)
     }
 
-    /// Keeps still until the traveller returns.
-    fn reserve_for(
+    /// Adds to a share what acking changes. Nothing changes by it: the same is done when the share
+    /// is [carried out](Self::carry_out).
+    fn plan_acks(
         &mut self,
-        plan: Option<Box<Plan>>,
-        traveller: &mut Traveller,
-        ctx: &Context<Self>,
-    ) {
-        self.reserve.count += 1;
-        let number = self.reserve.count;
-        let ticket = self.state.last_ticket() + 1;
-        if let Some(plan) = &plan {
-            traveller
-                .jobs
-                .extend(self.job(plan.change(ticket), JobKind::Change));
+        consumed: &[Consumed],
+        by: Option<ConnectionId>,
+        share: &mut Share,
+        acked: &mut u64,
+    ) -> Result<(), (u64, Failure)> {
+        let by_broker = by == Some(ConnectionId::BROKER);
+        let mut plan = share.append.take().unwrap_or_default();
+        for consumed in consumed {
+            let (id, worker) = (consumed.consumer, consumed.worker);
+            if let Some(connection) = by.filter(|_| !by_broker) {
+                for Settled { lease, .. } in &consumed.settled {
+                    self.state.consumers.heard(id, worker, *lease, connection);
+                }
+            }
+            let planned = self.state.plan_ack(&mut plan, consumed, by_broker);
+            *acked += planned.map_err(|failure| (id.0, failure))?;
         }
+        share.changes = vec![plan.change(self.state.last_ticket() + 1)];
+        share.append = Some(plan);
+        Ok(())
+    }
+
+    /// Keeps still until the traveller returns.
+    fn reserve_for(&mut self, mut share: Share, traveller: &mut Traveller, ctx: &Context<Self>) {
+        self.reserve.count += 1;
+        let (number, ticket) = (self.reserve.count, share.ticket());
+        traveller.jobs.extend(self.jobs_of(&mut share));
         traveller.reserved.push((ctx.address(), number));
         self.reserve.current = Some(Reserved {
             number,
             ticket,
-            plan,
+            share,
         });
     }
 
+    fn jobs_of(&self, share: &mut Share) -> Vec<Job> {
+        let changes = std::mem::take(&mut share.changes).into_iter();
+        changes
+            .filter_map(|change| self.job(change, JobKind::Change))
+            .collect()
+    }
+
     /// Every topic has agreed: all jobs go to the storage at once.
-    fn decide(
-        &mut self,
-        plan: Option<Box<Plan>>,
-        mut traveller: Box<Traveller>,
-        ctx: &mut Context<Self>,
-    ) {
-        let ticket = self.state.last_ticket() + 1;
+    fn decide(&mut self, mut share: Share, mut traveller: Box<Traveller>, ctx: &mut Context<Self>) {
+        let ticket = share.ticket();
         let mut jobs = std::mem::take(&mut traveller.jobs);
-        if let Some(plan) = &plan {
-            jobs.extend(self.job(plan.change(ticket), JobKind::Change));
-        }
-        self.carry_out(plan, ctx);
+        jobs.extend(self.jobs_of(&mut share));
+        self.carry_out(share, ctx);
         let answer = traveller.answer();
         if let Some(reply) = traveller.reply.take() {
             self.park(ticket, Parked::Answer(reply, answer));
@@ -308,8 +332,9 @@ impl Topic {
         self.serve_takers(ctx);
     }
 
-    fn carry_out(&mut self, plan: Option<Box<Plan>>, ctx: &mut Context<Self>) {
-        if let Some(plan) = plan {
+    /// Does what the share's jobs say; they are on their way to the storage.
+    fn carry_out(&mut self, share: Share, ctx: &mut Context<Self>) {
+        if let Some(plan) = share.append {
             let before = self.state.log.tail_bytes();
             let consumers: Vec<_> = plan.consumers().collect();
             let change = self.state.carry_out(*plan);
@@ -328,7 +353,7 @@ impl Topic {
     /// A commit may be heard of before the traveller's return: then it says the same.
     pub(super) fn committed_meanwhile(&mut self, ticket: u64, ctx: &mut Context<Self>) {
         if let Some(reserved) = self.reserve.current.take_if(|it| it.ticket <= ticket) {
-            self.carry_out(reserved.plan, ctx);
+            self.carry_out(reserved.share, ctx);
             self.go_on(ctx);
         }
     }
@@ -371,7 +396,7 @@ impl Handler<Returned> for Topic {
         let is_meant = |it: &mut Reserved| it.number == number;
         if let Some(reserved) = self.reserve.current.take_if(is_meant) {
             if go {
-                self.carry_out(reserved.plan, ctx);
+                self.carry_out(reserved.share, ctx);
                 self.serve_takers(ctx);
             }
             self.go_on(ctx);

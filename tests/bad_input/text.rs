@@ -55,7 +55,8 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         ),
         (
             "FETCH undisturbed",
-            "- SYNTAX FETCH needs a position; try: FETCH topic W [n=10] [wait=5s]",
+            "- SYNTAX FETCH needs a position; try: FETCH topic W [n=10] [wait=5s] \
+             [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
         ),
         (
             "FETCH undisturbed 99",
@@ -63,11 +64,13 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         ),
         (
             "FETCH undisturbed 0 n=0",
-            "- SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s]",
+            "- SYNTAX n is 1 to 10000; try: FETCH topic W [n=10] [wait=5s] \
+             [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
         ),
         (
             "FETCH undisturbed 0 wait=soon",
-            "- SYNTAX wait is a duration like 5s or 1m30s; try: FETCH topic W [n=10] [wait=5s]",
+            "- SYNTAX wait is a duration like 5s or 1m30s; try: FETCH topic W [n=10] [wait=5s] \
+             [severity=warn] [header.K=V] [since=T] [until=T] [grep=rest-of-line]",
         ),
         (
             "SIZE undisturbed nobody",

@@ -16,5 +16,6 @@ mod compare;
 mod consume;
 mod demo;
 mod fetch;
+mod leasing;
 mod produce;
 mod serve;

@@ -11,6 +11,8 @@ mod broker;
 mod consuming;
 mod delaying;
 mod deleting;
+mod giving_up;
+mod leasing;
 mod packing;
 mod producing;
 mod reading;

@@ -124,7 +124,7 @@ fn producers_of_elsewhere_are_named_and_nothing_is_stored() {
 }
 
 #[test]
-fn a_record_is_acked_with_what_came_of_it_or_neither() {
+fn a_retry_of_what_was_produced_and_acked_is_one_as_a_whole() {
     let broker = Broker::start();
     let mut peer = broker.connect();
     let orders = peer.create("orders");
@@ -136,7 +136,7 @@ fn a_record_is_acked_with_what_came_of_it_or_neither() {
         ..worker.take(1, 0)
     });
     let lease = taken.unwrap().ranges[0].lease;
-    let billed = |lease| ProduceAll {
+    let billed = || ProduceAll {
         consumed: vec![Consumed {
             topic: orders,
             consumer: worker.consumer,
@@ -149,19 +149,52 @@ fn a_record_is_acked_with_what_came_of_it_or_neither() {
         }],
         ..produce_all([(bills.topic, batch_of(origin(&bills, 0), &["17 billed"]))])
     };
-    // Another lease: the bill is not written either, and both topics go on.
-    peer.ask(billed(lease + 1)).unwrap_err();
-    peer.check(fetch(bills.topic, 0), "empty next=0");
-    peer.check(worker.size(), "records=2 bytes=4");
-    assert_eq!(peer.ask(billed(lease)).unwrap().acked, 1);
+    assert_eq!(peer.ask(billed()).unwrap().acked, 1);
     // The answer was lost: the retry is one as a whole.
-    let again = peer.ask(billed(lease)).unwrap();
+    let again = peer.ask(billed()).unwrap();
     assert_eq!((again.parts[0].base_offset, again.acked), (0, 0));
 
     let broker = broker.killed_and_restarted();
     let mut peer = broker.connect();
     peer.check(worker.size(), "records=1 bytes=2");
     peer.check(fetch(bills.topic, 0), "0:17 billed next=1");
+}
+
+#[test]
+fn what_was_consumed_is_acked_with_what_is_produced_or_not_at_all() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let [a, b] = ["a", "b"].map(|name| peer.create(name));
+    peer.produce(b, &["job 1", "job 2"]);
+    let worker = Worker::of(&peer.consumer("b", "c"), 1);
+    let taken = peer
+        .ask(Consume {
+            lease_ms: 60_000,
+            ..worker.take(1, 0)
+        })
+        .unwrap();
+    let lease = taken.ranges[0].lease;
+    let done = |lease, from, to, parts: ProduceAll| ProduceAll {
+        consumed: vec![Consumed {
+            topic: b,
+            consumer: worker.consumer,
+            worker: WorkerId(worker.id),
+            settled: vec![Settled { lease, from, to }],
+        }],
+        ..parts
+    };
+    let result = || produce_all([(a, batch(&["result"]))]);
+    peer.check(done(lease + 1, 0, 1, result()), "LEASE_LOST");
+    peer.check(worker.size(), "records=2 bytes=10");
+    peer.check(fetch(a, 0), "empty next=0");
+    peer.check(done(lease, 0, 1, result()), "offsets=0 acked=1");
+    peer.check(done(lease, 0, 1, ProduceAll::default()), "offsets=");
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(fetch(a, 0), "0:result next=1");
+    peer.check(worker.size(), "records=1 bytes=5");
+    peer.check(done(lease, 0, 2, result()), "offsets=1 acked=1");
+    peer.check(worker.size(), "records=0 bytes=0");
 }
 
 /// Sends so many transactions over the same topics, in an order of its own.

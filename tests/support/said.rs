@@ -2,9 +2,9 @@
 
 use logdrive_protocol::Failure;
 use logdrive_protocol::operations::{
-    CancelPassed, ConsumerRegistered, ConsumerUnregistered, Delivered, Located, Measured, Produced,
-    ProducedAll, ProducerRegistered, ProducerUnregistered, Sought, TopicCreated, TopicDeleted,
-    TopicsListed,
+    Acked, CancelPassed, ConsumerAltered, ConsumerRegistered, ConsumerUnregistered, Delivered,
+    Extended, Located, Measured, Nacked, Produced, ProducedAll, ProducerRegistered,
+    ProducerUnregistered, Requeued, Sought, TopicCreated, TopicDeleted, TopicsListed,
 };
 
 /// An answer that can be said in a few words. Ids and times are left out.
@@ -23,7 +23,8 @@ pub(crate) fn said<A: Said>(answer: Result<A, Failure>) -> String {
 }
 
 impl Said for Delivered {
-    /// `0:a 1:b next=2`, `empty next=2` or `passed next=2`.
+    /// `0:a 1:b next=2`, `empty next=2`, `held next=2` or `passed next=2`; a record that was
+    /// delivered before says so: `0:a(1)`.
     fn said(&self) -> String {
         let mut words: Vec<String> = self
             .gaps
@@ -33,19 +34,48 @@ impl Said for Delivered {
         if self.status == Self::EMPTY {
             words.push("empty".to_owned());
         }
+        if self.status == Self::HELD {
+            words.push("held".to_owned());
+        }
         if self.status == Self::PASSED {
             words.push("passed".to_owned());
         }
         let value = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut plain = self.clone();
         plain.unpack().unwrap();
-        words.extend(
-            plain
-                .records()
-                .map(|it| format!("{}:{}", it.offset, value(it.record.value))),
-        );
+        words.extend(plain.records().map(|it| {
+            let again = match it.deliveries {
+                0 => String::new(),
+                times => format!("({times})"),
+            };
+            format!("{}:{}{again}", it.offset, value(it.record.value))
+        }));
         words.push(format!("next={}", self.next));
         words.join(" ")
+    }
+}
+
+impl Said for Acked {
+    fn said(&self) -> String {
+        format!("acked={}", self.records)
+    }
+}
+
+impl Said for Nacked {
+    fn said(&self) -> String {
+        format!("nacked={}", self.records)
+    }
+}
+
+impl Said for Requeued {
+    fn said(&self) -> String {
+        format!("requeued={}", self.records)
+    }
+}
+
+impl Said for ConsumerAltered {
+    fn said(&self) -> String {
+        if self.paused { "paused" } else { "goes on" }.to_owned()
     }
 }
 
@@ -57,14 +87,18 @@ impl Said for Produced {
 }
 
 impl Said for ProducedAll {
-    /// The offsets, in the order of the parts.
+    /// The offsets, in the order of the parts, and records that were acked.
     fn said(&self) -> String {
         let offsets: Vec<_> = self
             .parts
             .iter()
             .map(|it| it.base_offset.to_string())
             .collect();
-        format!("offsets={}", offsets.join(","))
+        let acked = match self.acked {
+            0 => String::new(),
+            records => format!(" acked={records}"),
+        };
+        format!("offsets={}{acked}", offsets.join(","))
     }
 }
 
@@ -138,4 +172,4 @@ macro_rules! done {
         }
     )*};
 }
-done! { TopicDeleted ProducerUnregistered ConsumerUnregistered CancelPassed }
+done! { Extended TopicDeleted ProducerUnregistered ConsumerUnregistered CancelPassed }

@@ -18,7 +18,7 @@ use logdrive_protocol::operations::{
 };
 
 /// Records of these values from `base_offset` on, as a broker delivers them.
-fn delivered(base_offset: u64, values: &[&str]) -> Delivered {
+pub(crate) fn delivered(base_offset: u64, values: &[&str]) -> Delivered {
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.push(&NewRecord {
@@ -49,7 +49,7 @@ fn delivered(base_offset: u64, values: &[&str]) -> Delivered {
     }
 }
 
-fn empty(next: u64) -> Delivered {
+pub(crate) fn empty(next: u64) -> Delivered {
     Delivered {
         status: Delivered::EMPTY,
         high_watermark: next,
@@ -58,7 +58,7 @@ fn empty(next: u64) -> Delivered {
     }
 }
 
-async fn register_consumer(session: &mut Session) {
+pub(crate) async fn register_consumer(session: &mut Session) {
     let (correlation, request) = session.next().await.unwrap();
     assert!(
         matches!(request, Request::RegisterConsumer(_)),
@@ -74,7 +74,7 @@ async fn register_consumer(session: &mut Session) {
         .await;
 }
 
-async fn consume(session: &mut Session) -> (u32, Consume) {
+pub(crate) async fn consume(session: &mut Session) -> (u32, Consume) {
     match session.next().await.expect("a consume") {
         (correlation, Request::Consume(consume)) => (correlation, consume),
         (_, other) => panic!("not a consume: {other:?}"),

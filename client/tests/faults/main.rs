@@ -9,4 +9,5 @@
 mod asking;
 mod connecting;
 mod double;
+mod leasing;
 mod producing;

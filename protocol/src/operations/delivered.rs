@@ -176,17 +176,22 @@ impl Delivered {
                         offset: head.base_offset.saturating_add(record.offset_delta),
                         append_time: head.append_time,
                         timestamp: head.lowest_timestamp.saturating_add(record.timestamp_delta),
+                        deliveries: 0,
+                        lease: 0,
                         record,
                         batch: bytes,
                     })
             })
-            .filter(|record| {
+            .filter_map(|record| {
                 let index = self
                     .ranges
                     .partition_point(|range| range.to <= record.offset);
-                self.ranges
-                    .get(index)
-                    .is_some_and(|range| range.from <= record.offset)
+                let range = self.ranges.get(index)?;
+                (range.from <= record.offset).then_some(DeliveredRecord {
+                    deliveries: range.deliveries,
+                    lease: range.lease,
+                    ..record
+                })
             })
     }
 }
@@ -219,6 +224,10 @@ pub struct DeliveredRecord<'a> {
     pub append_time: u64,
     /// The producer's time, in microseconds.
     pub timestamp: u64,
+    /// How often it was delivered before; 0 without leases.
+    pub deliveries: u32,
+    /// Its lease; 0 without one.
+    pub lease: u64,
     /// The rest of it.
     pub record: RecordView<'a>,
     /// The batch that holds it, to take slices from.

@@ -205,7 +205,6 @@ structs! {
     ProduceAll { parts consumed }
     Part { topic batch }
     Consumed { topic consumer worker settled }
-    Settled { lease from to }
     ProducedAll { parts acked }
     Delivered { status leader_epoch high_watermark log_start next gaps ranges batches }
     Range { from to deliveries lease }
@@ -221,6 +220,24 @@ structs! {
     Sought { cursor }
     UnregisterWorker { topic consumer worker }
     WorkerUnregistered {}
+    Ack { topic consumer worker settled }
+    Acked { records }
+    Nack { topic consumer worker settled delay_ms }
+    Nacked { records }
+    Settled { lease from to }
+    Extend { topic consumer worker lease lease_ms }
+    Extended {}
+    Requeue { topic consumer dead_letters ranges }
+    Requeued { records }
+    Offsets { from to }
+    AlterConsumer { topic consumer set unset pause }
+    ConsumerAltered { settings paused }
+    DescribeConsumer { topic consumer after limit }
+    ConsumerDescribed {
+        name settings paused cursor next records bytes leased waiting gaps workers held_by
+        held_offset held_key leases more
+    }
+    LeaseSummary { lease worker records from left_ms }
     Size { topic consumer }
     Measured { records bytes oldest_age leased delayed gaps }
     Hello { client version }
@@ -256,5 +273,5 @@ macro_rules! answers {
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic
     RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer Consume
-    Seek Size UnregisterWorker
+    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
 }

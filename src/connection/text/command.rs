@@ -1,17 +1,18 @@
 //! Parsing: a line becomes a command, or an error that names the fix.
 
+mod consuming;
 mod fetching;
 mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Consume, CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Ping,
-    RegisterConsumer, RegisterProducer, Request, Seek, Setting, Size, Stats, UnregisterConsumer,
-    UnregisterWorker,
+    CreateTopic, DeleteTopic, DescribeTopic, Fetch, Hello, ListTopics, Offsets, Ping, Request,
+    Seek, Setting, Size, Stats, UnregisterConsumer, UnregisterWorker,
 };
 use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
+use self::consuming::{Alteration, Lease};
 pub(super) use self::valued::When;
 use crate::limits::MAX_TEXT_RECORDS;
 use crate::suggest;
@@ -19,9 +20,19 @@ use crate::suggest;
 /// Each verb with its words and what it does.
 const VERBS: &[(&str, &str, &str)] = &[
     (
+        "ACK",
+        "topic consumer lease offset|from-to|-to",
+        "say that leased records were processed",
+    ),
+    (
+        "ALTER",
+        "CONSUMER topic consumer [key=value]... [key=]...",
+        "change a consumer's settings; key= is the default",
+    ),
+    (
         "CONSUME",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also DEQUEUE)",
+        "topic consumer [n=1] [wait=5s] [lease=30s]",
+        "take the next records, or lease them (also DEQUEUE)",
     ),
     ("CREATE", "topic [key=value]...", "create a topic"),
     (
@@ -31,14 +42,23 @@ const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "DEQUEUE",
-        "topic consumer [n=1] [wait=5s]",
-        "take the next records (also CONSUME)",
+        "topic consumer [n=1] [wait=5s] [lease=30s]",
+        "take the next records, or lease them (also CONSUME)",
     ),
-    ("DESCRIBE", "topic", "describe a topic and its consumers"),
+    (
+        "DESCRIBE",
+        "topic [consumer]",
+        "describe a topic and its consumers, or a consumer and its leases",
+    ),
     (
         "ENQUEUE",
         "topic rest-of-the-line-is-the-value",
         "append a record (also PRODUCE)",
+    ),
+    (
+        "EXTEND",
+        "topic consumer lease 30s",
+        "keep leased records for so long from now on",
     ),
     (
         "FETCH",
@@ -54,6 +74,12 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("INFO", "", "say who the broker is"),
     ("LIST", "[glob]", "list topics"),
     ("METADATA", "topic...", "say where topics are served"),
+    (
+        "NACK",
+        "topic consumer lease offset|from-to|-to [delay=5s]",
+        "give leased records back",
+    ),
+    ("PAUSE", "topic consumer", "let a consumer give no records"),
     ("PING", "", "say whether all is well"),
     (
         "PRODUCE",
@@ -68,8 +94,18 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("QUIT", "", "end the session"),
     (
         "REGISTER",
-        "PRODUCER topic | CONSUMER topic name [from=W]",
+        "PRODUCER topic | CONSUMER topic name [from=W] [key=value]...",
         "register",
+    ),
+    (
+        "REQUEUE",
+        "topic consumer dead-letter-topic offset|from-to",
+        "deliver again what a consumer gave up",
+    ),
+    (
+        "RESUME",
+        "topic consumer",
+        "let a consumer give records again",
     ),
     (
         "SCHEDULE",
@@ -102,6 +138,10 @@ pub(super) enum Command<'a> {
     OnTopic(&'a str, Rest),
     /// A request that needs the ids of a topic and a consumer.
     OnConsumer(&'a str, &'a str, Rest),
+    /// A consumer in full, page by page.
+    DescribeConsumer(&'a str, &'a str),
+    /// Dead letters to deliver again: topic, consumer, and where they are.
+    Requeue(&'a str, &'a str, &'a str, Offsets),
     /// A record: the topic and the rest of the line.
     Produce(&'a str, &'a [u8]),
     /// The same for several topics, whose names have commas between them.
@@ -115,7 +155,9 @@ pub(super) enum Command<'a> {
 pub(super) enum Rest {
     Delete,
     Fetch(Position, Limits, Vec<Setting>),
-    Consume(Limits),
+    Consume(Limits, u32),
+    Settle(Lease),
+    Alter(Alteration),
     Seek(Position),
     Size,
     UnregisterConsumer,
@@ -144,14 +186,11 @@ impl Rest {
                 ..Fetch::default()
             }
             .into(),
-            Self::Consume(Limits { records, wait_ms }) => Consume {
-                topic,
-                consumer,
-                max_records: records,
-                max_wait_ms: wait_ms,
-                ..Consume::default()
+            Self::Consume(limits, lease_ms) => {
+                consuming::consume(topic, consumer, limits, lease_ms).into()
             }
-            .into(),
+            Self::Settle(lease) => lease.request(topic, consumer),
+            Self::Alter(alteration) => alteration.request(topic, consumer),
             Self::Seek(to) => Seek {
                 topic,
                 consumer,
@@ -214,14 +253,6 @@ impl<'a> Words<'a> {
     fn position(&mut self) -> Result<Position, Failure> {
         let word = self.word("position")?;
         position(word)
-    }
-
-    fn limits(&mut self, records: u32) -> Result<Limits, Failure> {
-        let (limits, others) = self.limits_and(records)?;
-        match others.first() {
-            None => Ok(limits),
-            Some(word) => Err(self.no_option(word)),
-        }
     }
 
     fn no_option(&self, word: &str) -> Failure {
@@ -313,6 +344,9 @@ impl<'a> Command<'a> {
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
         };
+        if matches!(*verb, "REGISTER" | "ALTER") {
+            return Self::parse_settings(verb, rest);
+        }
         if *verb == "FETCH" {
             return Self::parse_fetch(verb, rest);
         }
@@ -372,10 +406,13 @@ impl<'a> Command<'a> {
                 )
             }
             "DESCRIBE" => {
-                let name = words.word("topic")?.to_owned();
+                let topic = words.word("topic")?;
+                if let Some(consumer) = words.words.next() {
+                    return Ok(Self::DescribeConsumer(topic, consumer));
+                }
                 Self::Plain(
                     DescribeTopic {
-                        name,
+                        name: topic.to_owned(),
                         limit: MAX_LIST,
                         ..Default::default()
                     }
@@ -392,7 +429,6 @@ impl<'a> Command<'a> {
                 }
                 Self::OnTopic(topic, Rest::Delete)
             }
-            "REGISTER" => Self::parse_register(words)?,
             "UNREGISTER" => match words.word("PRODUCER or CONSUMER")? {
                 word if word.eq_ignore_ascii_case("producer") => {
                     Self::OnTopic(words.word("topic")?, Rest::UnregisterProducer)
@@ -411,54 +447,13 @@ impl<'a> Command<'a> {
             },
             _ => {
                 let (topic, name) = (words.word("topic")?, words.word("consumer")?);
-                let rest = match words.verb {
-                    "SIZE" => Rest::Size,
-                    "SEEK" => Rest::Seek(words.position()?),
-                    _ => Rest::Consume(words.limits(1)?),
-                };
-                Self::OnConsumer(topic, name, rest)
+                match words.verb {
+                    "SIZE" => Self::OnConsumer(topic, name, Rest::Size),
+                    "SEEK" => Self::OnConsumer(topic, name, Rest::Seek(words.position()?)),
+                    _ => Self::parse_consuming(words, topic, name)?,
+                }
             }
         })
-    }
-
-    fn parse_register(words: &mut Words<'a>) -> Result<Self, Failure> {
-        let kind = words.word("PRODUCER or CONSUMER")?;
-        if kind.eq_ignore_ascii_case("producer") {
-            let topic = words.word("topic")?.to_owned();
-            let create_topic = true;
-            let request = RegisterProducer {
-                topic,
-                instance: fastrand::u64(1..),
-                create_topic,
-                ..RegisterProducer::default()
-            };
-            return Ok(Self::Plain(request.into()));
-        }
-        if !kind.eq_ignore_ascii_case("consumer") {
-            return Err(words.wrong(format!("\"{}\" cannot be registered", shown(kind))));
-        }
-        let (topic, name) = (
-            words.word("topic")?.to_owned(),
-            words.word("name")?.to_owned(),
-        );
-        let mut from = Position::Earliest;
-        if let Some(word) = words.words.next() {
-            let value = word.strip_prefix("from=");
-            from = position(
-                value.ok_or_else(|| words.wrong(format!("\"{}\" is no option", shown(word))))?,
-            )?;
-        }
-        let create = true;
-        Ok(Self::Plain(
-            RegisterConsumer {
-                topic,
-                name,
-                from,
-                create,
-                ..Default::default()
-            }
-            .into(),
-        ))
     }
 }
 
@@ -519,7 +514,7 @@ mod tests {
         check("SEEK t c -5", "OnConsumer(\"t\", \"c\", Seek(Last(5)))");
         check(
             "dequeue t c",
-            "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }))",
+            "OnConsumer(\"t\", \"c\", Consume(Limits { records: 1, wait_ms: 0 }, 0))",
         );
         check(
             "FETCH t 1h n=3 wait=2s",
@@ -549,7 +544,7 @@ mod tests {
         );
         check(
             "CONSUME t c n=0",
-            "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s]",
+            "SYNTAX n is 1 to 10000; try: CONSUME topic consumer [n=1] [wait=5s] [lease=30s]",
         );
         check(
             "SCHEDULE t soon x",

@@ -11,8 +11,8 @@
 use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
-    Answer, Counted, Delivered, Gap, Greeted, Located, Measured, Produced, TopicDescribed,
-    TopicSummary,
+    Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Greeted, Located,
+    Measured, Produced, TopicDescribed, TopicSummary,
 };
 use logdrive_protocol::position::format_time;
 use logdrive_protocol::{ErrorCode, Failure};
@@ -92,12 +92,12 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         ),
         Answer::Seek(sought) => format!("+ cursor={}\n", sought.cursor),
         Answer::Size(measured) => size(measured),
-        Answer::Ack(acked) => format!("+ records={}\n", acked.records),
-        Answer::Nack(nacked) => format!("+ records={}\n", nacked.records),
-        Answer::Requeue(requeued) => format!("+ records={}\n", requeued.records),
+        Answer::Ack(acked) => format!("+ acked={}\n", acked.records),
+        Answer::Nack(nacked) => format!("+ nacked={}\n", nacked.records),
         Answer::Extend(_) => "+ extended\n".to_owned(),
-        Answer::AlterConsumer(altered) => format!("+ paused={}\n", altered.paused),
-        Answer::DescribeConsumer(described) => format!("+ cursor={}\n", described.cursor),
+        Answer::Requeue(requeued) => format!("+ requeued={}\n", requeued.records),
+        Answer::AlterConsumer(altered) => alter(altered),
+        Answer::DescribeConsumer(described) => consumer(described),
         Answer::Cancel(_) => "+ passed on\n".to_owned(),
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
@@ -162,12 +162,43 @@ fn records(delivered: &Delivered, topic: &str) -> String {
         return out;
     }
     match delivered.record_count() {
+        0 if delivered.status == Delivered::HELD => out.push_str("+ held\n"),
         0 if delivered.gaps.is_empty() => out.push_str("+ empty\n"),
         count => {
-            let _ = writeln!(out, "+ n={count}");
+            let _ = writeln!(out, "+ n={count}{}", leased(&delivered));
         }
     }
     out
+}
+
+/// The lease of an answer, and which of its records were delivered before, how often.
+fn leased(delivered: &Delivered) -> String {
+    let Some(lease) = delivered.ranges.first().map(|it| it.lease) else {
+        return String::new();
+    };
+    if lease == 0 {
+        return String::new();
+    }
+    let again = delivered.ranges.iter().filter(|it| it.deliveries > 0);
+    let again: Vec<String> = again
+        .map(|it| match (it.from, it.to - 1, it.deliveries) {
+            (only, last, times) if only == last => format!("{only}:{times}"),
+            (first, last, times) => format!("{first}-{last}:{times}"),
+        })
+        .collect();
+    if again.is_empty() {
+        return format!(" lease={lease}");
+    }
+    format!(" lease={lease} redelivered={}", again.join(","))
+}
+
+fn alter(altered: &ConsumerAltered) -> String {
+    let paused = yes_or_no(altered.paused);
+    format!("+ paused={paused} settings={}\n", altered.settings.len())
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
 }
 
 /// The value itself if it is printable text, else `x:` and hex.
@@ -246,6 +277,44 @@ fn describe(it: &TopicDescribed) -> String {
     table.finish()
 }
 
+fn consumer(it: &ConsumerDescribed) -> String {
+    let mut table = Table::default();
+    table.line("name", &it.name);
+    table.line("cursor", it.cursor);
+    table.line("next", it.next);
+    table.line("records", it.records);
+    table.line("bytes", it.bytes);
+    table.line("leased", it.leased);
+    table.line("waiting", it.waiting);
+    table.line("gaps", it.gaps);
+    table.line("workers", it.workers);
+    table.line("paused", yes_or_no(it.paused));
+    if !it.held_by.is_empty() {
+        table.line("held_by", &it.held_by);
+    }
+    if let Some(key) = &it.held_key {
+        let mut shown = String::new();
+        value(&mut shown, key.as_bytes());
+        table.line("held_offset", it.held_offset);
+        table.line("held_key", shown);
+    }
+    for setting in &it.settings {
+        table.line("setting", format_args!("{}={}", setting.key, setting.value));
+    }
+    for lease in &it.leases {
+        let (worker, records, from) = (lease.worker, lease.records, lease.from);
+        let left = lease.left_ms;
+        table.line(
+            "lease",
+            format_args!(
+                "{} worker={worker} records={records} from={from} left={left}ms",
+                lease.lease
+            ),
+        );
+    }
+    table.finish()
+}
+
 fn hello(it: &Greeted) -> String {
     let mut table = Table::default();
     table.line("broker", &it.broker);
@@ -285,6 +354,7 @@ fn stats(it: &Counted) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logdrive_protocol::operations::Range;
 
     fn check(bytes: &[u8], expected: &str) {
         let mut out = String::new();
@@ -302,6 +372,33 @@ mod tests {
             "x:656e64732077697468 0d".replace(' ', "").as_str(),
         );
         check(&[0xff, 0x00], "x:ff00");
+    }
+
+    fn check_leased(lease: u64, ranges: &[(u64, u64, u32)], expected: &str) {
+        let range = |&(from, to, deliveries): &(u64, u64, u32)| Range {
+            from,
+            to,
+            deliveries,
+            lease,
+        };
+        let delivered = Delivered {
+            ranges: ranges.iter().map(range).collect(),
+            ..Delivered::default()
+        };
+        assert_eq!(records(&delivered, "app"), expected);
+    }
+
+    #[test]
+    fn an_answer_names_its_lease_and_what_was_delivered_before() {
+        check_leased(0, &[(0, 2, 0)], "+ n=2\n");
+        check_leased(7, &[(0, 2, 0)], "+ n=2 lease=7\n");
+        let ranges = [(0, 1, 1), (3, 6, 12), (6, 8, 0)];
+        check_leased(7, &ranges, "+ n=6 lease=7 redelivered=0:1,3-5:12\n");
+        let held = Delivered {
+            status: Delivered::HELD,
+            ..Delivered::default()
+        };
+        assert_eq!(records(&held, "app"), "+ held\n");
     }
 
     #[test]

@@ -8,7 +8,14 @@
 //! ```
 //!
 //! A topic is asked only when all that it gave was handed out (one answer earlier with
-//! `prefetch`), so that what a consumer that dies takes with it is at most its last answer.
+//! `prefetch`), so that what a consumer that dies takes with it is at most its last answer. With a
+//! lease nothing is taken until it is acked: `leasing` is what callers say of their records,
+//! `leases` the task that tells the broker.
+
+mod held;
+mod leases;
+mod leasing;
+mod settling;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,10 +24,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use logdrive_protocol::operations::{Consume, Delivered, UnregisterWorker};
+use logdrive_protocol::operations::{Consume, Delivered, Range, UnregisterWorker};
 use logdrive_protocol::{ConsumerId, ErrorCode, TopicId, WorkerId};
 use tokio::time::{Instant, timeout};
 
+use self::leases::{Leases, Site};
+use self::settling::millis;
 use crate::dialer::Dialer;
 use crate::link::Parking;
 use crate::reading::{self, LONG_POLL, Landed, Pending};
@@ -34,6 +43,11 @@ use crate::{Client, ConsumerOptions, Error, ErrorKind, Event, Portion};
 /// loses what it has taken and not handed out: at most one answer for each topic, two with
 /// `prefetch`; [`Consumer::close`] says how many records that is. Dropping the future of any
 /// method loses nothing, and after an error the next call goes on.
+///
+/// With [`lease`](crate::ConsumerOptions::lease) records are only lent: [`ack`](Self::ack) takes
+/// them for good, [`nack`](Self::nack) gives them back, and what is neither comes again, to this
+/// worker or to another, when the lease is over. After a lost connection the consumer tells the
+/// broker at once that it still holds its leases.
 #[derive(Debug)]
 pub struct Consumer {
     dialer: Dialer,
@@ -41,6 +55,8 @@ pub struct Consumer {
     topics: Vec<Source>,
     /// Which topic is looked at first, so that none starves.
     turn: usize,
+    /// What keeps the leases, with [`ConsumerOptions::lease`].
+    leases: Option<Leases>,
 }
 
 /// How long to wait for a first event.
@@ -80,10 +96,16 @@ impl Consumer {
         if topics.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "a consumer needs a topic"));
         }
+        if options.lease.is_some_and(|lease| millis(lease) == 0) {
+            return Err(
+                Error::new(ErrorKind::Invalid, "a lease lasts at least a millisecond")
+                    .with_hint("leave it out to take records for good"),
+            );
+        }
         let mut sources = Vec::with_capacity(topics.len());
         for topic in topics {
             let found = client
-                .register_consumer(topic, name, options.from, options.create)
+                .register(topic, name, options.from, &options.settings, options.create)
                 .await?;
             sources.push(Source {
                 topic: (*topic).into(),
@@ -95,13 +117,27 @@ impl Consumer {
                 arrived: None,
                 pending: None,
                 asked_for: Duration::ZERO,
+                held: false,
+                untold: Vec::new(),
+                handed_out: None,
             });
         }
+        let dialer = client.dialer().clone();
+        let leases = match options.lease {
+            None => None,
+            Some(lasts) => {
+                let link = dialer.link().await?;
+                let sites = sources.iter().map(Source::site).collect();
+                let extends = options.auto_extend;
+                Some(Leases::begin(dialer.clone(), link, sites, lasts, extends))
+            }
+        };
         Ok(Self {
-            dialer: client.dialer().clone(),
+            dialer,
             options,
             topics: sources,
             turn: 0,
+            leases,
         })
     }
 
@@ -125,8 +161,11 @@ impl Consumer {
     /// [`get_next_within`](Self::get_next_within), zero as in [`try_next`](Self::try_next), `None`
     /// waits as long as it takes.
     pub async fn get_batch(&mut self, wait: Option<Duration>) -> Result<Option<Portion>, Error> {
-        let ready = self.ready(Patience::of(wait)).await?;
-        Ok(ready.and_then(|index| self.topics[index].take_portion()))
+        let Some(index) = self.ready(Patience::of(wait)).await? else {
+            return Ok(None);
+        };
+        self.tell(index).await?;
+        Ok(self.topics[index].take_portion())
     }
 
     /// Changes how many records are taken at a time, from the next request on; 0 is no limit.
@@ -150,8 +189,10 @@ impl Consumer {
 
     /// Ends it; gives the number of records that were taken and never handed out.
     ///
-    /// Its workers are unregistered, so that others find room; where the broker cannot be reached
-    /// it forgets them by itself, an hour later.
+    /// With a lease nothing is lost, and the number is 0: acks that are under way are waited for,
+    /// and all that is neither acked nor given back is given back. Its workers are unregistered, so
+    /// that others find room; where the broker cannot be reached it forgets them by itself, an hour
+    /// later.
     pub async fn close(mut self) -> u64 {
         let mut records = self.buffered();
         for topic in &mut self.topics {
@@ -159,13 +200,20 @@ impl Consumer {
                 && let Ok(delivered) = reading::joined(pending.await).result
             {
                 records += delivered.record_count();
+                topic.untold.extend(delivered.ranges);
             }
+            topic.pending = None;
+        }
+        if self.leases.is_some() {
+            self.give_back().await;
+            records = 0;
+        }
+        for topic in &self.topics {
             let goodbye = UnregisterWorker {
                 topic: topic.id,
                 consumer: topic.consumer,
                 worker: topic.worker,
             };
-            topic.pending = None;
             let parking = Parking {
                 wait: Duration::ZERO,
                 topic: None,
@@ -181,11 +229,15 @@ impl Consumer {
     async fn next_event(&mut self, patience: Patience) -> Result<Option<Event>, Error> {
         // Most events have arrived: they need not pass what follows.
         while let Some(index) = self.arrived() {
+            if !self.topics[index].untold.is_empty() {
+                self.tell(index).await?;
+            }
             if let Some(event) = self.topics[index].take_event() {
                 return Ok(Some(event));
             }
         }
         while let Some(index) = self.ready(patience).await? {
+            self.tell(index).await?;
             if let Some(event) = self.topics[index].take_event() {
                 return Ok(Some(event));
             }
@@ -231,7 +283,7 @@ impl Consumer {
                 }
                 Patience::None | Patience::Endless => self.landed().await,
             };
-            match self.topics[index].accept(landed)? {
+            match self.topics[index].accept(landed, self.leases.is_some())? {
                 Accepted::Something => {
                     if self.options.prefetch {
                         self.ask(index, LONG_POLL);
@@ -242,7 +294,7 @@ impl Consumer {
                 Accepted::Nothing
                     if matches!(patience, Patience::None)
                         && self.topics[index].asked_for == Duration::ZERO => {}
-                Accepted::Nothing | Accepted::Forgotten => self.ask(index, patience.long_poll()),
+                Accepted::Nothing | Accepted::Unsaid => self.ask(index, patience.long_poll()),
             }
         }
     }
@@ -276,7 +328,7 @@ impl Consumer {
             max_records: self.options.max_records,
             max_bytes: self.options.max_bytes,
             max_wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-            lease_ms: 0,
+            lease_ms: self.options.lease.map_or(0, millis),
             leader_epoch: 0,
         };
         let parking = Parking {
@@ -301,8 +353,9 @@ fn random_worker() -> WorkerId {
 enum Accepted {
     Something,
     Nothing,
-    /// The broker does not know the worker any more; it begins again.
-    Forgotten,
+    /// Not what is left: the worker was forgotten and begins again, what was leased to it is over,
+    /// or what was looked through is not for this consumer.
+    Unsaid,
 }
 
 /// One topic of a consumer.
@@ -321,6 +374,12 @@ struct Source {
     pending: Option<Pending>,
     /// How long the last request was to wait for records.
     asked_for: Duration,
+    /// Whether the last answer said that records are left and cannot be given now.
+    held: bool,
+    /// Leased offsets of the last answer, as long as the task that keeps leases has not heard.
+    untold: Vec<Range>,
+    /// The lease of the last record that was handed out, and the offset after it.
+    handed_out: Option<(u64, u64)>,
 }
 
 impl Source {
@@ -328,23 +387,40 @@ impl Source {
         self.arrived.is_some()
     }
 
-    /// Takes an answer.
-    fn accept(&mut self, landed: Landed) -> Result<Accepted, Error> {
+    fn site(&self) -> Site {
+        Site {
+            topic: self.id,
+            consumer: self.consumer,
+            worker: self.worker,
+        }
+    }
+
+    /// Takes an answer; `leases` is whether its records come again if they are not acked.
+    fn accept(&mut self, landed: Landed, leases: bool) -> Result<Accepted, Error> {
         self.uncertain |= landed.uncertain;
         match landed.result {
             Ok(delivered) => {
                 self.uncertain = false;
-                if delivered.status == Delivered::EMPTY {
+                self.held = delivered.status == Delivered::HELD;
+                if matches!(delivered.status, Delivered::EMPTY | Delivered::HELD) {
                     return Ok(Accepted::Nothing);
                 }
+                if delivered.status != Delivered::SOME {
+                    return Ok(Accepted::Unsaid);
+                }
                 self.sequence += 1;
-                self.arrived = Some(Events::new(Portion::new(self.topic.clone(), delivered)));
+                if delivered.ranges.is_empty() && delivered.gaps.is_empty() {
+                    return Ok(Accepted::Unsaid);
+                }
+                let portion = Portion::new(self.topic.clone(), delivered);
+                self.untold = portion.leased().cloned().collect();
+                self.arrived = Some(Events::new(portion));
                 Ok(Accepted::Something)
             }
             Err(error) if error.code() == Some(ErrorCode::WorkerForgotten) => {
                 // Idle for too long: it begins again, and misses nothing unless an answer is out.
                 self.sequence = 1;
-                if std::mem::take(&mut self.uncertain) {
+                if std::mem::take(&mut self.uncertain) && !leases {
                     return Err(Error::new(
                         ErrorKind::OutcomeUnknown,
                         format!(
@@ -354,7 +430,7 @@ impl Source {
                         ),
                     ));
                 }
-                Ok(Accepted::Forgotten)
+                Ok(Accepted::Unsaid)
             }
             Err(error) => Err(error),
         }
@@ -366,11 +442,20 @@ impl Source {
         if event.is_none() || events.is_done() {
             self.arrived = None;
         }
+        if let Some(Event::Record(record)) = &event
+            && let Some(lease) = record.lease
+        {
+            self.handed_out = Some((lease.number(), record.offset + 1));
+        }
         event
     }
 
     fn take_portion(&mut self) -> Option<Portion> {
-        Some(self.arrived.take()?.into_portion())
+        let portion = self.arrived.take()?.into_portion();
+        if let Some(last) = portion.leased().last() {
+            self.handed_out = Some((last.lease, last.to));
+        }
+        Some(portion)
     }
 
     fn buffered(&self) -> u64 {
