@@ -142,7 +142,7 @@ pub struct Traveller {
     pub(super) jobs: Vec<Job>,
     /// Where each part goes.
     pub(super) produced: Vec<Produced>,
-    /// Records that are acked by it.
+    /// Records that are acked with them.
     pub(super) acked: u64,
     /// Whether the parts are a retry; the first one says it for all.
     pub(super) known: Option<bool>,

@@ -124,6 +124,43 @@ fn producers_of_elsewhere_are_named_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_retry_of_what_was_produced_and_acked_is_one_as_a_whole() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let orders = peer.create("orders");
+    let bills = peer.producer("bills");
+    peer.produce(orders, &["17", "18"]);
+    let worker = Worker::of(&peer.consumer("orders", "desk"), 7);
+    let taken = peer.ask(Consume {
+        lease_ms: 60_000,
+        ..worker.take(1, 0)
+    });
+    let lease = taken.unwrap().ranges[0].lease;
+    let billed = || ProduceAll {
+        consumed: vec![Consumed {
+            topic: orders,
+            consumer: worker.consumer,
+            worker: WorkerId(worker.id),
+            settled: vec![Settled {
+                lease,
+                from: 0,
+                to: 1,
+            }],
+        }],
+        ..produce_all([(bills.topic, batch_of(origin(&bills, 0), &["17 billed"]))])
+    };
+    assert_eq!(peer.ask(billed()).unwrap().acked, 1);
+    // The answer was lost: the retry is one as a whole.
+    let again = peer.ask(billed()).unwrap();
+    assert_eq!((again.parts[0].base_offset, again.acked), (0, 0));
+
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(worker.size(), "records=1 bytes=2");
+    peer.check(fetch(bills.topic, 0), "0:17 billed next=1");
+}
+
+#[test]
 fn what_was_consumed_is_acked_with_what_is_produced_or_not_at_all() {
     let broker = Broker::start();
     let mut peer = broker.connect();
