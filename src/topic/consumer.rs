@@ -5,27 +5,37 @@
 //! ```
 //!
 //! Pure: time is an argument, changes come out as rows. What is staged is seen at once by the next
-//! request; sizes are measured from what is durable. Its neighbours: [`taking`](super::taking)
+//! request; sizes are measured from what is durable. Its neighbours: [`taking`](taking)
 //! chooses, [`Outstanding`] and [`Workers`] keep what was given, the
 //! [consumers](super::consumers) of a topic own it.
+
+pub mod config;
+pub mod gaps;
+pub mod keys;
+mod missing;
+pub mod outstanding;
+pub mod parcel;
+mod settling;
+pub mod taking;
+pub mod workers;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting, Settled};
-use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
+use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting};
+use logdrive_protocol::{ConsumerId, Failure, TopicId, WorkerId};
 
-use super::consumer_config::ConsumerConfig;
+use self::config::ConsumerConfig;
+use self::gaps::Gaps;
+use self::outstanding::Outstanding;
+use self::parcel::{Entry, Fate, Lease, Parcel};
+use self::taking::{Bounds, Found, Looks, Pick};
+use self::workers::{Taker, Workers};
 use super::filter::Filter;
-use super::gaps::Gaps;
 use super::log::Mark;
-use super::outstanding::Outstanding;
-use super::parcel::{Entry, Fate, Lease, Parcel};
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, WorkerRow};
-use super::taking::{self, Bounds, Found, Looks, Pick};
-use super::workers::{Taker, Workers};
 use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 
@@ -344,7 +354,7 @@ impl Consumer {
         ticket: u64,
         ids: &mut ParcelIds,
     ) -> Taken {
-        let mut taken = Taken::default();
+        let mut given = Taken::default();
         let (ranges, lease) = match &seen.found {
             None => {
                 self.row.next = seen.window.end;
@@ -361,26 +371,26 @@ impl Consumer {
                 let (next, window) = (self.row.next, &seen.window);
                 let (out, config) = (&self.outstanding, &self.config);
                 let pick = taking::pick(out, config, next, window, found, bounds);
-                self.carry_out(pick, taker, wish, now, ids, &mut taken.rows)
+                self.carry_out(pick, taker, wish, now, ids, &mut given.rows)
             }
         };
-        taken.ranges = ranges.into_iter().filter(|it| it.to > it.from).collect();
-        taken.gaps = self.gaps.tell(self.topic, self.id, &mut taken.rows);
-        if !taken.is_empty() {
-            let from = taken.ranges.first().map_or(self.row.next, |it| it.from);
+        given.ranges = ranges.into_iter().filter(|it| it.to > it.from).collect();
+        given.gaps = self.gaps.tell(self.topic, self.id, &mut given.rows);
+        if !given.is_empty() {
+            let from = given.ranges.first().map_or(self.row.next, |it| it.from);
             let row = WorkerRow {
                 sequence: taker.sequence,
                 from,
-                to: taken.ranges.last().map_or(from, |it| it.to),
+                to: given.ranges.last().map_or(from, |it| it.to),
                 used_at: now,
                 lease,
-                gaps: taken.gaps.clone(),
+                gaps: given.gaps.clone(),
             };
             let noted = self.workers.note(self.topic, taker, row, ticket);
-            taken.rows.extend(noted);
+            given.rows.extend(noted);
         }
-        self.stage(ticket, ids, &mut taken.rows);
-        taken
+        self.stage(ticket, ids, &mut given.rows);
+        given
     }
 
     /// Does what was picked; the ranges to give, and the lease that they are under.
@@ -453,280 +463,9 @@ impl Consumer {
         }
     }
 
-    /// A worker speaks on a connection: its leases are that connection's.
-    fn speaks(&mut self, worker: WorkerId, connection: ConnectionId) {
-        let before = self.speakers.insert(worker, connection);
-        if before != Some(connection) {
-            let its_own = |_, lease: &Lease| lease.worker == worker && !worker.is_none();
-            self.outstanding.reclaim(its_own, connection);
-        }
-    }
-
-    /// A connection is gone: the leases of those who spoke on it end at `at` unless they speak
-    /// again.
-    pub fn leave(&mut self, connection: ConnectionId, at: u64) {
-        self.speakers.retain(|_, on| *on != connection);
-        self.outstanding.leave(connection, at);
-    }
-
-    /// The leases of a worker are what `settled` says they are.
-    ///
-    /// # Errors
-    /// `OFFSET_OUT_OF_RANGE`, `LEASE_LOST`, `NOT_LEASED`.
-    pub fn check_settled(
-        &self,
-        worker: WorkerId,
-        settled: &[Settled],
-        visible: u64,
-    ) -> Result<(), Failure> {
-        for &Settled { lease, from, to } in settled {
-            if from >= to || to > visible {
-                return Err(Failure::new(
-                    ErrorCode::OffsetOutOfRange,
-                    format!(
-                        "records {from} up to {to} are not all there: the topic ends at {visible}"
-                    ),
-                )
-                .numbers(visible, 0)
-                .hint("name the offsets that an answer gave"));
-            }
-            let offsets = from..to;
-            let not_leased = |what: &str| {
-                Err(Failure::new(ErrorCode::NotLeased, what)
-                    .numbers(from, to)
-                    .hint("name the lease and the offsets as the answer gave them"))
-            };
-            match self.outstanding.lease(lease) {
-                Some((held, _)) if held.worker != worker => {
-                    return not_leased(&format!("lease {lease} is held by another worker"));
-                }
-                Some((_, parcel)) if parcel.touches(offsets.clone()) => {}
-                Some(_) if self.outstanding.touches(&offsets) || to > self.row.next => {
-                    let what = format!("lease {lease} does not hold records {from} up to {to}");
-                    return not_leased(&what);
-                }
-                None if self.outstanding.touches(&offsets) => {
-                    let what = format!("lease {lease} is over, and others may have its records");
-                    return Err(Failure::new(ErrorCode::LeaseLost, what)
-                        .numbers(from, to)
-                        .hint("drop them: they are delivered again; ask for a longer lease, or extend it"));
-                }
-                None if to > self.row.next => {
-                    return not_leased(&format!("records {from} up to {to} were never given out"));
-                }
-                // They are acked already.
-                Some(_) | None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what `settled` says, which was checked, out of its leases.
-    fn settle(&mut self, settled: &[Settled], changed: &mut Vec<Row>) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        for Settled { lease, from, to } in settled {
-            if self.holds(*lease) {
-                let offsets = *from..*to;
-                let one = std::slice::from_ref(&offsets);
-                taken.extend(self.outstanding.settle(*lease, one, changed));
-            }
-        }
-        taken
-    }
-
-    /// Acks records, which were checked; how many, and the rows.
-    pub fn ack(&mut self, settled: &[Settled], ticket: u64, ids: &ParcelIds) -> (u64, Vec<Row>) {
-        let mut changed = Vec::new();
-        let acked = self.settle(settled, &mut changed).len() as u64;
-        self.stage(ticket, ids, &mut changed);
-        (acked, changed)
-    }
-
-    /// Takes records that were given up out of their parcels; how many, and the rows.
-    ///
-    /// # Errors
-    /// `LEASE_LOST` if there are none.
-    pub fn bury(
-        &mut self,
-        settled: &[Settled],
-        ticket: u64,
-        ids: &ParcelIds,
-    ) -> Result<(u64, Vec<Row>), Failure> {
-        let mut changed = Vec::new();
-        let mut count = 0;
-        for Settled { lease, from, to } in settled {
-            let parcel = self.outstanding.get(*lease);
-            if !parcel.is_some_and(|it| matches!(it.fate, Fate::Doomed { .. })) {
-                let what = "the records are not to be given up any more";
-                return Err(Failure::new(ErrorCode::LeaseLost, what));
-            }
-            let offsets = *from..*to;
-            let one = std::slice::from_ref(&offsets);
-            count += self.outstanding.settle(*lease, one, &mut changed).len() as u64;
-        }
-        self.stage(ticket, ids, &mut changed);
-        Ok((count, changed))
-    }
-
-    /// Gives records back, which were checked, to be delivered again from `due` on.
-    pub fn nack(
-        &mut self,
-        settled: &[Settled],
-        due: u64,
-        ticket: u64,
-        ids: &mut ParcelIds,
-    ) -> (u64, Vec<Row>) {
-        let mut changed = Vec::new();
-        let mut back = self.settle(settled, &mut changed);
-        back.sort_unstable_by_key(|entry| entry.offset);
-        let count = back.len() as u64;
-        self.give_back(back, due, ids, &mut changed);
-        self.lose_removed(&mut changed);
-        self.stage(ticket, ids, &mut changed);
-        (count, changed)
-    }
-
-    /// Puts records that were delivered once more into parcels of their own.
-    fn give_back(
-        &mut self,
-        entries: Vec<Entry>,
-        due: u64,
-        ids: &mut ParcelIds,
-        changed: &mut Vec<Row>,
-    ) {
-        let delivered = entries.into_iter().map(|entry| Entry {
-            deliveries: entry.deliveries.saturating_add(1),
-            ..entry
-        });
-        let (doomed, free): (Vec<Entry>, Vec<Entry>) =
-            delivered.partition(|entry| self.config.is_too_many(entry.deliveries));
-        for (entries, fate) in [
-            (doomed, Fate::Doomed { due: 0 }),
-            (free, Fate::Free { due }),
-        ] {
-            if !entries.is_empty() {
-                let parcel = Parcel::new(&entries, fate);
-                self.outstanding.insert(ids.next(), parcel, changed);
-            }
-        }
-    }
-
-    /// Lets a lease, which was checked, run for `duration` microseconds from now.
-    pub fn extend(&mut self, id: u64, duration: u64, now: u64) -> Vec<Row> {
-        let mut changed = Vec::new();
-        if let Some((lease, _)) = self.outstanding.lease(id) {
-            let lease = Lease {
-                duration,
-                deadline: now.saturating_add(duration),
-                leaving: None,
-                ..*lease
-            };
-            self.outstanding
-                .decide(id, Fate::Leased(lease), &mut changed);
-        }
-        changed
-    }
-
-    /// A request of a worker for this lease, or any of its own, came on a connection.
-    pub fn heard(&mut self, worker: WorkerId, lease: u64, connection: ConnectionId) {
-        if worker.is_none() {
-            let that_one = |id, lease_of: &Lease| id == lease && lease_of.worker.is_none();
-            self.outstanding.reclaim(that_one, connection);
-        } else {
-            self.speaks(worker, connection);
-        }
-    }
-
-    /// Ends the leases whose time is over; whether anything came of it, and the rows to store.
-    pub fn expire(&mut self, now: u64, ids: &mut ParcelIds) -> (bool, Vec<Row>) {
-        let due = self.outstanding.due(now);
-        let any = !due.is_empty();
-        let mut changed = Vec::new();
-        for (id, fate) in due {
-            if let Fate::Leased(lease) = fate {
-                self.lapse(id, now >= lease.deadline, now, ids, &mut changed);
-            }
-        }
-        self.lose_removed(&mut changed);
-        (any, changed)
-    }
-
-    /// Ends a lease; `counts` if it has run its time.
-    fn lapse(
-        &mut self,
-        id: u64,
-        counts: bool,
-        now: u64,
-        ids: &mut ParcelIds,
-        changed: &mut Vec<Row>,
-    ) {
-        let Some(parcel) = self.outstanding.get(id) else {
-            return;
-        };
-        let deliveries = parcel.most_deliveries().saturating_add(1);
-        let due = match self.config.wait_after(deliveries) {
-            wait if counts && wait > 0 => now.saturating_add(wait),
-            _ => 0,
-        };
-        if counts && self.config.is_too_many(deliveries) {
-            let all = 0..u64::MAX;
-            let one = std::slice::from_ref(&all);
-            let entries = self.outstanding.settle(id, one, changed);
-            self.give_back(entries, due, ids, changed);
-        } else {
-            // Not stored: should the broker restart, the lease runs anew.
-            self.outstanding.turn_out(id, Fate::Free { due }, counts);
-        }
-    }
-
     /// Stages what [`Consumer::expire`] or [`Consumer::trim`] has changed.
     pub fn staged(&mut self, ticket: u64, ids: &ParcelIds, changed: &mut Vec<Row>) {
         self.stage(ticket, ids, changed);
-    }
-
-    /// Everything of the topic before `start` is removed; `gap` says when and why.
-    pub fn trim(&mut self, start: Mark, gap: &Gap) -> Vec<Row> {
-        let mut changed = Vec::new();
-        self.log_start = start.offset;
-        let next = self.next();
-        if next.offset < start.offset {
-            let unread = Gap {
-                from: next.offset,
-                to: start.offset,
-                records: start.totals.records - next.totals.records,
-                bytes: start.totals.bytes - next.totals.bytes,
-                ..gap.clone()
-            };
-            self.gaps.add(self.topic, self.id, unread, &mut changed);
-            self.row.next = start.offset;
-            self.row.records = start.totals.records;
-            self.row.bytes = start.totals.bytes;
-        }
-        self.lose(gap, &mut changed);
-        changed
-    }
-
-    /// What was given back meanwhile and is removed cannot be delivered again.
-    fn lose_removed(&mut self, changed: &mut Vec<Row>) {
-        self.lose(&Gap::default(), changed);
-    }
-
-    fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
-        let removed = 0..self.log_start;
-        let lost = self.outstanding.drop_unleased(&removed, changed);
-        for run in runs_of(&lost) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else {
-                continue;
-            };
-            let lost = Gap {
-                from: first.offset,
-                to: last.offset + 1,
-                records: run.len() as u64,
-                bytes: run.iter().map(|it| u64::from(it.bytes)).sum(),
-                ..gap.clone()
-            };
-            self.gaps.add(self.topic, self.id, lost, changed);
-        }
     }
 
     /// Moves it elsewhere: what is outstanding counts as acked, workers keep their sequences.
@@ -737,11 +476,6 @@ impl Consumer {
         self.row.bytes = to.totals.bytes;
         self.stage(ticket, ids, &mut changed);
         changed
-    }
-
-    /// Tells of records that were given up because they cannot be read.
-    pub fn note_damage(&mut self, gap: Gap, changed: &mut Vec<Row>) {
-        self.gaps.add(self.topic, self.id, gap, changed);
     }
 
     /// Has other settings, and is paused or not.
@@ -833,9 +567,4 @@ fn push_offset(ranges: &mut Vec<Range<u64>>, offset: u64) {
         Some(last) if last.end == offset => last.end += 1,
         _ => ranges.push(offset..offset + 1),
     }
-}
-
-/// Ascending records in runs whose offsets follow each other.
-fn runs_of(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
-    entries.chunk_by(|a, b| a.offset + 1 == b.offset)
 }

@@ -11,13 +11,13 @@ use logdrive_protocol::body::Malformed;
 use logdrive_protocol::operations::{Gap, Setting, Settled};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
 
+use super::consumer::config::ConsumerConfig;
+use super::consumer::parcel::{Fate, Lease, Parcel};
+use super::consumer::workers::Taker;
 use super::consumer::{Consumer, ParcelIds, Seen, Taken, Turn, Wish};
-use super::consumer_config::ConsumerConfig;
 use super::log::Mark;
-use super::parcel::{Fate, Lease, Parcel};
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, FateRow, ParcelRow, WorkerRow};
-use super::workers::Taker;
 use crate::limits::MAX_CONSUMERS;
 use crate::reply::ConnectionId;
 use crate::storage::Row;

@@ -25,14 +25,14 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Told, Topic};
+use super::consumer::taking::Found;
+use super::consumer::workers::Taker;
 use super::consumer::{Plan, Seen, Turn, Wish, ranges_of};
 use super::leasing::invalid_lease;
 use super::log::{Mark, Slice};
 use super::requests::point_mark;
 use super::serving::{Waiter, byte_limit, cancelled, deadline, read_failure};
 use super::state::Resolved;
-use super::taking::Found;
-use super::workers::Taker;
 use crate::limits::MAX_EAGER_WAITING;
 use crate::reply::Reply;
 use crate::storage::{At, JobKind, ReadError};

@@ -20,7 +20,7 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure, WorkerId};
 use tokio::time::Duration;
 
 use super::actor::Topic;
-use super::consumer_config::ConsumerConfig;
+use super::consumer::config::ConsumerConfig;
 use super::settings;
 use crate::clock::micros;
 use crate::limits::{LEASE_RETRY, RECLAIM_WAIT};
@@ -261,7 +261,7 @@ impl Topic {
         }
         let timer = ctx.run_later(after, |topic, ctx| {
             topic.lease_timer = None;
-            topic.when_free(Box::new(|topic, ctx| topic.end_leases(ctx)), ctx);
+            topic.when_free(Box::new(Self::end_leases), ctx);
         });
         self.lease_timer = Some((at, timer));
     }

@@ -6,14 +6,13 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`] and what it is made of ([`log`], [`delayed`], [`producers`], [`consumers`] with each
-//! [`consumer`]'s [`outstanding`] parcels), [`filter`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`],
+//! [`state`] and what it is made of ([`log`], [`delayed`], [`producers`], [`consumers`], each one a
+//! [`consumer`]), [`filter`], [`retention`], [`waiting`] and [`rows`] are plain logic: no actor, no
+//! runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`],
 //! `leasing`, [`requeue`], `trimming`, `due` and [`together`] are the shell around it.
 
 pub mod actor;
 pub mod consumer;
-pub mod consumer_config;
 pub mod consumers;
 pub mod consuming;
 mod content;
@@ -21,14 +20,10 @@ pub mod dead_letters;
 pub mod delayed;
 mod due;
 pub mod filter;
-pub mod gaps;
 mod giving_up;
 pub mod journey;
-pub mod keys;
 mod leasing;
 pub mod log;
-pub mod outstanding;
-pub mod parcel;
 pub mod producers;
 pub mod removed;
 mod requests;
@@ -39,11 +34,9 @@ pub mod searching;
 pub mod serving;
 pub mod settings;
 pub mod state;
-pub mod taking;
 pub mod together;
 mod trimming;
 pub mod waiting;
-pub mod workers;
 
 pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
 pub use journey::Journey;

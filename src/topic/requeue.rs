@@ -16,9 +16,9 @@ use logdrive_protocol::operations::{Answer, Offsets, Requeue, Requeued};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
 
 use super::actor::Topic;
+use super::consumer::keys;
+use super::consumer::parcel::Entry;
 use super::dead_letters::{Grave, original};
-use super::keys;
-use super::parcel::Entry;
 use super::serving::read_failure;
 use crate::limits::MAX_REQUEUED;
 use crate::reply::Reply;

@@ -4,7 +4,7 @@ use logdrive_protocol::limits::{MAX_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{ErrorCode, Failure};
 
-use super::consumer_config::{
+use super::consumer::config::{
     BACKOFF, ConsumerConfig, DEAD_LETTER_TOPIC, MAX_DELIVERIES, MAX_LEASED_KEY, ORDER,
 };
 use super::filter::Filter;

@@ -87,7 +87,8 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         ),
         (
             "ALTER undisturbed nobody",
-            "- SYNTAX \"undisturbed\" cannot be altered; try: ALTER CONSUMER topic consumer [key=value]... [key=]...",
+            "- SYNTAX \"nobody\" is not key=value; try: ALTER topic [key=value]... | \
+             CONSUMER topic consumer [key=value]...",
         ),
         (
             "DELETE undisturbed",

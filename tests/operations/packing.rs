@@ -13,7 +13,12 @@ const COUNT: u64 = 100;
 
 /// Lines as a log has them; each says where it is.
 fn values(from: u64) -> Vec<String> {
-    let line = |at: u64| format!("{at} GET /index.html 200 {}", "-".repeat(at as usize % 7));
+    let line = |at: u64| {
+        format!(
+            "{at} GET /index.html 200 {}",
+            "-".repeat(usize::try_from(at % 7).unwrap())
+        )
+    };
     (from..from + COUNT).map(line).collect()
 }
 
@@ -66,14 +71,14 @@ fn codecs_mix_in_one_topic_and_are_stored_and_delivered_as_they_came() {
             .map(|it| Codec::of(Head::parse(it).unwrap().attributes).unwrap())
             .collect();
         assert_eq!(codecs, CODECS);
-        assert_eq!(offsets(delivered, topic), Vec::from_iter(0..300));
+        assert_eq!(offsets(delivered, topic), (0..300).collect::<Vec<_>>());
         // From within one packed batch into another.
         let within = Fetch {
             max_records: 200,
             ..fetch(topic, 50)
         };
         let delivered = peer.ask(within).unwrap();
-        assert_eq!(offsets(delivered, topic), Vec::from_iter(50..250));
+        assert_eq!(offsets(delivered, topic), (50..250).collect::<Vec<_>>());
     };
     check(&mut peer);
     let broker = broker.killed_and_restarted();
@@ -101,7 +106,7 @@ fn sizes_are_exact_wherever_a_consumer_stands_in_packed_batches() {
             peer.check(worker.size(), &left(at));
             let delivered = peer.ask(worker.take(sequence, count)).unwrap();
             let to = at + u64::from(count);
-            assert_eq!(offsets(delivered, topic), Vec::from_iter(at..to));
+            assert_eq!(offsets(delivered, topic), (at..to).collect::<Vec<_>>());
             (at, sequence) = (to, sequence + 1);
         }
         peer.check(worker.size(), &left(300));
@@ -137,7 +142,7 @@ fn a_retry_of_a_packed_batch_is_stored_once() {
     peer.check(produce(topic, batch(0, 0)), "offset=0 synced");
     peer.check(produce(topic, batch(100, 100)), "offset=100 synced");
     let delivered = peer.ask(fetch(topic, 0)).unwrap();
-    assert_eq!(offsets(delivered, topic), Vec::from_iter(0..200));
+    assert_eq!(offsets(delivered, topic), (0..200).collect::<Vec<_>>());
 }
 
 #[test]

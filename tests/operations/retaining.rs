@@ -169,6 +169,9 @@ fn a_consumer_holds_records_back_up_to_the_cap_and_is_named() {
         peer.produce(topic, &[value]);
     }
     begins(&mut peer, "app", 4);
+    // It was told what it missed, and goes on from there.
+    peer.check(slow.take(2, 1), "gap 2..4 4:e next=5");
+    peer.check(fast.take(2, 2), "4:e 5:f next=6");
     assert_eq!(describe(&mut peer, "app").held_by, "slow");
 }
 

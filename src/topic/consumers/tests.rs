@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::super::consumer::keys;
+use super::super::consumer::parcel::Entry;
+use super::super::consumer::taking::Found;
 use super::super::consumer::{Plan, Seen};
-use super::super::keys;
-use super::super::parcel::Entry;
 use super::super::rows::{Decoded, decode};
-use super::super::taking::Found;
 use super::*;
 use crate::storage::Totals;
 
@@ -156,18 +156,18 @@ impl World {
                 connection: ConnectionId(w),
             };
             self.ticket += 1;
-            let taken = self
+            let given = self
                 .consumers
                 .take(taker, wish, &seen, self.now, self.ticket)
                 .unwrap();
-            let empty = taken.is_empty();
-            let gaps: String = taken
+            let empty = given.is_empty();
+            let gaps: Vec<String> = given
                 .gaps
                 .iter()
                 .map(|it| format!("gap {}..{} of {} ", it.from, it.to, it.records))
                 .collect();
-            let text = format!("{gaps}{}", shown(&taken.ranges));
-            self.store(taken.rows);
+            let text = format!("{}{}", gaps.concat(), shown(&given.ranges));
+            self.store(given.rows);
             if !empty {
                 return text;
             }

@@ -149,9 +149,10 @@ impl Selection {
             return false;
         }
         // Unpacked once, where it must be; it was checked when it was read.
-        let plain = match filter.may_match(&head) {
-            true => batch::unpacked(batch).unwrap_or_else(|_| batch.clone()),
-            false => batch.clone(),
+        let plain = if filter.may_match(&head) {
+            batch::unpacked(batch).unwrap_or_else(|_| batch.clone())
+        } else {
+            batch.clone()
         };
         let matched = if filter.may_match(&head) {
             self.walk(filter, &plain, &head, from..to, is_over)

@@ -8,10 +8,10 @@ use logdrive_protocol::{ConsumerId, Failure, WorkerId};
 
 use super::{Change, Effect, Plan, State};
 use crate::storage::Row;
+use crate::topic::consumer::workers::Taker;
 use crate::topic::consumer::{Seen, Taken, Wish};
 use crate::topic::log::Mark;
 use crate::topic::requeue::Letter;
-use crate::topic::workers::Taker;
 
 impl State {
     /// Gives a request what was read for it.
@@ -26,9 +26,9 @@ impl State {
         now: u64,
     ) -> Result<(Taken, Change), Failure> {
         let ticket = self.ticket + 1;
-        let mut taken = self.consumers.take(taker, wish, seen, now, ticket)?;
-        let rows = std::mem::take(&mut taken.rows);
-        Ok((taken, self.stage_move(taker.consumer, rows)))
+        let mut given = self.consumers.take(taker, wish, seen, now, ticket)?;
+        let rows = std::mem::take(&mut given.rows);
+        Ok((given, self.stage_move(taker.consumer, rows)))
     }
 
     /// Moves a consumer elsewhere; `damage` is what it could not read before.
@@ -130,28 +130,23 @@ impl State {
         consumed: &Consumed,
         by_broker: bool,
     ) -> Result<u64, Failure> {
-        let Consumed {
-            consumer: id,
-            worker,
-            ref settled,
-            ..
-        } = *consumed;
+        let (id, settled) = (consumed.consumer, &consumed.settled);
         let planned = plan.acked.iter().position(|(planned, _)| *planned == id);
-        let consumer = match planned {
+        let before = match planned {
             Some(at) => plan.acked.swap_remove(at).1,
             None => self.consumers.get(id)?.clone(),
         };
         let ticket = self.ticket + 1;
-        let (count, consumer, changed) = if by_broker {
-            self.consumers.bury(consumer, settled, ticket)?
+        let (count, after, changed) = if by_broker {
+            self.consumers.bury(before, settled, ticket)?
         } else {
             let visible = self.log.visible().offset;
             self.consumers.check_owners(id, settled)?;
-            consumer.check_settled(worker, settled, visible)?;
-            self.consumers.acked(consumer, settled, ticket)
+            before.check_settled(consumed.worker, settled, visible)?;
+            self.consumers.acked(before, settled, ticket)
         };
         plan.changed.extend(changed);
-        plan.acked.push((id, consumer));
+        plan.acked.push((id, after));
         Ok(count)
     }
 }

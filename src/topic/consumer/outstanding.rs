@@ -21,9 +21,9 @@ use std::ops::Range;
 use logdrive_protocol::body::Malformed;
 use logdrive_protocol::{ConsumerId, TopicId};
 
+use super::super::rows::{self, FateRow};
 use super::keys::Keys;
 use super::parcel::{BLOCK_RANKS, Entry, Fate, Lease, Parcel};
-use super::rows::{self, FateRow};
 use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 

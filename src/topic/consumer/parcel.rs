@@ -10,7 +10,7 @@
 //! aside because their key is busy. What is left is a sparse set of ranks, so that a hundred
 //! thousand leased records cost what their offsets cost. Its neighbours:
 //! [`Outstanding`](super::outstanding::Outstanding) owns all parcels of a consumer,
-//! [`rows`](super::rows) says how they are stored.
+//! [`rows`](super::super::rows) says how they are stored.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use logdrive_protocol::body::Malformed;
 use logdrive_protocol::{WorkerId, varint};
 use roaring::RoaringBitmap;
 
-use super::rows::{ParcelRow, RunRow};
+use super::super::rows::{ParcelRow, RunRow};
 use crate::reply::ConnectionId;
 use crate::storage::Totals;
 

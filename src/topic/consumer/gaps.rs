@@ -2,14 +2,14 @@
 //!
 //! Pure. There is a bounded number of gaps: those that abut each other and have one reason are
 //! one, and beyond the bound the last one takes in what comes, with exact sums. Its neighbour:
-//! [`Consumer`](super::consumer::Consumer) owns it.
+//! [`Consumer`](super::Consumer) owns it.
 
 use std::collections::BTreeMap;
 
 use logdrive_protocol::operations::Gap;
 use logdrive_protocol::{ConsumerId, TopicId};
 
-use super::rows;
+use super::super::rows;
 use crate::limits::MAX_GAPS;
 use crate::storage::Row;
 

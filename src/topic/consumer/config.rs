@@ -1,7 +1,7 @@
 //! What a consumer's settings mean.
 //!
-//! Pure. Its neighbours: [`settings`](super::settings) knows which keys there are,
-//! [`Consumer`](super::consumer::Consumer) keeps to what it says.
+//! Pure. Its neighbours: [`settings`](super::super::settings) knows which keys there are,
+//! [`Consumer`](super::Consumer) keeps to what it says.
 
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::position::parse_duration;

@@ -1,6 +1,6 @@
 //! The workers that share a consumer, and what each was given last.
 //!
-//! Pure. Its neighbour: [`Consumer`](super::consumer::Consumer) owns it.
+//! Pure. Its neighbour: [`Consumer`](super::Consumer) owns it.
 //!
 //! ```text
 //! worker's sequence     known worker at s     unknown worker     worker 0
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId, WorkerId};
 
-use super::rows::{self, WorkerRow};
+use super::super::rows::{self, WorkerRow};
 use crate::clock::micros;
 use crate::limits::{MAX_WORKERS, WORKER_IDLE};
 use crate::storage::Row;

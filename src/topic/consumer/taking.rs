@@ -1,6 +1,6 @@
 //! Which records a request takes, of those that were read for it.
 //!
-//! Pure: it looks, and [`Consumer`](super::consumer::Consumer) does what it says.
+//! Pure: it looks, and [`Consumer`](super::Consumer) does what it says.
 //!
 //! ```text
 //!   offsets   ready: given back, set aside  |  found: never given
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use logdrive_protocol::batch::{self, Head, RecordView};
 
-use super::consumer_config::ConsumerConfig;
-use super::filter::Filter;
+use super::super::filter::Filter;
+use super::config::ConsumerConfig;
 use super::keys;
 use super::outstanding::Outstanding;
 use super::parcel::Entry;

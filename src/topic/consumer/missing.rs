@@ -1,0 +1,68 @@
+//! What a consumer misses: records that were removed before it read them, or cannot be read.
+//!
+//! Pure. What is leased is not missed while a worker has it: it may still be acked. Its neighbours:
+//! the [consumer](super), [`Gaps`](super::gaps::Gaps) keeps what is to be told.
+
+use logdrive_protocol::operations::Gap;
+
+use super::super::log::Mark;
+use super::Consumer;
+use super::parcel::Entry;
+use crate::storage::Row;
+
+impl Consumer {
+    /// Everything of the topic before `start` is removed; `gap` says when and why.
+    pub fn trim(&mut self, start: Mark, gap: &Gap) -> Vec<Row> {
+        let mut changed = Vec::new();
+        self.log_start = start.offset;
+        let next = self.next();
+        if next.offset < start.offset {
+            let unread = Gap {
+                from: next.offset,
+                to: start.offset,
+                records: start.totals.records - next.totals.records,
+                bytes: start.totals.bytes - next.totals.bytes,
+                ..gap.clone()
+            };
+            self.gaps.add(self.topic, self.id, unread, &mut changed);
+            self.row.next = start.offset;
+            self.row.records = start.totals.records;
+            self.row.bytes = start.totals.bytes;
+        }
+        self.lose(gap, &mut changed);
+        changed
+    }
+
+    /// What was given back meanwhile and is removed cannot be delivered again.
+    pub(super) fn lose_removed(&mut self, changed: &mut Vec<Row>) {
+        self.lose(&Gap::default(), changed);
+    }
+
+    fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
+        let removed = 0..self.log_start;
+        let entries = self.outstanding.drop_unleased(&removed, changed);
+        for run in runs_of(&entries) {
+            let (Some(first), Some(end)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let lost = Gap {
+                from: first.offset,
+                to: end.offset + 1,
+                records: run.len() as u64,
+                bytes: run.iter().map(|it| u64::from(it.bytes)).sum(),
+                ..gap.clone()
+            };
+            self.gaps.add(self.topic, self.id, lost, changed);
+        }
+    }
+
+    /// Tells of records that were given up because they cannot be read.
+    pub fn note_damage(&mut self, gap: Gap, changed: &mut Vec<Row>) {
+        self.gaps.add(self.topic, self.id, gap, changed);
+    }
+}
+
+/// Ascending records in runs whose offsets follow each other.
+fn runs_of(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    entries.chunk_by(|a, b| a.offset + 1 == b.offset)
+}
