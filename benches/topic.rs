@@ -221,8 +221,8 @@ fn consume_up_to(bencher: Bencher, shape: Shape, max_records: u32) {
             lease: 0,
             connection: ConnectionId(1),
         };
-        let taken = state.take(taker, wish, &seen, NOW);
-        let (_, change) = taken.expect("it is registered");
+        let given = state.take(taker, wish, &seen, NOW);
+        let (_, change) = given.expect("it is registered");
         state.commit(change.ticket);
         if slice.to == state.log.visible().offset {
             // Begins again at the end, so that there is always something left.
