@@ -54,13 +54,13 @@
 //! | names and ids, and where their topics live | [`Broker`], never on the path of records | [`Ask`], and [`Locate`] once for each connection and topic |
 //! | offsets, cursors, workers, sequences, the newest batches, who waits | [`Topic`] | [`Call`], [`Notice`] |
 //! | the write transaction, the active segment | the storage thread's [`Writer`] | [`Job`] |
-//! | sealed segments, free space | the storage's keeper, a thread | chores |
+//! | sealed segments and their merging, free space | the storage's keeper, a thread | chores |
 //! | a snapshot for reading | whoever reads | a cloned [`Reader`] |
 //! | the data directory and its lock | [`Disk`] | |
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
 //! A topic is two things: [`topic::state`], [`topic::log`], [`topic::producers`],
-//! [`topic::consumers`] and [`topic::waiting`] are plain structs without actor, runtime or clock,
+//! [`topic::consumers`], [`topic::retention`] and [`topic::waiting`] are plain structs without actor, runtime or clock,
 //! and could as well be the state machine of a replicated log; [`topic::actor`] and
 //! [`topic::serving`] are the shell that translates messages, parks replies and reads the clock.
 //!

@@ -6,8 +6,9 @@
 //! answer <-- parked replies <-- actor <-------------------------------------- Committed '
 //! ```
 //!
-//! [`state`], [`log`], [`producers`], [`consumers`], [`waiting`] and [`rows`] are plain logic: no
-//! actor, no runtime, no clock. [`actor`], `requests`, [`serving`] and [`consuming`] are the shell around it.
+//! [`state`], [`log`], [`producers`], [`consumers`], [`removed`], [`retention`], [`waiting`] and
+//! [`rows`] are plain logic: no actor, no runtime, no clock. [`actor`], `requests`, [`serving`],
+//! [`consuming`] and `trimming` are the shell around it.
 
 pub mod actor;
 pub mod consumers;

@@ -2,7 +2,7 @@
 //!
 //! Pure: time is an argument, and where a place lies is the storage's to say. It never removes
 //! anything. Its neighbours: [`settings`](super::settings) takes its keys,
-//! [`trimming`](super::trimming) looks the places up and trims.
+//! `trimming` looks the places up and trims.
 //!
 //! ```text
 //!   start                                       end
