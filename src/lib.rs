@@ -52,17 +52,25 @@
 //! | a socket's read half, its window, addresses of topics | [`Connection`] | its stream of frames, or its [text session](connection) |
 //! | a socket's write half | the connection's writer, a task | [`Reply`] |
 //! | names and ids, and where their topics live | [`Broker`], never on the path of records | [`Ask`], and [`Locate`] once for each connection and topic |
-//! | offsets, cursors, workers, sequences, the newest batches, who waits | [`Topic`] | [`Call`], [`Notice`] |
+//! | offsets, cursors, leases, workers, sequences, the newest batches, who waits | [`Topic`] | [`Call`], [`Notice`] |
 //! | the write transaction, the active segment | the storage thread's [`Writer`] | [`Job`] |
-//! | sealed segments, free space | the storage's keeper, a thread | chores |
+//! | sealed segments and their merging, free space | the storage's keeper, a thread | chores |
 //! | a snapshot for reading | whoever reads | a cloned [`Reader`] |
 //! | the data directory and its lock | [`Disk`] | |
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
 //! A topic is two things: [`topic::state`], [`topic::log`], [`topic::producers`],
-//! [`topic::consumers`], [`topic::filter`] and [`topic::waiting`] are plain structs without actor,
-//! runtime or clock, and could as well be the state machine of a replicated log; [`topic::actor`],
-//! [`topic::serving`] and [`topic::searching`] are the shell that translates messages, parks replies and reads the clock.
+//! [`topic::consumers`], [`topic::retention`], [`topic::filter`] and [`topic::waiting`] are plain
+//! structs without actor, runtime or clock, and could as well be the state machine of a replicated
+//! log; [`topic::actor`] and the files beside it that name `Topic` are the shell that translates
+//! messages, parks replies and reads the clock.
+//!
+//! A leased record: [`topic::consuming`] reads, [`topic::consumer`] chooses what this worker may have
+//! and moves it into a parcel of its own, and the answer leaves when that is durable. An ack takes
+//! it out of the parcel; a deadline, a nack or a lost connection gives it back; too many of these
+//! lead through the broker to the topic of dead letters, in one transaction with the ack.
+//! [`topic::together`] is how several topics agree on one transaction: a traveller visits them in
+//! ascending id, and only the last one decides.
 //!
 //! # Where things are
 //!

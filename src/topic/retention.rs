@@ -2,7 +2,7 @@
 //!
 //! Pure: time is an argument, and where a place lies is the storage's to say. It never removes
 //! anything. Its neighbours: [`settings`](super::settings) takes its keys,
-//! [`trimming`](super::trimming) looks the places up and trims.
+//! `trimming` looks the places up and trims.
 //!
 //! ```text
 //!   start                                       end
@@ -14,6 +14,8 @@
 //!
 //! Several limits are each enforced. `retention_until_consumed` removes what all consumers have
 //! acked, and nothing while there is no consumer; the other limits hold whether it was acked or not.
+
+use std::time::Duration;
 
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::position::parse_duration;
@@ -173,11 +175,26 @@ impl Retention {
         Some(extent.start_time.saturating_add(age).saturating_add(1))
     }
 
-    /// How long to leave a topic alone after it was looked at, in microseconds.
+    /// How long to wait at `now` for what is due at `at`, both in microseconds.
+    ///
+    /// Times are rounded up to multiples of the pause: topics with a rule in common are seen to
+    /// together then, and their trims share a flush.
+    pub fn wait(&self, at: u64, now: u64) -> Duration {
+        let at = at
+            .checked_next_multiple_of(self.pause_micros())
+            .unwrap_or(at);
+        Duration::from_micros(at.saturating_sub(now))
+    }
+
+    /// How long to leave a topic alone after it was looked at.
     ///
     /// Each trim is a transaction of its own topic's rows, and under load there would be one with
     /// every flush: so the limits are passed by what arrives in this time, and met after it.
-    pub fn pause(&self) -> u64 {
+    pub fn pause(&self) -> Duration {
+        Duration::from_micros(self.pause_micros())
+    }
+
+    fn pause_micros(&self) -> u64 {
         let (shortest, longest) = AGE_PAUSES;
         let by_age = self
             .age
@@ -295,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_within_a_pause_is_seen_to_together() {
+        let retention = parsed("age=10m").unwrap();
+        for (at, seconds) in [(1, 6), (6_000_000, 6), (6_000_001, 12), (11_999_999, 12)] {
+            assert_eq!(retention.wait(at, 0), Duration::from_secs(seconds), "{at}");
+        }
+        assert_eq!(retention.wait(5, 50_000_000), Duration::ZERO);
+    }
+
+    #[test]
     fn long_ages_are_looked_at_seldom_and_other_limits_often() {
         for (rule, seconds) in [
             ("age=1s", 1),
@@ -302,7 +328,8 @@ mod tests {
             ("age=7d", 60),
             ("age=7d bytes=1", 1),
         ] {
-            assert_eq!(parsed(rule).unwrap().pause(), seconds * 1_000_000, "{rule}");
+            let pause = Duration::from_secs(seconds);
+            assert_eq!(parsed(rule).unwrap().pause(), pause, "{rule}");
         }
     }
 }

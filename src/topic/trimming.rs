@@ -72,7 +72,7 @@ impl Topic {
         let too_old = retention.age_due(&extent);
         if self.retaining.seen == Some(extent) && too_old.is_none_or(|at| at > now) {
             if let Some(at) = too_old {
-                let after = Duration::from_micros(at - now).min(LONGEST_TIMER);
+                let after = retention.wait(at, now).min(LONGEST_TIMER);
                 self.look_again(instant + after, ctx);
             }
             return;
@@ -80,7 +80,7 @@ impl Topic {
         match retention.due(&extent, now) {
             Due::Never => {}
             Due::Later(at) => {
-                let after = Duration::from_micros(at.saturating_sub(now)).min(LONGEST_TIMER);
+                let after = retention.wait(at, now).min(LONGEST_TIMER);
                 self.look_again(instant + after, ctx);
             }
             // Nothing can be removed now: it is seen to again when the store has recovered.
@@ -90,7 +90,7 @@ impl Topic {
                 let found = self.find(extent, places);
                 Self::spawn_then(ctx, found, move |topic, found, ctx| {
                     topic.retaining.looking = false;
-                    let pause = Duration::from_micros(topic.state.retention().pause());
+                    let pause = topic.state.retention().pause();
                     topic.retaining.rests_until = Some(Instant::now() + pause);
                     match found {
                         Ok(found) => topic.retain(&found, &extent, ctx),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::broker::{Broker, program, signal, text};
 
 /// What the names of figures begin with, one at least for each measurement.
-const MEASURED: [&str; 22] = [
+const MEASURED: [&str; 23] = [
     "disk, append 4 KiB",
     "disk, overwrite 8 MiB",
     "the disk's limit",
@@ -34,6 +34,7 @@ const MEASURED: [&str; 22] = [
     "an idle connection",
     "bytes on disk per byte, 100 B, batches of 1, one per flush",
     "an idle broker",
+    "retention set to removed",
 ];
 /// Figures of which something is asked.
 const ASKED: usize = 25;

@@ -37,14 +37,14 @@ pub(super) async fn run(ground: &Ground, arguments: &RetentionArgs) -> anyhow::R
     drop(progress);
     let before = window(&target, arguments).await?;
     let client = target.client().await?;
-    let one = Setting {
-        key: "retention_records".to_owned(),
-        value: "1".to_owned(),
+    let at_once = Setting {
+        key: "retention_age".to_owned(),
+        value: "1ms".to_owned(),
     };
     let begun = Instant::now();
     let removed = async {
-        client.alter_topic(&old, &[one], &[]).await?;
-        while client.describe_topic(&old).await?.records > records / 2 {
+        client.alter_topic(&old, &[at_once], &[]).await?;
+        while client.describe_topic(&old).await?.records > 0 {
             ensure!(begun.elapsed() < PATIENCE, "retention removes nothing");
             sleep(LOOK).await;
         }
