@@ -20,7 +20,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         value: b"order 17 paid",
         ..NewRecord::default()
     };
-    for receipt in sender.send_all(&[("orders", paid), ("bills", paid)]).await? {
+    for receipt in sender
+        .send_all(&[("orders", paid), ("bills", paid)])
+        .await?
+    {
         println!("{} has it at offset {}", receipt.topic, receipt.offset);
     }
 

@@ -9,9 +9,7 @@
 mod support;
 
 use bytes::BytesMut;
-use logdrive_protocol::batch::{
-    self, BatchBuilder, Head, NewRecord, Origin, Place, RecordView,
-};
+use logdrive_protocol::batch::{self, BatchBuilder, Head, NewRecord, Origin, Place, RecordView};
 use logdrive_protocol::body::{Malformed, Reader, Writer};
 use logdrive_protocol::frame::{FLAG_ERROR, Frame, FrameDecoder, FrameError, NOTICE};
 use logdrive_protocol::limits::{MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_RECORD_BYTES};

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Pure: time is an argument, changes come out as rows. What is staged is seen at once by the next
-//! request; sizes are measured from what is durable. Its neighbours: [`taking`](taking)
+//! request; sizes are measured from what is durable. Its neighbours: [`taking`]
 //! chooses, [`Outstanding`] and [`Workers`] keep what was given, the
 //! [consumers](super::consumers) of a topic own it.
 

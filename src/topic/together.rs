@@ -11,7 +11,7 @@
 //!
 //! A topic that has reserved something for a traveller stages nothing else until it is told how that
 //! ended, so that offsets, ticket and rows of the job stay true: what would stage waits
-//! [behind](Behind), in order; fetches and sizes go on. Topics are visited in ascending id, so no two travellers ever
+//! behind, in order; fetches and sizes go on. Topics are visited in ascending id, so no two travellers ever
 //! wait for each other. Only the last topic decides, and a dropped [`Traveller`] says so to all that
 //! it has visited: no topic ever decides alone. The request is answered when the last topic hears
 //! of the commit; as the storage tells topics in ascending id, all others have heard by then.

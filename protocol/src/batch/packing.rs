@@ -8,7 +8,7 @@
 //!
 //! Owns both codecs, their levels and their bounds. It looks at no record: what comes out of
 //! unpacking may be anything, and is checked by its neighbours [`check`](super::check) and
-//! [`open`](super::open).
+//! [`open`](super::open()).
 
 use std::fmt;
 

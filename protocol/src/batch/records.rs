@@ -79,7 +79,7 @@ pub struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// The records of `batch`, which includes its head and is not packed: of any other batch
-    /// [`open`](super::open) gives them.
+    /// [`open`](super::open()) gives them.
     pub fn of(batch: &'a [u8]) -> Self {
         Self::in_section(batch.get(super::HEAD_BYTES..).unwrap_or_default())
     }

@@ -13,7 +13,7 @@
 //! Pure: time is an argument, and what must be stored comes out as rows. Everything before `next`
 //! that is in no parcel is acked; so its size is bounded by what may be leased, however far the
 //! cursor lags. Its neighbours: [`Parcel`] knows one lot of records, [`Keys`] the order of keys;
-//! the [consumer](super::consumer) owns it.
+//! the [consumer](super) owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
