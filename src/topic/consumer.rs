@@ -10,6 +10,7 @@
 //! [consumers](super::consumers) of a topic own it.
 
 pub mod config;
+pub mod copies;
 pub mod gaps;
 pub mod keys;
 mod missing;
@@ -27,6 +28,7 @@ use logdrive_protocol::operations::{self, Gap, LeaseSummary, Setting};
 use logdrive_protocol::{ConsumerId, Failure, TopicId, WorkerId};
 
 use self::config::ConsumerConfig;
+use self::copies::Copies;
 use self::gaps::Gaps;
 use self::outstanding::Outstanding;
 use self::parcel::{Entry, Fate, Lease, Parcel};
@@ -35,7 +37,7 @@ use self::workers::{Taker, Workers};
 use super::filter::Filter;
 use super::log::Mark;
 use super::requeue::Letter;
-use super::rows::{self, ConsumerRow, WorkerRow};
+use super::rows::{self, ConsumerRow, CopyRow, WorkerRow};
 use crate::reply::ConnectionId;
 use crate::storage::{Row, Totals};
 
@@ -50,6 +52,7 @@ pub struct Consumer {
     pub(super) outstanding: Outstanding,
     pub(super) workers: Workers,
     gaps: Gaps,
+    copies: Copies,
     /// As committed: what sizes are measured from.
     committed: Standing,
     /// Changes that are staged, by ticket.
@@ -95,6 +98,8 @@ pub enum Turn {
 pub enum Plan {
     /// Records from this offset on are to be read.
     Read(u64),
+    /// The record of this offset is to be read from its dead letter.
+    Copy(u64),
     /// Gaps alone.
     Tell,
     /// Something is left, and may not be given now.
@@ -197,6 +202,16 @@ impl Consumer {
         self.committed = self.standing();
     }
 
+    /// Takes up the dead letter that stands for a record.
+    pub fn load_copy(&mut self, offset: u64, row: CopyRow) {
+        self.copies.load(offset, row);
+    }
+
+    /// The dead letter that stands for a record.
+    pub fn copy(&self, offset: u64) -> Option<&CopyRow> {
+        self.copies.get(offset)
+    }
+
     /// Takes up a stored gap.
     pub fn load_gap(&mut self, gap: Gap) {
         self.gaps.load(gap);
@@ -286,6 +301,7 @@ impl Consumer {
         match self.outstanding.first_ready(now) {
             _ if !self.gaps.is_empty() && self.row.paused => Plan::Tell,
             _ if self.row.paused => self.rest(end),
+            Some(ready) if ready < self.log_start => Plan::Copy(ready),
             Some(ready) => Plan::Read(ready),
             None if is_new => Plan::Read(self.row.next),
             None if !self.gaps.is_empty() => Plan::Tell,
@@ -419,6 +435,11 @@ impl Consumer {
         }
         let again = pick.again.into_iter().map(|(entry, _)| entry);
         let given: Vec<Entry> = again.chain(pick.new).collect();
+        if wish.lease == 0 {
+            for entry in &given {
+                changed.extend(self.copies.remove(self.topic, self.id, entry.offset));
+            }
+        }
         if wish.lease == 0 || given.is_empty() {
             return (ranges_of(&given, 0), 0);
         }
@@ -471,6 +492,7 @@ impl Consumer {
     /// Moves it elsewhere: what is outstanding counts as acked, workers keep their sequences.
     pub fn seek(&mut self, to: Mark, ticket: u64, ids: &ParcelIds) -> Vec<Row> {
         let mut changed = self.outstanding.clear();
+        changed.extend(self.copies.clear(self.topic, self.id));
         self.row.next = to.offset;
         self.row.records = to.totals.records;
         self.row.bytes = to.totals.bytes;
@@ -504,6 +526,13 @@ impl Consumer {
             })
             .collect();
         let mut changed = Vec::new();
+        for letter in letters {
+            let offset = letter.entry.offset;
+            if offset < self.log_start && missing.iter().any(|it| it.offset == offset) {
+                let at = letter.at.clone();
+                changed.push(self.copies.add(self.topic, self.id, offset, at));
+            }
+        }
         if !missing.is_empty() {
             let parcel = Parcel::new(&missing, Fate::Free { due: 0 });
             self.outstanding.insert(ids.next(), parcel, &mut changed);
@@ -515,6 +544,7 @@ impl Consumer {
     /// Everything of it is forgotten; the rows that do so.
     pub fn remove(mut self) -> Vec<Row> {
         let mut changed = self.outstanding.clear();
+        changed.extend(self.copies.clear(self.topic, self.id));
         changed.extend(self.workers.clear(self.topic, self.id));
         self.gaps.tell(self.topic, self.id, &mut changed);
         changed.push(rows::forget_consumer(self.topic, self.id));

@@ -17,7 +17,7 @@ use super::consumer::workers::Taker;
 use super::consumer::{Consumer, ParcelIds, Seen, Taken, Turn, Wish};
 use super::log::Mark;
 use super::requeue::Letter;
-use super::rows::{self, ConsumerRow, FateRow, ParcelRow, WorkerRow};
+use super::rows::{self, ConsumerRow, CopyRow, FateRow, ParcelRow, WorkerRow};
 use crate::limits::MAX_CONSUMERS;
 use crate::reply::ConnectionId;
 use crate::storage::Row;
@@ -111,6 +111,13 @@ impl Consumers {
     pub fn load_gap(&mut self, id: ConsumerId, gap: Gap) {
         if let Some(consumer) = self.by_id.get_mut(&id) {
             consumer.load_gap(gap);
+        }
+    }
+
+    /// Takes up the dead letter that stands for a record.
+    pub fn load_copy(&mut self, id: ConsumerId, offset: u64, row: CopyRow) {
+        if let Some(consumer) = self.by_id.get_mut(&id) {
+            consumer.load_copy(offset, row);
         }
     }
 
@@ -503,6 +510,24 @@ impl Consumers {
             }
         }
         (concerned, rows)
+    }
+
+    /// The dead letter that stood for a record is gone: the consumer is told of a gap.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn lose_copy(
+        &mut self,
+        id: ConsumerId,
+        offset: u64,
+        ticket: u64,
+    ) -> Result<Vec<Row>, Failure> {
+        self.change(id, |consumer, ids| {
+            let mut changed = Vec::new();
+            consumer.lose_copy(offset, &mut changed);
+            consumer.staged(ticket, ids, &mut changed);
+            changed
+        })
     }
 
     /// The consumer that holds back what all have acked, and how far it has.

@@ -17,7 +17,7 @@ use std::ops::Range;
 use actix::Context;
 use bytes::Bytes;
 use logdrive_protocol::batch::Head;
-use logdrive_protocol::limits::{MAX_FETCH_BYTES, MAX_LEASE_MS};
+use logdrive_protocol::limits::{MAX_FETCH_BYTES, MAX_LEASE_MS, MAX_RECORD_BYTES};
 use logdrive_protocol::operations::{
     self, Answer, Consume, ConsumerUnregistered, Delivered, Gap, Sought, WorkerUnregistered,
 };
@@ -31,6 +31,7 @@ use super::consumer::{Plan, Seen, Turn, Wish, ranges_of};
 use super::leasing::invalid_lease;
 use super::log::{Mark, Slice};
 use super::requests::point_mark;
+use super::requeue::copy_of;
 use super::serving::{Waiter, byte_limit, cancelled, deadline, read_failure};
 use super::state::Resolved;
 use crate::limits::MAX_EAGER_WAITING;
@@ -141,7 +142,8 @@ impl Topic {
         let end = self.state.log.end().offset;
         let has_something = self.state.consumers.get(id).is_ok_and(|consumer| {
             // Who takes for good may have what a lease may not.
-            matches!(consumer.plan(end, false, now), Plan::Read(_) | Plan::Tell)
+            let plan = consumer.plan(end, false, now);
+            !matches!(plan, Plan::Held | Plan::Empty)
         });
         if !has_something || self.waiting.count() == 0 {
             return;
@@ -232,6 +234,7 @@ impl Topic {
                 });
             }
             Plan::Tell => self.give(begun, Slice::at(next), ctx),
+            Plan::Copy(offset) => self.read_copy(begun, offset, ctx),
             Plan::Read(from) => {
                 let max_records = if closely && from < next {
                     // Those in between may be others'.
@@ -261,6 +264,10 @@ impl Topic {
             (0, ..) | (_, None, _) | (_, _, None) => (from, to),
             (_, Some(first), Some(last)) => (first.from, last.to),
         };
+        let copied = |id| self.state.consumers.get(id).ok()?.copy(from);
+        if lease != 0 && copied(begun.consume.consumer).is_some() {
+            return self.read_copy(begun, from, ctx);
+        }
         // What was removed since then cannot be given again: it is told as a gap.
         let from = from.max(self.state.log.start().offset);
         if from >= to {
@@ -332,6 +339,66 @@ impl Topic {
         });
     }
 
+    /// Reads a record that retention has taken from its dead letter, and gives it.
+    fn read_copy(&mut self, mut begun: Begun, offset: u64, ctx: &mut Context<Self>) {
+        let id = begun.consume.consumer;
+        let copy = self.state.consumers.get(id).ok();
+        let Some(at) = copy.and_then(|it| it.copy(offset)).cloned() else {
+            return self.lose_copy(begun, offset);
+        };
+        // A dead letter may be as long as a record.
+        if !begun.reply.try_reserve(MAX_RECORD_BYTES as usize) {
+            let Begun {
+                consume,
+                deadline,
+                reply,
+                ..
+            } = begun;
+            let share = MAX_RECORD_BYTES as usize;
+            return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
+                topic.line_up(id, InLine::Consume(consume, deadline, reply), ctx);
+            });
+        }
+        self.counts.cold_reads += 1;
+        self.set_busy(id, true);
+        let (reader, pool) = (self.around.storage.reader(), self.around.pool.clone());
+        let topic = self.state.id;
+        let read = async move {
+            let read = pool.run(move || copy_of(&reader, &at, topic, offset)).await;
+            read.map_err(ReadError::Unavailable).flatten()
+        };
+        Self::spawn_then(ctx, read, move |topic, read, ctx| {
+            topic.set_busy(id, false);
+            match read {
+                Ok(batch) => {
+                    let slice = Slice {
+                        from: offset,
+                        to: offset + 1,
+                        batches: vec![batch],
+                    };
+                    topic.give(begun, slice, ctx);
+                }
+                Err(ReadError::Damaged { .. }) => topic.lose_copy(begun, offset),
+                Err(error) => begun.reply.fail(read_failure(error)),
+            }
+            topic.serve_line(id, ctx);
+        });
+    }
+
+    /// The dead letter is gone too: the consumer is told of a gap, with its next answer.
+    fn lose_copy(&mut self, begun: Begun, offset: u64) {
+        if let Err(failure) = self.check_writable() {
+            return begun.reply.fail(failure);
+        }
+        match self.state.lose_copy(begun.consume.consumer, offset) {
+            Ok(change) => {
+                self.submit(change, JobKind::Change);
+                self.back_to_front(begun);
+            }
+            Err(failure) => begun.reply.fail(failure),
+        }
+    }
+
     /// What is left of the answer that is asked for again, as ranges.
     fn ranges_again(&self, begun: &Begun) -> Vec<operations::Range> {
         match begun.turn {
@@ -384,7 +451,9 @@ impl Topic {
                 }
                 let mut gaps = consumer.map_or_else(|_| Vec::new(), |it| it.gaps_told(asked, now));
                 let start = self.state.log.start();
-                if let Some(first) = ranges.first().filter(|first| first.from < start.offset) {
+                let is_given = slice.from < start.offset && slice.to > slice.from;
+                let removed = |first: &&operations::Range| first.from < start.offset && !is_given;
+                if let Some(first) = ranges.first().filter(removed) {
                     gaps.extend(self.removed_since(first.from, &ranges));
                     ranges.retain(|range| range.to > start.offset);
                     if let Some(first) = ranges.first_mut() {

@@ -269,6 +269,25 @@ impl Delayed {
         rows::delay_log(topic, &self.row())
     }
 
+    /// The offset before which nothing waits any more, where it is worth removing that.
+    pub fn spent_before(&self) -> Option<u64> {
+        let lowest = self.waiting.keys().map(|due| due.offset).min()?;
+        let stored = self.tip.end().totals.bytes - self.start.bytes;
+        let enough = stored.saturating_sub(self.bytes) >= CLEAR_DELAY_LOG_BYTES;
+        (enough && lowest > self.start.offset).then_some(lowest)
+    }
+
+    /// The delay log is removed up to an offset; the row to stage with that, and where it ends.
+    pub fn trim(&mut self, topic: TopicId, before: u64) -> (Row, u64) {
+        let end = self.tip.end();
+        self.start = Start {
+            offset: before,
+            // Nobody knows how many are left, but no fewer than those that wait.
+            bytes: end.totals.bytes.saturating_sub(self.bytes),
+        };
+        (rows::delay_log(topic, &self.row()), end.offset)
+    }
+
     fn row(&self) -> DelayLogRow {
         let end = self.tip.end();
         DelayLogRow {

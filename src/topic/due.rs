@@ -226,12 +226,30 @@ impl Topic {
 
     /// Gives the delay log's space back where nothing waits in it.
     fn clear_delay_log(&mut self, idle: bool) {
-        if !self.state.delayed.is_spent(idle) || self.check_writable().is_err() {
+        if self.check_writable().is_err() {
             return;
+        }
+        if !self.state.delayed.is_spent(idle) {
+            return self.trim_delay_log();
         }
         let row = self.state.delayed.clear(self.state.id);
         let change = self.state.stage(vec![row]);
         let removal = self.to_delay_log(change.ticket, Vec::new(), JobKind::Delete);
+        self.submit_job(removal);
+        self.submit(change, JobKind::Change);
+    }
+}
+
+impl Topic {
+    /// Gives back the space of what has fallen due before all that still waits.
+    fn trim_delay_log(&mut self) {
+        let Some(before) = self.state.delayed.spent_before() else {
+            return;
+        };
+        let (row, end) = self.state.delayed.trim(self.state.id, before);
+        let change = self.state.stage(vec![row]);
+        let kind = JobKind::Trim { before, end };
+        let removal = self.to_delay_log(change.ticket, Vec::new(), kind);
         self.submit_job(removal);
         self.submit(change, JobKind::Change);
     }

@@ -10,7 +10,7 @@
 
 use actix::Context;
 use bytes::Bytes;
-use logdrive_protocol::batch::{self, Head};
+use logdrive_protocol::batch::{self, BatchBuilder, Head, Origin, Place};
 use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_SETTLED};
 use logdrive_protocol::operations::{Answer, Offsets, Requeue, Requeued};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
@@ -19,6 +19,7 @@ use super::actor::Topic;
 use super::consumer::keys;
 use super::consumer::parcel::Entry;
 use super::dead_letters::{Grave, original};
+use super::rows::CopyRow;
 use super::serving::read_failure;
 use crate::limits::MAX_REQUEUED;
 use crate::reply::Reply;
@@ -28,7 +29,7 @@ use crate::storage::{ReadError, Reader};
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// Where it is.
-    pub at: (TopicId, u64),
+    pub at: CopyRow,
     /// What it says.
     pub grave: Grave,
     /// The record that it was made of.
@@ -61,7 +62,7 @@ impl Topic {
                     letter.grave.consumer != name || letter.grave.topic != topic.state.name()
                 };
                 match letters.iter().find(foreign) {
-                    Some(letter) => Err(no_letter(letter.at.1)),
+                    Some(letter) => Err(no_letter(letter.at.offset)),
                     None => topic.state.requeue(id, &letters),
                 }
             });
@@ -138,6 +139,44 @@ fn read_letters(
     Ok(letters)
 }
 
+/// The record at `offset` of `topic` as a batch of its own, made of its dead letter; blocks.
+///
+/// # Errors
+/// [`ReadError::Damaged`] if the dead letter is not there any more.
+pub(super) fn copy_of(
+    reader: &Reader,
+    at: &CopyRow,
+    topic: TopicId,
+    offset: u64,
+) -> Result<Bytes, ReadError> {
+    let read = reader.read(at.topic, at.offset, at.offset + 1, 1)?;
+    let found = read.batches.first().and_then(|batch| {
+        let head = Head::parse(batch)?;
+        let opened = batch::open(batch).ok()?;
+        let mut records = opened.records().flatten();
+        let record = records.find(|it| head.base_offset + it.offset_delta == at.offset)?;
+        let grave = Grave::of(&record).filter(|grave| grave.offset == offset)?;
+        let timestamp = head.lowest_timestamp.saturating_add(record.timestamp_delta);
+        let mut builder = BatchBuilder::default();
+        builder.push(&original(&record, timestamp, &mut Vec::new()));
+        let mut copy = builder.finish(Origin::default());
+        let place = Place {
+            topic,
+            base_offset: offset,
+            append_time: grave.append_time,
+            leader_epoch: 0,
+        };
+        batch::place(&mut copy, place);
+        batch::rebuild(&copy, |_| true)
+    });
+    let gone = || ReadError::Damaged {
+        from: offset,
+        to: offset + 1,
+        what: "its dead letter is not where it was".to_owned(),
+    };
+    found.map(Into::into).ok_or_else(gone)
+}
+
 /// Takes the dead letters of a batch; the offset after it.
 fn letters_of(
     batch: &Bytes,
@@ -158,7 +197,7 @@ fn letters_of(
         let mut room = Vec::new();
         let content = original(&record, 0, &mut room).content_len();
         letters.push(Letter {
-            at: (topic, offset),
+            at: CopyRow { topic, offset },
             entry: Entry {
                 offset: grave.offset,
                 bytes: u32::try_from(content).unwrap_or(u32::MAX),

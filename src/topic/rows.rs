@@ -12,6 +12,7 @@
 //!   08  consumer id (8) | parcel (8)              Parcel      which records those are
 //!   09  consumer id (8) | parcel (8) | block (2)  Left        a set of ranks: what is left of them
 //!   0a  consumer id (8) | first offset (8)        Gap         removed, and the consumer not told yet
+//!   0b  consumer id (8) | offset (8)              Copy        the dead letter that stands for a record
 //!   10                                            DelayLog    where the delay log begins and ends
 //!   11  due time (8) | offset there (8)           Due         a batch that waits for its time
 //!   20                                            Removed     what was removed, and why
@@ -40,6 +41,7 @@ const FATE: u8 = 0x07;
 const PARCEL: u8 = 0x08;
 const LEFT: u8 = 0x09;
 const GAP: u8 = 0x0a;
+const COPY: u8 = 0x0b;
 const DELAY_LOG: u8 = 0x10;
 const DUE: u8 = 0x11;
 const REMOVED: u8 = 0x20;
@@ -186,6 +188,14 @@ bodies! {
         pub keys: Bytes,
     }
 
+    /// Where the dead letter of a record is that retention has taken.
+    pub struct CopyRow {
+        /// The topic that holds it.
+        pub topic: TopicId,
+        /// Its offset there.
+        pub offset: u64,
+    }
+
     /// Offsets that follow each other.
     pub struct RunRow {
         /// The first.
@@ -243,6 +253,7 @@ pub enum Decoded {
     Parcel(ConsumerId, u64, ParcelRow),
     Left(ConsumerId, u64, u16, Bytes),
     Gap(ConsumerId, Gap),
+    Copy(ConsumerId, u64, CopyRow),
     DelayLog(DelayLogRow),
     Due(Due, DueRow),
     Removed(RemovedRow),
@@ -285,6 +296,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
             Decoded::Left(consumer, parcel, block, value.freeze())
         }
         GAP => Decoded::Gap(ConsumerId(id()), Gap::from_bytes(value)?),
+        COPY => Decoded::Copy(ConsumerId(id()), id(), CopyRow::from_bytes(value)?),
         DELAY_LOG => Decoded::DelayLog(DelayLogRow::from_bytes(value)?),
         DUE => {
             let (time, offset) = (id(), id());
@@ -447,6 +459,16 @@ pub fn gap(topic: TopicId, consumer: ConsumerId, value: &Gap) -> Row {
 /// Deletes a gap.
 pub fn forget_gap(topic: TopicId, consumer: ConsumerId, from: u64) -> Row {
     deleted(key(topic, GAP, &[consumer.0, from]))
+}
+
+/// The row of the dead letter that stands for a record.
+pub fn copy(topic: TopicId, consumer: ConsumerId, offset: u64, value: &CopyRow) -> Row {
+    row(key(topic, COPY, &[consumer.0, offset]), value)
+}
+
+/// Deletes it.
+pub fn forget_copy(topic: TopicId, consumer: ConsumerId, offset: u64) -> Row {
+    deleted(key(topic, COPY, &[consumer.0, offset]))
 }
 
 /// Deletes a consumer's own row.

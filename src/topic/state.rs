@@ -147,6 +147,7 @@ impl State {
                     state.consumers.load_left(id, parcel, block, &set)?;
                 }
                 Decoded::Gap(id, gap) => state.consumers.load_gap(id, gap),
+                Decoded::Copy(id, offset, row) => state.consumers.load_copy(id, offset, row),
                 Decoded::DelayLog(row) => state.delayed.load(&row),
                 Decoded::Due(due, row) => state.delayed.load_due(due, row),
                 Decoded::Removed(row) => state.removed = Removed::load(row.ranges),

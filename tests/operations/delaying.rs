@@ -220,3 +220,25 @@ fn a_delay_log_that_was_given_up_goes_on_with_what_is_scheduled_next() {
         [700_000, 700_000, 700_000, 700_000, 4]
     );
 }
+
+#[test]
+fn what_has_fallen_due_gives_its_space_back_beside_what_still_waits() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let large = "x".repeat(700_000);
+    let at = peer.now() + SOON;
+    for order in 0..3 {
+        let request = schedule(topic, batch(&[&large]), at + order);
+        peer.check(request, "offset=0 scheduled");
+    }
+    let later = schedule(topic, batch(&["waits on"]), at + 2 * SOON);
+    peer.check(later, "offset=0 scheduled");
+    until("three are there", || peer.all(topic).len() == 3);
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    peer.check(fetch_waiting(topic, 3), "3:waits on next=4");
+    let soon = schedule(topic, batch(&["next"]), peer.now() + SOON / 2);
+    peer.check(soon, "offset=0 scheduled");
+    peer.check(fetch_waiting(topic, 4), "4:next next=5");
+}

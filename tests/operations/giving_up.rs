@@ -2,10 +2,10 @@
 
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
-    AlterConsumer, Consume, ConsumerRegistered, Delivered, Nack, Offsets, Payload,
+    Ack, AlterConsumer, Consume, ConsumerRegistered, Delivered, Nack, Offsets, Payload, PurgeTopic,
     RegisterConsumer, Requeue, Setting, Settled,
 };
-use logdrive_protocol::{TopicId, WorkerId};
+use logdrive_protocol::{Position, TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, produce};
 use crate::support::{Broker, Connection, until};
@@ -149,6 +149,59 @@ fn a_record_that_is_delivered_too_often_becomes_a_dead_letter_and_can_come_back(
     peer.check(worker.size(), "records=0 bytes=0");
     let (_, letters) = dead_letters(&mut peer, 2);
     assert_eq!(letters.len(), 2, "the count began anew");
+}
+
+#[test]
+fn what_retention_has_taken_comes_back_from_its_dead_letter() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    peer.produce(topic, &["lost", "kept in a letter", "third"]);
+    let worker = Worker::of(&giving_up_after(&mut peer, "1"), 1);
+    assert_eq!(fail(&mut peer, &worker, 1).len(), 3);
+    let (dead, _) = dead_letters(&mut peer, 3);
+    let purge = |topic, offset| PurgeTopic {
+        topic,
+        before: Position::Offset(offset),
+    };
+    peer.ask(purge(topic, 3)).unwrap();
+    let requeue = Requeue {
+        topic,
+        consumer: worker.consumer,
+        dead_letters: dead,
+        ranges: vec![Offsets { from: 0, to: 3 }],
+    };
+    peer.check(requeue, "requeued=3");
+    peer.check(worker.size(), "records=3 bytes=25");
+    let broker = broker.killed_and_restarted();
+    let mut peer = broker.connect();
+    // Under a lease, asked for again, then acked.
+    let lend = Consume {
+        lease_ms: 60_000,
+        ..worker.take(2, 2)
+    };
+    peer.check(lend.clone(), "0:lost next=3");
+    peer.check(lend.clone(), "0:lost next=1");
+    let delivered: Delivered = peer.ask(lend).unwrap();
+    delivered.clone().check(topic).unwrap();
+    let settled = vec![Settled {
+        lease: delivered.ranges[0].lease,
+        from: 0,
+        to: 1,
+    }];
+    let ack = Ack {
+        topic,
+        consumer: worker.consumer,
+        worker: WorkerId(worker.id),
+        settled,
+    };
+    peer.check(ack, "acked=1");
+    peer.check(worker.take(3, 2), "1:kept in a letter next=3");
+    // Its dead letter is removed as well.
+    peer.ask(purge(dead, 3)).unwrap();
+    peer.check(worker.take(4, 0), "gap 2..3 next=3");
+    peer.check(worker.size(), "records=0 bytes=0");
+    peer.check(worker.take(5, 0), "empty next=3");
 }
 
 #[test]

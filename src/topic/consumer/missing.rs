@@ -39,8 +39,10 @@ impl Consumer {
     }
 
     fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
-        let removed = 0..self.log_start;
-        let entries = self.outstanding.drop_unleased(&removed, changed);
+        let mut entries = Vec::new();
+        for removed in self.copies.others_before(self.log_start) {
+            entries.extend(self.outstanding.drop_unleased(&removed, changed));
+        }
         for run in runs_of(&entries) {
             let (Some(first), Some(end)) = (run.first(), run.last()) else {
                 continue;
@@ -54,6 +56,12 @@ impl Consumer {
             };
             self.gaps.add(self.topic, self.id, lost, changed);
         }
+    }
+
+    /// The dead letter that stood for a record is not there any more.
+    pub fn lose_copy(&mut self, offset: u64, changed: &mut Vec<Row>) {
+        changed.extend(self.copies.remove(self.topic, self.id, offset));
+        self.lose_removed(changed);
     }
 
     /// Tells of records that were given up because they cannot be read.

@@ -98,9 +98,12 @@ impl Consumer {
     /// Acks records, which were checked; how many, and the rows.
     pub fn ack(&mut self, settled: &[Settled], ticket: u64, ids: &ParcelIds) -> (u64, Vec<Row>) {
         let mut changed = Vec::new();
-        let acked = self.settle(settled, &mut changed).len() as u64;
+        let acked = self.settle(settled, &mut changed);
+        for entry in &acked {
+            changed.extend(self.copies.remove(self.topic, self.id, entry.offset));
+        }
         self.stage(ticket, ids, &mut changed);
-        (acked, changed)
+        (acked.len() as u64, changed)
     }
 
     /// Takes records that were given up out of their parcels; how many, and the rows.

@@ -89,6 +89,7 @@ impl World {
                     consumers.load_left(id, parcel, block, &set).unwrap();
                 }
                 Decoded::Gap(id, gap) => consumers.load_gap(id, gap),
+                Decoded::Copy(id, offset, row) => consumers.load_copy(id, offset, row),
                 other => panic!("{other:?}"),
             }
         }
@@ -140,6 +141,7 @@ impl World {
             };
             let from = match consumer.plan(self.end(), lease > 0, self.now) {
                 Plan::Read(from) => from,
+                Plan::Copy(offset) => return format!("copy of {offset}"),
                 Plan::Tell => next,
                 Plan::Held => return "held".to_owned(),
                 Plan::Empty => return "empty".to_owned(),

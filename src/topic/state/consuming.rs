@@ -96,6 +96,17 @@ impl State {
         Ok((count, self.stage_move(consumer, changed)))
     }
 
+    /// The dead letter that stood for a record is gone: its consumer is told of a gap.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn lose_copy(&mut self, consumer: ConsumerId, offset: u64) -> Result<Change, Failure> {
+        let changed = self
+            .consumers
+            .lose_copy(consumer, offset, self.ticket + 1)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
     /// Ends leases that are over; whose they were, and what is to be stored.
     pub fn expire(&mut self, now: u64) -> Vec<(ConsumerId, Option<Change>)> {
         let mut expired = Vec::new();
