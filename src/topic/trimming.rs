@@ -31,6 +31,9 @@ use crate::storage::{At, Point, ReadError, Reader};
 /// A timer of retention is never set further ahead; when it is over the topic looks again.
 const LONGEST_TIMER: Duration = Duration::from_hours(24);
 
+/// How long after a failed look the next one is tried.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Retention as one topic carries it out.
 #[derive(Debug, Default)]
 pub(super) struct Retaining {
@@ -95,7 +98,7 @@ impl Topic {
                     match found {
                         Ok(found) => topic.retain(&found, &extent, ctx),
                         Err(failure) => {
-                            topic.retaining.seen = Some(extent);
+                            topic.retaining.rests_until = Some(Instant::now() + RETRY);
                             let name = topic.state.name();
                             tracing::warn!(topic = name, %failure, "retention removes nothing");
                         }

@@ -41,7 +41,11 @@ fn describe(peer: &mut Connection, name: &str) -> TopicDescribed {
 /// Waits until the topic begins at an offset.
 fn begins(peer: &mut Connection, name: &str, start: u64) {
     let what = format!("{name} begins at {start}");
-    until(&what, || describe(peer, name).log_start == start);
+    until(&what, || {
+        let now = describe(peer, name).log_start;
+        assert!(now <= start, "{what}: it begins at {now}");
+        now == start
+    });
 }
 
 fn purge(topic: TopicId, before: Position) -> PurgeTopic {
