@@ -8,7 +8,7 @@
 //!
 //! [`state`] and what it is made of ([`log`], [`delayed`], [`producers`], [`consumers`], each one a
 //! [`consumer`]), [`filter`], [`retention`], [`waiting`] and [`rows`] are plain logic: no actor, no
-//! runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`],
+//! runtime, no clock. [`actor`], `requests`, [`serving`], [`searching`], [`consuming`], `giving`,
 //! `leasing`, [`requeue`], `trimming`, `due` and [`together`] are the shell around it.
 
 pub mod actor;
@@ -20,6 +20,7 @@ pub mod dead_letters;
 pub mod delayed;
 mod due;
 pub mod filter;
+mod giving;
 mod giving_up;
 pub mod journey;
 mod leasing;
