@@ -11,9 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use logdrive_protocol::operations::{
-    Answer, Consumed, Counter, Fetch, Payload, ProduceAll, Request, TopicSummary,
-};
+use logdrive_protocol::operations::{Answer, Counter, Fetch, TopicSummary};
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, TopicId};
 use tokio::time::Instant;
 
@@ -21,6 +19,7 @@ use super::consuming::Line;
 use super::due::Watch;
 use super::giving_up::GivingUp;
 use super::journey::Traveller;
+use super::messages::{Call, Gone, Summarize, Told};
 use super::serving::Waiter;
 use super::state::{Change, State};
 use super::together::Reserve;
@@ -29,7 +28,7 @@ use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
 use crate::pool::Pool;
-use crate::reply::{ConnectionId, Reply};
+use crate::reply::Reply;
 use crate::storage::{Announce, Condition, Handle, Job, JobKind, Notice};
 use crate::window::{Budget, Permit};
 
@@ -44,64 +43,6 @@ pub struct Surroundings {
     pub budget: Arc<Budget>,
     /// Who maps names and ids.
     pub broker: Recipient<Told>,
-}
-
-/// A request for a topic, with the duty to answer it.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Call {
-    /// What is asked.
-    pub request: Request,
-    /// To be answered.
-    pub reply: Reply,
-    /// An id never handed out before, for registrations; 0 otherwise.
-    pub fresh: u64,
-}
-
-/// A connection is gone: what it had waiting is not served.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Gone(pub ConnectionId);
-
-/// Asks for what a list says of the topic; answered by `None` while the topic is not yet durable.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<TopicSummary>")]
-pub struct Summarize;
-
-/// What the broker is told of a topic.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub enum Told {
-    /// It is durable: its name may be seen.
-    Born(TopicId),
-    /// It is gone, or never was: its name is free.
-    Died(TopicId),
-    /// Producers or consumers of it are registered under these ids.
-    Registered(TopicId, Vec<u64>),
-    /// This id stands for nothing any more.
-    Unregistered(u64),
-    /// Answer with the right error: the id is not one of the topic's.
-    Stranger {
-        /// A producer's or a consumer's id.
-        id: u64,
-        /// What to answer if it is nobody's.
-        otherwise: Failure,
-        /// To be answered.
-        reply: Reply,
-    },
-    /// Let this set out to its topics: who sends it has no connection.
-    Depart(ProduceAll, Reply),
-    /// Let records set out that a consumer gives up, for the topic of this name.
-    Bury {
-        /// The topic that takes dead letters.
-        dead_letters: String,
-        /// The batch for it.
-        batch: Payload,
-        /// Which records those were.
-        consumed: Consumed,
-        /// To be answered.
-        reply: Reply,
-    },
 }
 
 /// A notice of the storage thread.

@@ -21,10 +21,11 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
-use super::actor::{Parked, Told, Topic};
+use super::actor::{Parked, Topic};
 use super::consumer::Plan;
 use super::leasing::invalid_lease;
 use super::log::Mark;
+use super::messages::Told;
 use super::requests::point_mark;
 use super::serving::{Waiter, cancelled, deadline};
 use super::state::Resolved;

@@ -18,9 +18,10 @@ use logdrive_protocol::batch::{self, BatchBuilder, Head, NewRecord, Origin};
 use logdrive_protocol::operations::{Answer, Consumed, Payload, Settled};
 use logdrive_protocol::{ConsumerId, Failure, WorkerId};
 
-use super::actor::{Told, Topic};
+use super::actor::Topic;
 use super::consumer::parcel::Entry;
 use super::dead_letters::Grave;
+use super::messages::Told;
 use crate::clock::micros;
 use crate::limits::{BURY_BYTES, BURY_RECORDS, BURY_RETRY_FIRST, BURY_RETRY_LONGEST};
 use crate::reply::Reply;

@@ -9,15 +9,20 @@
 //! that comes after theirs. Its neighbours: [`State`](super::state::State) owns it; what is not in
 //! the tail is read from the storage by whoever asks.
 
+mod placing;
+mod slice;
+
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use logdrive_protocol::batch::{self, Head, Place};
-use logdrive_protocol::{TopicId, varint};
+use logdrive_protocol::TopicId;
+use logdrive_protocol::batch::Head;
 
+pub use self::placing::{Placed, Tip};
+pub use self::slice::Slice;
 use super::content::{self, Contents};
 use super::rows::ExtentRow;
-use crate::storage::{Appended, Totals};
+use crate::storage::Totals;
 
 /// A position with the topic's sums before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,177 +57,6 @@ struct Kept {
     head: Head,
     bytes: Bytes,
     before: Totals,
-}
-
-/// The end of a log: what the next batch goes on from.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tip {
-    end: Mark,
-    last_append_time: u64,
-    digest: u64,
-}
-
-impl Tip {
-    /// The end of a log that was stored.
-    pub fn new(end: Mark, last_append_time: u64, digest: u64) -> Self {
-        Self {
-            end,
-            last_append_time,
-            digest,
-        }
-    }
-
-    /// The end of what is staged.
-    pub fn of(log: &Log) -> Self {
-        Self::new(log.end, log.last_append_time, log.digest)
-    }
-
-    /// Where the next batch goes.
-    pub fn end(&self) -> Mark {
-        self.end
-    }
-
-    /// Append time of the last batch, in microseconds; 0 if there was none.
-    pub fn last_append_time(&self) -> u64 {
-        self.last_append_time
-    }
-
-    /// Running digest.
-    pub fn digest(&self) -> u64 {
-        self.digest
-    }
-
-    /// The place that a checked batch gets behind it.
-    pub fn place(&self, topic: TopicId, mut batch: BytesMut, head: &Head, now: u64) -> Placed {
-        let append_time = now.max(self.last_append_time);
-        let (base_offset, before) = (self.end.offset, self.end.totals);
-        batch::place(
-            &mut batch,
-            Place {
-                topic,
-                base_offset,
-                append_time,
-                leader_epoch: 0,
-            },
-        );
-        let head = Head {
-            topic,
-            base_offset,
-            append_time,
-            ..*head
-        };
-        let end = Mark {
-            offset: head.end_offset(),
-            totals: Totals {
-                records: before.records + u64::from(head.count),
-                bytes: before.bytes + u64::from(head.content_bytes),
-            },
-        };
-        let tip = Tip {
-            end,
-            last_append_time: append_time,
-            digest: batch::next_digest(self.digest, &head),
-        };
-        let bytes = batch.freeze();
-        let kept = Kept {
-            head,
-            bytes,
-            before,
-        };
-        Placed { kept, tip }
-    }
-}
-
-/// A batch with its place, not yet taken.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    kept: Kept,
-    tip: Tip,
-}
-
-impl Placed {
-    /// Its head, the broker's part filled in.
-    pub fn head(&self) -> &Head {
-        &self.kept.head
-    }
-
-    /// The log's end behind it.
-    pub fn tip(&self) -> Tip {
-        self.tip
-    }
-
-    /// What the storage is given.
-    pub fn appended(&self) -> Appended {
-        Appended {
-            bytes: self.kept.bytes.clone(),
-            totals: self.kept.before,
-            digest: self.tip.digest,
-        }
-    }
-}
-
-/// Whole batches and which of their records are meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slice {
-    /// The first record that is meant.
-    pub from: u64,
-    /// After the last record that is meant.
-    pub to: u64,
-    /// The batches that hold them.
-    pub batches: Vec<Bytes>,
-}
-
-impl Slice {
-    /// Nothing, at an offset.
-    pub fn at(offset: u64) -> Self {
-        Self {
-            from: offset,
-            to: offset,
-            ..Self::default()
-        }
-    }
-
-    /// Bytes of the batches.
-    pub fn stored_bytes(&self) -> usize {
-        self.batches.iter().map(Bytes::len).sum()
-    }
-
-    /// Takes batches from the front of `batches` that hold `from..end`, as the limits allow: at
-    /// most `max_records` records (0 = no limit), at most `max_bytes` with the batches' length
-    /// fields, which many small ones have many of, but always one batch. A packed batch counts what
-    /// it unpacks to: whoever asked has to hold that.
-    pub fn of(
-        from: u64,
-        end: u64,
-        max_records: u32,
-        max_bytes: usize,
-        batches: impl Iterator<Item = Bytes>,
-    ) -> Self {
-        let last = match max_records {
-            0 => end,
-            count => end.min(from.saturating_add(u64::from(count))),
-        };
-        let mut slice = Self {
-            from,
-            to: from,
-            ..Self::default()
-        };
-        let mut len = 0;
-        for bytes in batches {
-            let Some(head) = Head::parse(&bytes) else {
-                break;
-            };
-            len += varint::len(bytes.len() as u64) + head.counted_len();
-            let fits = slice.batches.is_empty() || len <= max_bytes;
-            if slice.to >= last || !fits {
-                break;
-            }
-            let to = head.end_offset().min(last);
-            slice.to = to;
-            slice.batches.push(bytes);
-        }
-        slice
-    }
 }
 
 impl Log {
@@ -474,6 +308,10 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Appended;
+    use bytes::BytesMut;
+    use logdrive_protocol::TopicId;
+    use logdrive_protocol::batch;
     use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 
     const TOPIC: TopicId = TopicId(3);

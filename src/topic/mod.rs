@@ -25,6 +25,7 @@ mod giving_up;
 pub mod journey;
 mod leasing;
 pub mod log;
+pub mod messages;
 pub mod producers;
 pub mod removed;
 mod requests;
@@ -39,8 +40,9 @@ pub mod together;
 mod trimming;
 pub mod waiting;
 
-pub use actor::{Call, Gone, Summarize, Surroundings, Told, Topic};
+pub use actor::{Surroundings, Topic};
 pub use journey::Journey;
+pub use messages::{Call, Gone, Summarize, Told};
 
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,11 @@ use logdrive_protocol::operations::{
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, ProducerId};
 
-use super::actor::{Call, Parked, Proceed, Told, Topic};
+use super::actor::{Parked, Proceed, Topic};
 use super::consumer::Consumer;
 use super::consuming::InLine;
 use super::log::Mark;
+use super::messages::{Call, Told};
 use super::serving::read_failure;
 use super::settings;
 use super::state::{Append, Receipt, Resolved};

@@ -27,8 +27,9 @@ use logdrive_protocol::operations::{Consumed, Produce, Request, Settled};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
-use super::actor::{Call, Parked, Then, Topic, not_found, storage_failed};
+use super::actor::{Parked, Then, Topic, not_found, storage_failed};
 use super::journey::{Errand, Returned, Traveller, Visit, too_late};
+use super::messages::Call;
 use super::serving::Waiter;
 use super::state::{Change, Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER};
