@@ -309,7 +309,6 @@ impl Log {
 mod tests {
     use super::*;
     use crate::storage::Appended;
-    use bytes::BytesMut;
     use logdrive_protocol::TopicId;
     use logdrive_protocol::batch;
     use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
