@@ -156,9 +156,8 @@ impl Topic {
                 return Err(Failure::new(ErrorCode::NotSupported, what));
             }
         };
-        let settings = settings::merged(consumer.settings(), &alter.set, &alter.unset);
-        let settings = settings::of_consumer(&settings)?;
-        settings::check_fixed(consumer.settings(), &settings)?;
+        let before = consumer.settings();
+        let settings = settings::altered_consumer(before, &alter.set, &alter.unset)?;
         Ok((settings, paused))
     }
 

@@ -17,11 +17,14 @@ const MAX_RECORD: &str = "max_record_bytes";
 
 /// Settings of a topic, checked and in the order of their keys.
 pub fn of_topic(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
-    let [age, bytes, records, until_consumed] = retention::KEYS;
-    let known = [DESCRIPTION, MAX_RECORD, age, bytes, records, until_consumed];
-    let settings = check(settings, &known)?;
+    let settings = check(settings, &topic_keys())?;
     Retention::of(&settings)?;
     Ok(settings)
+}
+
+fn topic_keys() -> [&'static str; 6] {
+    let [age, bytes, records, until_consumed] = retention::KEYS;
+    [DESCRIPTION, MAX_RECORD, age, bytes, records, until_consumed]
 }
 
 /// Settings of a topic after a change of some of them, checked and in the order of their keys.
@@ -33,9 +36,55 @@ pub fn altered(
     set: &[Setting],
     unset: &[String],
 ) -> Result<Vec<Setting>, Failure> {
+    check_unset(set, unset, |key| topic_keys().contains(&key))?;
+    of_topic(&merged(before, set, unset))
+}
+
+/// The settings that a consumer has besides filters.
+const CONSUMER_KEYS: [&str; 6] = [
+    BACKOFF,
+    DEAD_LETTER_TOPIC,
+    DESCRIPTION,
+    MAX_DELIVERIES,
+    MAX_LEASED_KEY,
+    ORDER,
+];
+
+/// Settings of a consumer, checked and in the order of their keys; filters are among them.
+pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
+    let is_filter = |setting: &Setting| Filter::is_key(&setting.key);
+    let (filters, others): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(is_filter);
+    Filter::parse(&filters)?;
+    let mut sorted = check(&others, &CONSUMER_KEYS)?;
+    ConsumerConfig::of(&sorted)?;
+    sorted.extend(filters);
+    sorted.sort_by(|a, b| (&a.key, &a.value).cmp(&(&b.key, &b.value)));
+    check_count(&sorted)?;
+    Ok(sorted)
+}
+
+/// Settings of a consumer after a change of some of them, checked and in the order of their keys.
+///
+/// # Errors
+/// As [`altered`]; also where its order or its filters would change.
+pub fn altered_consumer(
+    before: &[Setting],
+    set: &[Setting],
+    unset: &[String],
+) -> Result<Vec<Setting>, Failure> {
+    let is_known = |key: &str| CONSUMER_KEYS.contains(&key) || Filter::is_key(key);
+    check_unset(set, unset, is_known)?;
+    let settings = of_consumer(&merged(before, set, unset))?;
+    check_fixed(before, &settings)?;
+    Ok(settings)
+}
+
+fn check_unset(
+    set: &[Setting],
+    unset: &[String],
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(), Failure> {
     let refused = |message: String| Failure::new(ErrorCode::InvalidConfig, message);
-    let is_known =
-        |key: &str| [DESCRIPTION, MAX_RECORD].contains(&key) || retention::KEYS.contains(&key);
     for key in unset {
         let shown = printable(key);
         if !is_known(key) {
@@ -46,43 +95,18 @@ pub fn altered(
             return Err(refused(message).hint("name it once"));
         }
     }
-    let stays = |setting: &&Setting| {
-        !unset.contains(&setting.key) && set.iter().all(|new| new.key != setting.key)
-    };
-    let settings: Vec<_> = before.iter().filter(stays).chain(set).cloned().collect();
-    of_topic(&settings)
-}
-
-/// Settings of a consumer, checked and in the order of their keys; filters are among them.
-pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
-    let known = [
-        BACKOFF,
-        DEAD_LETTER_TOPIC,
-        DESCRIPTION,
-        MAX_DELIVERIES,
-        MAX_LEASED_KEY,
-        ORDER,
-    ];
-    let is_filter = |setting: &Setting| Filter::is_key(&setting.key);
-    let (filters, others): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(is_filter);
-    Filter::parse(&filters)?;
-    let mut sorted = check(&others, &known)?;
-    ConsumerConfig::of(&sorted)?;
-    sorted.extend(filters);
-    sorted.sort_by(|a, b| (&a.key, &a.value).cmp(&(&b.key, &b.value)));
-    check_count(&sorted)?;
-    Ok(sorted)
+    Ok(())
 }
 
 /// Settings with some set anew and some back at their defaults.
-pub fn merged(settings: &[Setting], set: &[Setting], unset: &[String]) -> Vec<Setting> {
+fn merged(settings: &[Setting], set: &[Setting], unset: &[String]) -> Vec<Setting> {
     let named = |key: &String| unset.contains(key) || set.iter().any(|it| it.key == *key);
     let stay = settings.iter().filter(|it| !named(&it.key));
     stay.chain(set).cloned().collect()
 }
 
 /// What a consumer has chosen once decides what its cursor has passed: it stays.
-pub fn check_fixed(before: &[Setting], after: &[Setting]) -> Result<(), Failure> {
+fn check_fixed(before: &[Setting], after: &[Setting]) -> Result<(), Failure> {
     let fixed = |settings: &[Setting]| -> Vec<Setting> {
         let is_fixed = |it: &&Setting| it.key == ORDER || Filter::is_key(&it.key);
         settings.iter().filter(is_fixed).cloned().collect()
