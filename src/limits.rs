@@ -80,7 +80,10 @@ pub const UNNAMED_PRODUCER_IDLE: Duration = Duration::from_hours(24);
 pub const NAMED_PRODUCER_IDLE: Duration = Duration::from_hours(7 * 24);
 /// Records of one consumer that may be delivered and not acked, at most.
 pub const MAX_LEASED: u64 = 100_000;
-/// The same where the consumer's settings do not say.
+/// Records of one consumer that are not acked and lie before those it was never given: no more are
+/// put back by a requeue.
+pub const MAX_OUTSTANDING: u64 = 200_000;
+/// Records that may be delivered and not acked, where the consumer's settings do not say.
 pub const DEFAULT_MAX_LEASED: u64 = 10_000;
 /// Deliveries after which a consumer may give a record up, at most.
 pub const MAX_MAX_DELIVERIES: u64 = 1_000;
@@ -100,6 +103,8 @@ pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
 pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
 /// Records that are given up together.
 pub const BURY_RECORDS: usize = 256;
+/// Bytes that a dead letter may be longer than the longest record: what it says of its origin.
+pub const DEAD_LETTER_HEAD_BYTES: u32 = 4 << 10;
 /// The same in bytes (1 MiB): a batch for the dead-letter topic.
 pub const BURY_BYTES: usize = 1 << 20;
 /// How long records that could not be given up wait for the next attempt; it doubles from there.

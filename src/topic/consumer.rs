@@ -212,6 +212,11 @@ impl Consumer {
         self.copies.get(offset)
     }
 
+    /// Whether retention has taken a record, and its dead letter stands for it.
+    pub fn stands_by_copy(&self, offset: u64) -> bool {
+        offset < self.log_start && self.copies.get(offset).is_some()
+    }
+
     /// Takes up a stored gap.
     pub fn load_gap(&mut self, gap: Gap) {
         self.gaps.load(gap);
@@ -277,8 +282,6 @@ impl Consumer {
             next: self.row.next,
         };
         Ok(match self.workers.answer_of(taker, now)? {
-            // What is left of it is nothing: others have it, or it is acked.
-            Some((last, _)) if last.lease != 0 && !self.holds(last.lease) => next,
             Some((last, ticket)) => Turn::Again {
                 from: last.from,
                 to: last.to,
@@ -298,8 +301,7 @@ impl Consumer {
         let has_room = !leased || self.outstanding.delivered() < self.config.max_leased;
         let looks_ahead = !self.config.key_order || taking::has_room(self.outstanding.aside());
         let is_new = self.row.next < end && has_room && looks_ahead;
-        match self.outstanding.first_ready(now) {
-            _ if !self.gaps.is_empty() && self.row.paused => Plan::Tell,
+        match self.outstanding.first_ready(now, has_room) {
             _ if self.row.paused => self.rest(end),
             Some(ready) if ready < self.log_start => Plan::Copy(ready),
             Some(ready) => Plan::Read(ready),
@@ -336,7 +338,7 @@ impl Consumer {
             } else {
                 "the look-ahead is full of records that wait for their keys"
             };
-            return (text.to_owned(), self.outstanding.first());
+            return (text.to_owned(), self.outstanding.first_aside());
         }
         if self.outstanding.delivered() >= self.config.max_leased {
             let text = format!(
@@ -425,12 +427,13 @@ impl Consumer {
         }
         for (parcel, offsets) in by_parcel {
             self.outstanding.settle(parcel, &offsets, changed);
+            self.outstanding.keep_rest(parcel, || ids.next(), changed);
         }
         self.row.next = pick.next;
         self.row.records += pick.passed.records;
         self.row.bytes += pick.passed.bytes;
         if !pick.aside.is_empty() {
-            let parcel = Parcel::new(&pick.aside, Fate::Free { due: 0 });
+            let parcel = Parcel::new(&pick.aside, Fate::Aside);
             self.outstanding.insert(ids.next(), parcel, changed);
         }
         let again = pick.again.into_iter().map(|(entry, _)| entry);
@@ -505,6 +508,7 @@ impl Consumer {
         self.row.settings = settings;
         self.row.paused = paused;
         self.config = config;
+        self.judge_anew();
         rows::consumer(self.topic, self.id, &self.row)
     }
 
@@ -528,7 +532,11 @@ impl Consumer {
         let mut changed = Vec::new();
         for letter in letters {
             let offset = letter.entry.offset;
-            if offset < self.log_start && missing.iter().any(|it| it.offset == offset) {
+            // Used once retention has taken the record itself.
+            if missing
+                .binary_search_by_key(&offset, |it| it.offset)
+                .is_ok()
+            {
                 let at = letter.at.clone();
                 changed.push(self.copies.add(self.topic, self.id, offset, at));
             }

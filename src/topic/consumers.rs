@@ -5,6 +5,7 @@
 //! [`Consumer`] knows itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use logdrive_protocol::body::Malformed;
@@ -76,6 +77,8 @@ impl Consumers {
                 connection: None,
                 leaving: None,
             })
+        } else if fate.aside {
+            Fate::Aside
         } else {
             Fate::Free { due: fate.due }
         };
@@ -370,14 +373,35 @@ impl Consumers {
         drop(self.change(id, |consumer, _| *consumer = planned));
     }
 
-    /// Lets a parcel of records that are given up wait until `due`.
-    pub fn put_off(&mut self, id: ConsumerId, parcel: u64, due: u64) {
-        drop(self.change(id, |consumer, _| {
-            let fate = Fate::Doomed { due };
-            if matches!(consumer.outstanding.get(parcel), Some(it) if matches!(it.fate, Fate::Doomed { .. })) {
-                consumer.outstanding.turn_out(parcel, fate, false);
-            }
-        }));
+    /// Lets one record that is given up wait until `due`, apart from the others.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn put_off(
+        &mut self,
+        id: ConsumerId,
+        parcel: u64,
+        offset: u64,
+        due: u64,
+        ticket: u64,
+    ) -> Result<Vec<Row>, Failure> {
+        self.change(id, |consumer, ids| {
+            consumer.put_off(parcel, offset, due, ticket, ids)
+        })
+    }
+
+    /// Acks records that are given up, because their dead letters are there already.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`; `LEASE_LOST` if they are not to be given up any more.
+    pub fn bury_here(
+        &mut self,
+        id: ConsumerId,
+        settled: &[Settled],
+        ticket: u64,
+    ) -> Result<Vec<Row>, Failure> {
+        let buried = self.change(id, |consumer, ids| consumer.bury(settled, ticket, ids))?;
+        buried.map(|(_, changed)| changed)
     }
 
     fn check_owner(&self, id: ConsumerId, lease: u64) -> Result<(), Failure> {
@@ -394,6 +418,23 @@ impl Consumers {
                     .hint("name the consumer that the records were taken for"))
             }
         }
+    }
+
+    /// Gives up records that cannot be read, as a gap; what comes behind them stays as it is.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn skip_damage(
+        &mut self,
+        id: ConsumerId,
+        damaged: &Range<u64>,
+        ticket: u64,
+    ) -> Result<Vec<Row>, Failure> {
+        self.change(id, |consumer, ids| {
+            let mut changed = consumer.skip_damage(damaged);
+            consumer.staged(ticket, ids, &mut changed);
+            changed
+        })
     }
 
     /// Acks records, which were checked; how many, and the rows.
@@ -417,10 +458,13 @@ impl Consumers {
         &mut self,
         id: ConsumerId,
         settled: &[Settled],
-        due: u64,
+        due: Option<u64>,
+        now: u64,
         ticket: u64,
     ) -> Result<(u64, Vec<Row>), Failure> {
-        self.change(id, |consumer, ids| consumer.nack(settled, due, ticket, ids))
+        self.change(id, |consumer, ids| {
+            consumer.nack(settled, due, now, ticket, ids)
+        })
     }
 
     /// Lets a lease run for `duration` microseconds from now.

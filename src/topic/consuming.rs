@@ -12,6 +12,7 @@
 //! [`serving`](super::serving) reads and lets requests wait, the [actor](super::actor) stages.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use actix::Context;
 use logdrive_protocol::limits::MAX_LEASE_MS;
@@ -22,7 +23,7 @@ use logdrive_protocol::{ConsumerId, Failure, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Topic};
-use super::consumer::Plan;
+use super::consumer::{Consumer, Plan};
 use super::leasing::invalid_lease;
 use super::log::Mark;
 use super::messages::Told;
@@ -200,6 +201,9 @@ impl Topic {
         if let Err(failure) = self.check_writable() {
             return reply.fail(failure);
         }
+        if let Some(damaged) = self.damage_behind(id, to) {
+            return self.skip_damage(id, &damaged, reply, ctx);
+        }
         let damage = self.damage_passed(id, to);
         match self.state.seek(id, to, damage) {
             Ok(change) => {
@@ -214,6 +218,32 @@ impl Topic {
                     }
                 }
                 self.watch_deadlines(ctx);
+            }
+            Err(failure) => self.refuse(id.0, failure, reply),
+        }
+    }
+
+    /// What could not be read of records that were given before, where a seek goes to its end.
+    fn damage_behind(&mut self, id: ConsumerId, to: Mark) -> Option<Range<u64>> {
+        let next = self.state.consumers.get(id).ok()?.next();
+        let damaged = self.damaged.get(&id)?;
+        let is_behind = damaged.start < next.offset && damaged.end == to.offset;
+        is_behind.then(|| self.damaged.remove(&id)).flatten()
+    }
+
+    /// Gives up damaged records that waited to be delivered again; all others stay as they are.
+    fn skip_damage(
+        &mut self,
+        id: ConsumerId,
+        damaged: &Range<u64>,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        match self.state.skip_damage(id, damaged) {
+            Ok(change) => {
+                let cursor = self.state.consumers.get(id).map_or(0, Consumer::cursor);
+                self.commit_then(change, reply, Answer::Seek(Sought { cursor }));
+                self.wake(id, ctx);
             }
             Err(failure) => self.refuse(id.0, failure, reply),
         }

@@ -75,6 +75,13 @@ impl Topic {
             generation: self.generation(),
             reply,
         };
+        if begun.leased {
+            let connection = begun.reply.connection();
+            let (id, worker) = (begun.consume.consumer, begun.consume.worker);
+            if !worker.is_none() {
+                self.state.consumers.heard(id, worker, 0, connection);
+            }
+        }
         let Turn::Next { next } = turn else {
             return self.read_again(begun, ctx);
         };
@@ -118,6 +125,10 @@ impl Topic {
             return;
         };
         let left = self.ranges_again(&begun);
+        if lease != 0 && left.is_empty() {
+            // Others have it, or it is acked; what the answer told of gaps is told again.
+            return self.give(begun, Slice::at(to), ctx);
+        }
         let (from, to) = match (lease, left.first(), left.last()) {
             (0, ..) | (_, None, _) | (_, _, None) => (from, to),
             (_, Some(first), Some(last)) => (first.from, last.to),
@@ -341,7 +352,8 @@ impl Topic {
             return;
         };
         let looks = consumer.looks().clone();
-        if !consumer.looks_closely(begun.leased) && slice.to > slice.from {
+        let is_next = slice.from == next && slice.to > slice.from;
+        if !consumer.looks_closely(begun.leased) && is_next {
             return self.give_found(begun, slice, None, ctx);
         }
         if looks.filter.is_none() {
@@ -429,9 +441,11 @@ impl Topic {
         let Begun {
             consume,
             deadline,
-            reply,
+            mut reply,
             ..
         } = begun;
+        // What is read next may be more.
+        reply.release_share();
         let line = self.lines.entry(consume.consumer).or_default();
         line.queue
             .push_front(InLine::Consume(consume, deadline, reply));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use actix::{Addr, Message};
 use logdrive_protocol::batch::Head;
-use logdrive_protocol::limits::MAX_PARTS;
+use logdrive_protocol::limits::{MAX_PARTS, MAX_SETTLED};
 use logdrive_protocol::operations::{
     Answer, Consumed, Part, Payload, ProduceAll, Produced, ProducedAll,
 };
@@ -79,6 +79,12 @@ impl Journey {
             }
         }
         for consumed in consumed {
+            if consumed.settled.len() > MAX_SETTLED {
+                let count = consumed.settled.len();
+                let message = format!("{count} ranges are more than {MAX_SETTLED}");
+                let failure = Failure::new(ErrorCode::LimitReached, message);
+                return Err(failure.hint("send several requests"));
+            }
             let errand = journey.errands.entry(consumed.topic).or_default();
             errand.consumed.push(consumed);
         }

@@ -46,13 +46,14 @@ impl Topic {
         if let Err(failure) = self.may_settle(nack.consumer, nack.worker, &nack.settled, &reply) {
             return self.refuse(nack.consumer.0, failure, reply);
         }
+        let now = self.clock.now();
         let due = match nack.delay_ms {
-            0 => 0,
-            delay => self.clock.now() + u64::from(delay) * 1000,
+            0 => None,
+            delay => Some(now + u64::from(delay) * 1000),
         };
         let nacked = self
             .state
-            .nack(nack.consumer, nack.worker, &nack.settled, due);
+            .nack(nack.consumer, nack.worker, &nack.settled, due, now);
         match nacked {
             Ok((records, change)) => {
                 self.commit_then(change, reply, Answer::Nack(Nacked { records }));
@@ -136,6 +137,7 @@ impl Topic {
                 let change = self.state.stage(vec![row]);
                 self.commit_then(change, reply, Answer::AlterConsumer(altered));
                 self.wake(alter.consumer, ctx);
+                self.give_up(alter.consumer, ctx);
             }
             Err(failure) => self.refuse(alter.consumer.0, failure, reply),
         }

@@ -319,7 +319,14 @@ impl Topic {
         let topic = self.state.id;
         // Checked when the request came in; here only put in order.
         let settings = settings::of_consumer(&request.settings).unwrap_or_default();
-        let log_start = self.state.log.start().offset;
+        // What is before the start is on its way out, whoever found a place there before.
+        let (start, _) = self.state.log.staged_start();
+        let log_start = start.offset;
+        let cursor = if cursor.offset < log_start {
+            start
+        } else {
+            cursor
+        };
         match self
             .state
             .consumers

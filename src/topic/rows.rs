@@ -176,6 +176,8 @@ bodies! {
         pub duration: u64,
         /// From when on those may be delivered, in microseconds.
         pub due: u64,
+        /// Whether they were never delivered.
+        pub aside: bool,
     }
 
     /// The records of a parcel, as it was made.

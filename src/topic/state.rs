@@ -388,8 +388,8 @@ impl State {
         let Standing { next, left } = consumer.committed();
         let visible = self.log.visible().totals;
         let measured = Measured {
-            records: visible.records - next.totals.records + left.records,
-            bytes: visible.bytes - next.totals.bytes + left.bytes,
+            records: visible.records.saturating_sub(next.totals.records) + left.records,
+            bytes: visible.bytes.saturating_sub(next.totals.bytes) + left.bytes,
             leased: consumer.outstanding.leased(),
             gaps: consumer.gaps(),
             delayed: self.delayed.records(),

@@ -239,7 +239,13 @@ impl Topic {
             }
             let producer = Head::parse(&batch).map_or(0, |it| it.producer.0);
             let now = self.clock.now();
-            let planned = self.state.plan(batch, now).map_err(|failure| {
+            let by = traveller.reply.as_ref().map(Reply::connection);
+            let planned = if by == Some(ConnectionId::BROKER) {
+                self.state.plan_dead_letters(batch, now)
+            } else {
+                self.state.plan(batch, now)
+            };
+            let planned = planned.map_err(|failure| {
                 let message = format!("topic {}: {}", self.state.id, failure.message);
                 (producer, Failure { message, ..failure })
             })?;
@@ -288,7 +294,10 @@ impl Topic {
                 }
             }
             let planned = self.state.plan_ack(&mut plan, consumed, by_broker);
-            *acked += planned.map_err(|failure| (id.0, failure))?;
+            *acked += planned.map_err(|failure| {
+                let message = format!("topic {}: {}", self.state.id, failure.message);
+                (id.0, Failure { message, ..failure })
+            })?;
         }
         share.changes = vec![plan.change(self.state.last_ticket() + 1)];
         share.append = Some(plan);

@@ -2,8 +2,8 @@
 
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
-    Ack, AlterConsumer, Consume, ConsumerRegistered, Delivered, Nack, Offsets, Payload, PurgeTopic,
-    RegisterConsumer, Requeue, Setting, Settled,
+    Ack, AlterConsumer, Consume, ConsumerRegistered, CreateTopic, Delivered, Nack, Offsets,
+    Payload, PurgeTopic, RegisterConsumer, Requeue, Setting, Settled,
 };
 use logdrive_protocol::{Position, TopicId, WorkerId};
 
@@ -230,13 +230,51 @@ fn records_of_others_are_no_dead_letters_of_a_consumer() {
 }
 
 #[test]
+fn a_record_that_cannot_be_given_up_holds_back_no_other() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let long = "x".repeat(2_000);
+    peer.produce(topic, &["a", "b", &long, "c", "d"]);
+    let narrow = CreateTopic {
+        name: "dead".to_owned(),
+        settings: vec![setting("max_record_bytes", "1000")],
+        if_not_exists: false,
+    };
+    peer.ask(narrow).unwrap();
+    let worker = Worker::of(&giving_up_after(&mut peer, "1"), 1);
+    assert_eq!(fail(&mut peer, &worker, 1).len(), 5);
+    let (_, letters) = dead_letters(&mut peer, 4);
+    let values: Vec<_> = letters.iter().map(|it| &it[..1]).collect();
+    assert_eq!(values, ["a", "b", "c", "d"]);
+    until("the others are given up", || {
+        peer.ask(worker.size()).unwrap().records == 1
+    });
+    peer.check(worker.take(2, 0), "held next=5");
+}
+
+#[test]
+fn the_longest_record_there_may_be_becomes_a_dead_letter() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let longest = "x".repeat(1 << 20);
+    peer.produce(topic, &[&longest]);
+    let worker = Worker::of(&giving_up_after(&mut peer, "1"), 1);
+    assert_eq!(fail(&mut peer, &worker, 1).len(), 1);
+    let (_, letters) = dead_letters(&mut peer, 1);
+    assert!(letters[0].len() > 1 << 20);
+    peer.check(worker.size(), "records=0 bytes=0");
+}
+
+#[test]
 fn a_record_stays_while_the_dead_letter_topic_cannot_take_it() {
     let broker = Broker::start();
     let mut peer = broker.connect();
     let topic = peer.create("app");
     peer.produce(topic, &["a record of some length"]);
     // Whatever is given up is too long for this topic.
-    let narrow = logdrive_protocol::operations::CreateTopic {
+    let narrow = CreateTopic {
         name: "dead".to_owned(),
         settings: vec![setting("max_record_bytes", "10")],
         if_not_exists: false,

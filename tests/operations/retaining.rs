@@ -1,7 +1,7 @@
 //! Retention, purges and changes of settings: what goes, what stays, and what readers are told.
 
 use logdrive_protocol::operations::{
-    AlterTopic, CreateTopic, DescribeTopic, Fetch, Gap, Produce, PurgeTopic, Setting,
+    AlterTopic, CreateTopic, DescribeTopic, Fetch, Gap, Produce, PurgeTopic, Seek, Setting,
     TopicDescribed,
 };
 use logdrive_protocol::{Position, TopicId};
@@ -260,4 +260,38 @@ fn a_reader_that_is_overtaken_is_told_of_a_gap_and_never_of_damage() {
         }
         peer.answer::<PurgeTopic>(purged).unwrap();
     }
+}
+
+#[test]
+fn a_place_that_is_being_removed_is_the_first_that_stays() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let worker = Worker::of(&peer.consumer("app", "c"), 1);
+    for value in ["a", "b", "c"] {
+        peer.produce(topic, &[value]);
+    }
+    peer.check(worker.take(1, 0), "0:a 1:b 2:c next=3");
+    let purge = PurgeTopic {
+        topic,
+        before: Position::Offset(2),
+    };
+    let seek = Seek {
+        topic,
+        consumer: worker.consumer,
+        to: Position::Offset(0),
+    };
+    // Both are on their way before either is done.
+    let purged = peer.send(&purge);
+    let sought = peer.send(&seek);
+    peer.answer::<PurgeTopic>(purged).unwrap();
+    peer.answer::<Seek>(sought).unwrap();
+    let seen = peer.ask(worker.take(2, 0)).unwrap();
+    let told = said(Ok(seen));
+    // Whichever came first: what is left is given, and what went is told of.
+    assert!(
+        told == "2:c next=3" || told == "gap 0..2 2:c next=3",
+        "{told}"
+    );
+    peer.check(worker.size(), "records=0 bytes=0");
 }

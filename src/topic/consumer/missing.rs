@@ -3,6 +3,8 @@
 //! Pure. What is leased is not missed while a worker has it: it may still be acked. Its neighbours:
 //! the [consumer](super), [`Gaps`](super::gaps::Gaps) keeps what is to be told.
 
+use std::ops::Range;
+
 use logdrive_protocol::operations::Gap;
 
 use super::super::log::Mark;
@@ -39,11 +41,34 @@ impl Consumer {
     }
 
     fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
+        if self
+            .outstanding
+            .first()
+            .is_none_or(|it| it >= self.log_start)
+        {
+            return;
+        }
         let mut entries = Vec::new();
         for removed in self.copies.others_before(self.log_start) {
             entries.extend(self.outstanding.drop_unleased(&removed, changed));
         }
-        for run in runs_of(&entries) {
+        self.tell_of(&entries, gap, changed);
+    }
+
+    /// Gives up those records of a damaged range that wait to be delivered again.
+    pub fn skip_damage(&mut self, damaged: &Range<u64>) -> Vec<Row> {
+        let mut changed = Vec::new();
+        let entries = self.outstanding.drop_unleased(damaged, &mut changed);
+        let gap = Gap {
+            reason: Gap::DAMAGE,
+            ..Gap::default()
+        };
+        self.tell_of(&entries, &gap, &mut changed);
+        changed
+    }
+
+    fn tell_of(&mut self, entries: &[Entry], gap: &Gap, changed: &mut Vec<Row>) {
+        for run in runs_of(entries) {
             let (Some(first), Some(end)) = (run.first(), run.last()) else {
                 continue;
             };

@@ -33,7 +33,9 @@ pub struct Outstanding {
     topic: TopicId,
     consumer: ConsumerId,
     parcels: BTreeMap<u64, Parcel>,
-    /// Free parcels, by the first offset that is left.
+    /// All parcels, by the first offset that is left.
+    firsts: BTreeSet<(u64, u64)>,
+    /// Those that nobody has, likewise.
     free: BTreeSet<(u64, u64)>,
     /// When fates change by themselves.
     agenda: BTreeSet<(u64, u64)>,
@@ -88,6 +90,18 @@ impl Outstanding {
         self.aside
     }
 
+    /// Whether the records of a parcel were never given.
+    pub fn is_aside(&self, id: u64) -> bool {
+        let parcel = self.parcels.get(&id);
+        parcel.is_some_and(|it| matches!(it.fate, Fate::Aside))
+    }
+
+    /// The first record that was set aside.
+    pub fn first_aside(&self) -> Option<u64> {
+        let aside = self.free.iter().find(|(_, id)| self.is_aside(*id));
+        aside.map(|(first, _)| *first)
+    }
+
     /// Whether everything before `next` is acked.
     pub fn is_empty(&self) -> bool {
         self.parcels.is_empty()
@@ -95,7 +109,7 @@ impl Outstanding {
 
     /// The first offset that is not acked.
     pub fn first(&self) -> Option<u64> {
-        self.parcels.values().filter_map(Parcel::first).min()
+        self.firsts.first().map(|(first, _)| *first)
     }
 
     /// When something changes by itself next, in microseconds.
@@ -129,6 +143,16 @@ impl Outstanding {
         }
     }
 
+    /// Parcels that nobody has: what happens to them next, and how often each of their records was
+    /// delivered at least.
+    pub fn unleased(&self) -> Vec<(u64, Fate, u32)> {
+        let parcels = self.parcels.iter();
+        parcels
+            .filter(|(_, parcel)| !matches!(parcel.fate, Fate::Leased(_)))
+            .map(|(id, parcel)| (*id, parcel.fate, parcel.least_deliveries()))
+            .collect()
+    }
+
     /// Parcels that were delivered too often, and whose time has come.
     pub fn doomed(&self, now: u64) -> impl Iterator<Item = (u64, &Parcel)> {
         self.parcels
@@ -137,19 +161,25 @@ impl Outstanding {
             .map(|(id, parcel)| (*id, parcel))
     }
 
-    /// Whether anything of these offsets is not acked.
-    pub fn touches(&self, offsets: &Range<u64>) -> bool {
-        let mut parcels = self.parcels.values();
-        parcels.any(|parcel| parcel.touches(offsets.clone()))
+    /// Whether anything of these offsets is in one of the parcels from `id` on: records that leave
+    /// a parcel go into later ones.
+    pub fn touches(&self, id: u64, offsets: &Range<u64>) -> bool {
+        let mut parcels = self.parcels.range(id..);
+        parcels.any(|(_, parcel)| parcel.touches(offsets.clone()))
     }
 
     /// Whether this record is not acked.
     pub fn holds(&self, offset: u64) -> bool {
-        self.touches(&(offset..offset.saturating_add(1)))
+        self.touches(0, &(offset..offset.saturating_add(1)))
     }
 
     /// The first record that was given back or set aside and may be given now.
-    pub fn first_ready(&self, now: u64) -> Option<u64> {
+    ///
+    /// What was set aside only where there is `room` for records that were never given.
+    pub fn first_ready(&self, now: u64, room: bool) -> Option<u64> {
+        let is_due = |parcel: &Parcel, now| {
+            is_due(parcel, now) && (room || !matches!(parcel.fate, Fate::Aside))
+        };
         let unkeyed = self.free.iter().find_map(|(_, id)| {
             let parcel = self.parcels.get(id).filter(|it| is_due(it, now))?;
             let mut left = parcel.within(0..u64::MAX);
@@ -238,7 +268,7 @@ impl Outstanding {
             taken.extend(parcel.settle(range.clone()));
         }
         let leased = matches!(parcel.fate, Fate::Leased(_));
-        let end = offsets.last().map_or(first.end, |last| last.end);
+        let end = offsets.iter().map(|it| it.end).max().unwrap_or(first.end);
         let blocks = parcel.blocks(&(first.start..end));
         let is_empty = parcel.is_empty();
         for entry in &taken {
@@ -259,7 +289,27 @@ impl Outstanding {
         taken
     }
 
-    /// Changes what happens to a parcel next, in memory: a restart brings the lease back.
+    /// A lease is over, in memory: a restart brings it back, as long as nothing was taken of it.
+    pub fn lapse(&mut self, id: u64, due: u64, counts: bool) {
+        self.turn_out(id, Fate::Free { due }, counts);
+        if let Some(parcel) = self.parcels.get_mut(&id) {
+            parcel.lapsed = true;
+        }
+    }
+
+    /// Something was taken of a parcel: if its lease had lapsed in memory alone, the rest goes into
+    /// a new one, or a restart would bring the old lease back beside the new one.
+    pub fn keep_rest(&mut self, id: u64, new_id: impl FnOnce() -> u64, changed: &mut Vec<Row>) {
+        let Some(parcel) = self.parcels.get(&id).filter(|it| it.lapsed) else {
+            return;
+        };
+        let fate = parcel.fate;
+        let all = 0..u64::MAX;
+        let rest = self.settle(id, std::slice::from_ref(&all), changed);
+        self.insert(new_id(), Parcel::new(&rest, fate), changed);
+    }
+
+    /// Changes what happens to a parcel next, in memory.
     pub fn turn_out(&mut self, id: u64, fate: Fate, counts: bool) {
         self.uncount(id);
         self.count_keys(id, false);
@@ -302,18 +352,41 @@ impl Outstanding {
         });
     }
 
+    /// Who holds this lease, and is no worker with a memory, has spoken on a connection.
+    pub fn reclaim_one(&mut self, id: u64, connection: ConnectionId) {
+        let Some(Parcel {
+            fate: Fate::Leased(lease),
+            ..
+        }) = self.parcels.get(&id)
+        else {
+            return;
+        };
+        if lease.worker.is_none() {
+            let lease = Lease {
+                connection: Some(connection),
+                leaving: None,
+                ..*lease
+            };
+            self.set_lease(id, lease);
+        }
+    }
+
+    /// Neither sums nor keys depend on these.
+    fn set_lease(&mut self, id: u64, lease: Lease) {
+        if let Some(parcel) = self.parcels.get_mut(&id) {
+            self.agenda.remove(&(parcel.fate.at(), id));
+            parcel.fate = Fate::Leased(lease);
+            self.agenda.insert((parcel.fate.at(), id));
+        }
+    }
+
     fn change_leases(&mut self, change: impl Fn(u64, &Lease) -> Option<Lease>) {
         let changed: Vec<_> = self
             .leases()
             .filter_map(|(id, lease, _)| Some((id, change(id, lease)?)))
             .collect();
         for (id, lease) in changed {
-            // Neither sums nor keys depend on these.
-            if let Some(parcel) = self.parcels.get_mut(&id) {
-                self.agenda.remove(&(parcel.fate.at(), id));
-                parcel.fate = Fate::Leased(lease);
-                self.agenda.insert((parcel.fate.at(), id));
-            }
+            self.set_lease(id, lease);
         }
     }
 
@@ -360,10 +433,14 @@ impl Outstanding {
             Fate::Leased(lease) => FateRow {
                 worker: lease.worker,
                 duration: lease.duration,
-                due: 0,
+                ..FateRow::default()
             },
             Fate::Free { due } | Fate::Doomed { due } => FateRow {
                 due: *due,
+                ..FateRow::default()
+            },
+            Fate::Aside => FateRow {
+                aside: true,
                 ..FateRow::default()
             },
         };
@@ -374,7 +451,8 @@ impl Outstanding {
         self.sum(id, add);
         if let Some(parcel) = self.parcels.get(&id) {
             let at = parcel.fate.at();
-            if matches!(parcel.fate, Fate::Free { .. }) {
+            self.firsts.extend(parcel.first().map(|first| (first, id)));
+            if matches!(parcel.fate, Fate::Free { .. } | Fate::Aside) {
                 self.free.extend(parcel.first().map(|first| (first, id)));
             }
             if at > 0 {
@@ -389,6 +467,7 @@ impl Outstanding {
             self.agenda.remove(&(parcel.fate.at(), id));
             if let Some(first) = parcel.first() {
                 self.free.remove(&(first, id));
+                self.firsts.remove(&(first, id));
             }
         }
     }
@@ -399,7 +478,7 @@ impl Outstanding {
         };
         let sum = match parcel.fate {
             Fate::Leased(_) => &mut self.leased,
-            _ if parcel.most_deliveries() == 0 => &mut self.aside,
+            Fate::Aside => &mut self.aside,
             _ => &mut self.returned,
         };
         apply(sum, parcel.totals());
@@ -421,7 +500,11 @@ impl Outstanding {
     }
 }
 
-/// Whether a free parcel may be given now.
+/// Whether a parcel that nobody has may be given now.
 fn is_due(parcel: &Parcel, now: u64) -> bool {
-    matches!(parcel.fate, Fate::Free { due } if due <= now)
+    match parcel.fate {
+        Fate::Free { due } => due <= now,
+        Fate::Aside => true,
+        Fate::Leased(_) | Fate::Doomed { .. } => false,
+    }
 }

@@ -50,6 +50,8 @@ pub enum Fate {
         /// When.
         due: u64,
     },
+    /// They were never given: their keys were busy when they were passed.
+    Aside,
     /// They were delivered too often, and are given up from this time on.
     Doomed {
         /// When the next attempt is due.
@@ -79,6 +81,7 @@ impl Fate {
         match self {
             Self::Leased(lease) => lease.leaving.unwrap_or(lease.deadline).min(lease.deadline),
             Self::Free { due } | Self::Doomed { due } => *due,
+            Self::Aside => 0,
         }
     }
 }
@@ -97,6 +100,8 @@ struct Run {
 pub struct Parcel {
     /// What happens to them next.
     pub fate: Fate,
+    /// Its lease is over, and the disk does not know.
+    pub(super) lapsed: bool,
     runs: Vec<Run>,
     bytes: Vec<u32>,
     /// Empty where no record has one.
@@ -141,6 +146,7 @@ impl Parcel {
         let left_bytes = bytes.iter().copied().map(u64::from).sum();
         Self {
             fate,
+            lapsed: false,
             runs,
             bytes,
             keys,
@@ -177,6 +183,11 @@ impl Parcel {
         self.left.min().map(|rank| self.entry(rank).offset)
     }
 
+    /// From the first offset that it ever had to behind the last.
+    pub fn span(&self) -> Range<u64> {
+        self.runs.first().map_or(0, |run| run.from)..self.end()
+    }
+
     /// Behind the last offset that it ever had.
     pub fn end(&self) -> u64 {
         let last = self.runs.last();
@@ -191,6 +202,9 @@ impl Parcel {
 
     /// Whether anything is left of these offsets.
     pub fn touches(&self, offsets: Range<u64>) -> bool {
+        if offsets.is_empty() {
+            return false;
+        }
         self.within(offsets).next().is_some()
     }
 

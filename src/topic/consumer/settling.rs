@@ -5,6 +5,9 @@
 //!
 //! [`Outstanding`]: super::outstanding::Outstanding
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use logdrive_protocol::operations::Settled;
 use logdrive_protocol::{ErrorCode, Failure, WorkerId};
 
@@ -62,11 +65,16 @@ impl Consumer {
                     return not_leased(&format!("lease {lease} is held by another worker"));
                 }
                 Some((_, parcel)) if parcel.touches(offsets.clone()) => {}
-                Some(_) if self.outstanding.touches(&offsets) || to > self.row.next => {
+                Some((_, parcel))
+                    if to > self.row.next || self.has_left(lease, parcel, &offsets) =>
+                {
                     let what = format!("lease {lease} does not hold records {from} up to {to}");
                     return not_leased(&what);
                 }
-                None if self.outstanding.touches(&offsets) => {
+                None if lease == 0 || lease > self.row.last_parcel => {
+                    return not_leased(&format!("this consumer never gave a lease {lease}"));
+                }
+                None if self.outstanding.touches(lease, &offsets) => {
                     let what = format!("lease {lease} is over, and others may have its records");
                     return Err(Failure::new(ErrorCode::LeaseLost, what)
                         .numbers(from, to)
@@ -82,14 +90,24 @@ impl Consumer {
         Ok(())
     }
 
+    /// Whether records that a lease once held among these are in a later parcel.
+    fn has_left(&self, lease: u64, parcel: &Parcel, offsets: &Range<u64>) -> bool {
+        let own = parcel.span();
+        let offsets = offsets.start.max(own.start)..offsets.end.min(own.end);
+        self.outstanding.touches(lease + 1, &offsets)
+    }
+
     /// Takes what `settled` says, which was checked, out of its leases.
     fn settle(&mut self, settled: &[Settled], changed: &mut Vec<Row>) -> Vec<Entry> {
-        let mut taken = Vec::new();
+        let mut by_lease: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
         for Settled { lease, from, to } in settled {
-            if self.holds(*lease) {
-                let offsets = *from..*to;
-                let one = std::slice::from_ref(&offsets);
-                taken.extend(self.outstanding.settle(*lease, one, changed));
+            by_lease.entry(*lease).or_default().push(*from..*to);
+        }
+        let mut taken = Vec::new();
+        for (lease, mut offsets) in by_lease {
+            if self.holds(lease) {
+                offsets.sort_unstable_by_key(|it| it.start);
+                taken.extend(self.outstanding.settle(lease, &offsets, changed));
             }
         }
         taken
@@ -116,27 +134,58 @@ impl Consumer {
         ticket: u64,
         ids: &ParcelIds,
     ) -> Result<(u64, Vec<Row>), Failure> {
-        let mut changed = Vec::new();
-        let mut count = 0;
-        for Settled { lease, from, to } in settled {
+        for Settled { lease, .. } in settled {
             let parcel = self.outstanding.get(*lease);
             if !parcel.is_some_and(|it| matches!(it.fate, Fate::Doomed { .. })) {
                 let what = "the records are not to be given up any more";
                 return Err(Failure::new(ErrorCode::LeaseLost, what));
             }
-            let offsets = *from..*to;
-            let one = std::slice::from_ref(&offsets);
-            count += self.outstanding.settle(*lease, one, &mut changed).len() as u64;
+        }
+        let mut changed = Vec::new();
+        let mut by_parcel: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
+        for Settled { lease, from, to } in settled {
+            by_parcel.entry(*lease).or_default().push(*from..*to);
+        }
+        let mut count = 0;
+        for (parcel, offsets) in by_parcel {
+            for entry in self.outstanding.settle(parcel, &offsets, &mut changed) {
+                count += 1;
+                changed.extend(self.copies.remove(self.topic, self.id, entry.offset));
+            }
         }
         self.stage(ticket, ids, &mut changed);
         Ok((count, changed))
     }
 
-    /// Gives records back, which were checked, to be delivered again from `due` on.
+    /// Puts one doomed record into a parcel of its own, to be given up from `due` on.
+    pub fn put_off(
+        &mut self,
+        parcel: u64,
+        offset: u64,
+        due: u64,
+        ticket: u64,
+        ids: &mut ParcelIds,
+    ) -> Vec<Row> {
+        let mut changed = Vec::new();
+        let one = offset..offset.saturating_add(1);
+        let taken = self
+            .outstanding
+            .settle(parcel, std::slice::from_ref(&one), &mut changed);
+        if !taken.is_empty() {
+            let alone = Parcel::new(&taken, Fate::Doomed { due });
+            self.outstanding.insert(ids.next(), alone, &mut changed);
+        }
+        self.stage(ticket, ids, &mut changed);
+        changed
+    }
+
+    /// Gives records back, which were checked, to be delivered again from `due` on, or when their
+    /// back-off is over, counted from `now`.
     pub fn nack(
         &mut self,
         settled: &[Settled],
-        due: u64,
+        due: Option<u64>,
+        now: u64,
         ticket: u64,
         ids: &mut ParcelIds,
     ) -> (u64, Vec<Row>) {
@@ -144,7 +193,7 @@ impl Consumer {
         let mut back = self.settle(settled, &mut changed);
         back.sort_unstable_by_key(|entry| entry.offset);
         let count = back.len() as u64;
-        self.give_back(back, due, ids, &mut changed);
+        self.give_back(back, due, now, ids, &mut changed);
         self.lose_removed(&mut changed);
         self.stage(ticket, ids, &mut changed);
         (count, changed)
@@ -154,24 +203,58 @@ impl Consumer {
     fn give_back(
         &mut self,
         entries: Vec<Entry>,
-        due: u64,
+        due: Option<u64>,
+        now: u64,
         ids: &mut ParcelIds,
         changed: &mut Vec<Row>,
     ) {
-        let delivered = entries.into_iter().map(|entry| Entry {
-            deliveries: entry.deliveries.saturating_add(1),
-            ..entry
-        });
-        let (doomed, free): (Vec<Entry>, Vec<Entry>) =
-            delivered.partition(|entry| self.config.is_too_many(entry.deliveries));
-        for (entries, fate) in [
-            (doomed, Fate::Doomed { due: 0 }),
-            (free, Fate::Free { due }),
-        ] {
-            if !entries.is_empty() {
-                let parcel = Parcel::new(&entries, fate);
-                self.outstanding.insert(ids.next(), parcel, changed);
+        let mut doomed = Vec::new();
+        let mut free: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
+        for entry in entries {
+            let entry = Entry {
+                deliveries: entry.deliveries.saturating_add(1),
+                ..entry
+            };
+            if self.config.is_too_many(entry.deliveries) {
+                doomed.push(entry);
+                continue;
             }
+            let due = due.unwrap_or_else(|| self.due_after(entry.deliveries, now));
+            free.entry(due).or_default().push(entry);
+        }
+        let free = free.into_iter().map(|(due, it)| (it, Fate::Free { due }));
+        let doomed = (doomed, Fate::Doomed { due: 0 });
+        for (entries, fate) in free.chain([doomed]).filter(|(it, _)| !it.is_empty()) {
+            let parcel = Parcel::new(&entries, fate);
+            self.outstanding.insert(ids.next(), parcel, changed);
+        }
+    }
+
+    /// The number of deliveries after which records are given up has changed.
+    pub(super) fn judge_anew(&mut self) {
+        for (id, fate, deliveries) in self.outstanding.unleased() {
+            match fate {
+                Fate::Doomed { .. } if !self.config.is_too_many(deliveries) => {
+                    self.outstanding.turn_out(id, Fate::Free { due: 0 }, false);
+                }
+                // There may be another place for them.
+                Fate::Doomed { .. } => {
+                    self.outstanding
+                        .turn_out(id, Fate::Doomed { due: 0 }, false);
+                }
+                Fate::Free { due } if self.config.is_too_many(deliveries) => {
+                    self.outstanding.turn_out(id, Fate::Doomed { due }, false);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When a record that was delivered so often may be delivered again.
+    fn due_after(&self, deliveries: u32, now: u64) -> u64 {
+        match self.config.wait_after(deliveries) {
+            0 => 0,
+            wait => now.saturating_add(wait),
         }
     }
 
@@ -194,9 +277,8 @@ impl Consumer {
     /// A request of a worker for this lease, or any of its own, came on a connection.
     pub fn heard(&mut self, worker: WorkerId, lease: u64, connection: ConnectionId) {
         if worker.is_none() {
-            let that_one = |id, lease_of: &Lease| id == lease && lease_of.worker.is_none();
-            self.outstanding.reclaim(that_one, connection);
-        } else {
+            self.outstanding.reclaim_one(lease, connection);
+        } else if self.workers.knows(worker) {
             self.speaks(worker, connection);
         }
     }
@@ -228,18 +310,19 @@ impl Consumer {
             return;
         };
         let deliveries = parcel.most_deliveries().saturating_add(1);
-        let due = match self.config.wait_after(deliveries) {
-            wait if counts && wait > 0 => now.saturating_add(wait),
-            _ => 0,
-        };
         if counts && self.config.is_too_many(deliveries) {
             let all = 0..u64::MAX;
             let one = std::slice::from_ref(&all);
             let entries = self.outstanding.settle(id, one, changed);
-            self.give_back(entries, due, ids, changed);
+            self.give_back(entries, None, now, ids, changed);
         } else {
+            let due = if counts {
+                self.due_after(deliveries, now)
+            } else {
+                0
+            };
             // Not stored: should the broker restart, the lease runs anew.
-            self.outstanding.turn_out(id, Fate::Free { due }, counts);
+            self.outstanding.lapse(id, due, counts);
         }
     }
 }

@@ -9,6 +9,7 @@
 //!   aside                                          41            its key is busy
 //! ```
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -140,6 +141,10 @@ pub fn pick(
         next,
         ..Pick::default()
     };
+    let room = config.max_leased.saturating_sub(outstanding.delivered());
+    let mut first_given = 0;
+    // Keys of which a record was passed: no later one may come before it.
+    let mut held_back = HashSet::new();
     let ready = outstanding.ready(&(window.start..window.end.min(next)), bounds.now);
     for (entry, parcel) in ready {
         let follows = |(last, _): &(Entry, u64)| last.offset + 1 == entry.offset;
@@ -147,13 +152,24 @@ pub fn pick(
         if pick.again.len() >= most || breaks {
             break;
         }
+        // What was set aside was never given: it needs room as new records do.
+        if held_back.contains(&entry.key) {
+            continue;
+        }
+        if outstanding.is_aside(parcel) && bounds.leased {
+            if first_given >= room {
+                held_back.insert(entry.key);
+                continue;
+            }
+            first_given += 1;
+        }
         pick.again.push((entry, parcel));
     }
     if !bounds.leased && !pick.again.is_empty() {
         return pick;
     }
     let mut aside = outstanding.aside();
-    let room = config.max_leased.saturating_sub(outstanding.delivered());
+    let room = room.saturating_sub(first_given);
     for Found {
         entry,
         records,

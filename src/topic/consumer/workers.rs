@@ -49,6 +49,11 @@ impl Workers {
         self.known.insert(id, Worker { row, ticket: 0 });
     }
 
+    /// Whether this one is known: only those have leases.
+    pub fn knows(&self, id: WorkerId) -> bool {
+        self.known.contains_key(&id)
+    }
+
     /// How many are known.
     pub fn count(&self) -> usize {
         self.known.len()

@@ -200,7 +200,11 @@ impl World {
             return failure.code.to_string();
         }
         self.ticket += 1;
-        let (count, rows) = self.consumers.nack(ID, &settled, due, self.ticket).unwrap();
+        let due = Some(due).filter(|due| *due > 0);
+        let nacked = self
+            .consumers
+            .nack(ID, &settled, due, self.now, self.ticket);
+        let (count, rows) = nacked.unwrap();
         self.store(rows);
         count.to_string()
     }
@@ -286,7 +290,7 @@ fn acks_of_what_is_not_leased_have_errors_of_their_own() {
     assert_eq!(world.ack(1, 1, 5, 6), "NOT_LEASED");
     assert_eq!(world.ack(1, 7, 5, 6), "NOT_LEASED");
     assert_eq!(world.ack(2, 1, 0, 1), "NOT_LEASED", "another worker's");
-    assert_eq!(world.ack(1, 7, 0, 1), "LEASE_LOST", "another lease has it");
+    assert_eq!(world.ack(1, 7, 0, 1), "NOT_LEASED", "there never was one");
     world
         .consumers
         .create(TOPIC, ConsumerId(10), "c2", vec![], mark(0), 0)
@@ -501,4 +505,90 @@ fn a_name_stands_for_one_configuration() {
     assert_eq!(consumers.find("c3", &settings), Ok(None));
     let failure = consumers.find("c1", &settings).unwrap_err();
     assert_eq!(failure.code, ErrorCode::ConsumerExists);
+}
+
+#[test]
+fn a_gap_is_told_again_with_the_answer_that_told_it_also_when_its_lease_is_over() {
+    let mut world = World::plain(20);
+    world.ticket += 1;
+    let (_, rows) = world.consumers.trim(mark(5), &Gap::default(), world.ticket);
+    world.store(rows);
+    assert_eq!(world.consume(1, 1, 2, SECOND), "gap 0..5 of 5 5..7*0 in 1");
+    world.pass(SECOND);
+    assert_eq!(world.consume(2, 1, 2, SECOND), "5..7*1 in 2");
+    world.restart();
+    assert_eq!(
+        world.consume(1, 1, 2, SECOND),
+        "again ",
+        "nothing is left of it"
+    );
+    let taker = Taker {
+        consumer: ID,
+        worker: WorkerId(1),
+        sequence: 1,
+    };
+    let told = world.consumers.get(ID).unwrap().gaps_told(taker, world.now);
+    assert_eq!((told.len(), told[0].records), (1, 5));
+    assert_eq!(world.consume(1, 2, 1, SECOND), "7..8*0 in 3");
+}
+
+#[test]
+fn an_ack_up_to_an_offset_that_is_repeated_is_a_success() {
+    let mut world = World::plain(20);
+    world.consume(1, 1, 10, 60 * SECOND);
+    world.consume(2, 1, 10, 60 * SECOND);
+    assert_eq!(world.ack(2, 2, 0, 20), "10");
+    assert_eq!(world.ack(2, 2, 0, 20), "0");
+    assert_eq!(world.ack(1, 1, 0, 5), "5");
+    assert_eq!(world.ack(1, 1, 0, 5), "0");
+    world.check_size("5 left, 5 leased, cursor 5");
+}
+
+#[test]
+fn a_nack_without_a_delay_waits_for_the_back_off() {
+    let mut world = World::new(&[("backoff", "2s,5s")], &["-"; 2]);
+    world.consume(1, 1, 1, SECOND);
+    world.pass(SECOND);
+    world.pass(2 * SECOND);
+    assert_eq!(
+        world.consume(1, 2, 2, 60 * SECOND),
+        "0..1*1 in 2, 1..2*0 in 2"
+    );
+    assert_eq!(world.nack(1, 2, 0, 2, 0), "2");
+    assert_eq!(world.consume(1, 3, 2, SECOND), "held");
+    world.restart();
+    world.pass(2 * SECOND);
+    assert_eq!(world.consume(1, 3, 2, SECOND), "1..2*1 in 5");
+    world.pass(3 * SECOND);
+    assert_eq!(world.consume(1, 4, 2, SECOND), "0..1*2 in 6");
+}
+
+#[test]
+fn what_was_set_aside_is_given_only_as_far_as_there_is_room() {
+    let mut world = World::new(&[("order", "key"), ("max_leased", "2")], &["a"; 9]);
+    assert_eq!(world.consume(1, 1, 1, SECOND), "0..1*0 in 1");
+    assert_eq!(
+        world.consume(2, 1, 0, SECOND),
+        "held",
+        "all others are set aside"
+    );
+    assert_eq!(world.ack(1, 1, 0, 1), "1");
+    assert_eq!(world.consume(1, 2, 0, 60 * SECOND), "1..3*0 in 3");
+    world.restart();
+    assert_eq!(world.consume(2, 1, 0, SECOND), "held");
+    assert_eq!(world.ack(1, 3, 0, 3), "2");
+    assert_eq!(world.consume(2, 1, 1, SECOND), "3..4*0 in 4");
+}
+
+#[test]
+fn the_rest_of_a_lease_that_is_over_stays_free_after_a_restart() {
+    let mut world = World::new(&[("order", "key")], &["a"; 3]);
+    assert_eq!(world.consume(1, 1, 3, SECOND), "0..3*0 in 1");
+    world.pass(SECOND);
+    assert_eq!(world.consume(2, 1, 1, 60 * SECOND), "0..1*1 in 3");
+    world.restart();
+    assert_eq!(world.ack(1, 1, 1, 2), "LEASE_LOST");
+    assert_eq!(world.consume(3, 1, 0, SECOND), "held", "the key is busy");
+    assert_eq!(world.ack(2, 3, 0, 1), "1");
+    assert_eq!(world.consume(3, 1, 0, SECOND), "1..3*1 in 4");
 }

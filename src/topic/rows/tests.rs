@@ -105,11 +105,12 @@ fn a_parcel_is_three_kinds_of_rows() {
         worker: WorkerId(5),
         duration: 1,
         due: 0,
+        aside: false,
     };
     check(
         &fate(topic, consumer, 9, &fate_row),
         "00000000000000010700000000000000020000000000000009",
-        "050100",
+        "05010000",
         &Decoded::Fate(consumer, 9, fate_row.clone()),
     );
     let parcel_row = ParcelRow {

@@ -11,11 +11,12 @@
 
 use bytes::BytesMut;
 use logdrive_protocol::batch::{Head, check_produced};
-use logdrive_protocol::limits::MAX_BATCH_BYTES;
+use logdrive_protocol::limits::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
 use logdrive_protocol::operations::Produced;
 use logdrive_protocol::{ConsumerId, Failure};
 
 use super::{Change, Effect, State};
+use crate::limits::DEAD_LETTER_HEAD_BYTES;
 use crate::storage::{Appended, Row};
 use crate::topic::consumer::Consumer;
 use crate::topic::delayed::Due;
@@ -151,7 +152,28 @@ impl State {
     /// # Errors
     /// As [`State::produce`].
     pub fn plan(&self, batch: BytesMut, now: u64) -> Result<Planned, Failure> {
-        let head = check_produced(&batch, MAX_BATCH_BYTES, self.max_record_bytes)?;
+        self.plan_within(batch, now, self.max_record_bytes)
+    }
+
+    /// The same for dead letters, which are longer than the records that they were made of.
+    ///
+    /// # Errors
+    /// As [`State::produce`].
+    pub fn plan_dead_letters(&self, batch: BytesMut, now: u64) -> Result<Planned, Failure> {
+        let longer = match self.max_record_bytes {
+            MAX_RECORD_BYTES => DEAD_LETTER_HEAD_BYTES,
+            _ => 0,
+        };
+        self.plan_within(batch, now, self.max_record_bytes + longer)
+    }
+
+    fn plan_within(
+        &self,
+        batch: BytesMut,
+        now: u64,
+        record_limit: u32,
+    ) -> Result<Planned, Failure> {
+        let head = check_produced(&batch, MAX_BATCH_BYTES, record_limit)?;
         if !head.producer.is_none()
             && let Verdict::Retry(known) = self.producers.judge(&head)?
         {
@@ -189,6 +211,8 @@ impl State {
         }
         for (id, consumer) in acked {
             self.consumers.replace(id, consumer);
+            // Commits that were heard of while the topic kept still are the planned one's too.
+            self.consumers.commit(id, self.committed);
             self.staged.push_back((change.ticket, Effect::Moved(id)));
         }
         change

@@ -3,10 +3,13 @@
 //! Its neighbours: [`Consumers`](super::Consumers) knows each of them, [`appending`](super::appending)
 //! plans what is acked in one transaction with batches.
 
+use std::ops::Range;
+
 use logdrive_protocol::operations::{Consumed, Gap, Settled};
-use logdrive_protocol::{ConsumerId, Failure, WorkerId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, WorkerId};
 
 use super::{Change, Effect, Plan, State};
+use crate::limits::MAX_OUTSTANDING;
 use crate::storage::Row;
 use crate::topic::consumer::workers::Taker;
 use crate::topic::consumer::{Seen, Taken, Wish};
@@ -41,6 +44,9 @@ impl State {
         to: Mark,
         damage: Option<Gap>,
     ) -> Result<Change, Failure> {
+        // What is before the start is on its way out, whoever found a place there before.
+        let (start, _) = self.log.staged_start();
+        let to = if to.offset < start.offset { start } else { to };
         let changed = self.consumers.seek(consumer, to, damage, self.ticket + 1)?;
         Ok(self.stage_move(consumer, changed))
     }
@@ -63,7 +69,8 @@ impl State {
         Ok((count, self.stage_move(consumer, changed)))
     }
 
-    /// Gives records of a worker's leases back, to be delivered again from `due` on; how many.
+    /// Gives records of a worker's leases back, to be delivered again from `due` on, or after their
+    /// back-off; how many.
     ///
     /// # Errors
     /// As those of [`State::ack`].
@@ -72,14 +79,15 @@ impl State {
         consumer: ConsumerId,
         worker: WorkerId,
         settled: &[Settled],
-        due: u64,
+        due: Option<u64>,
+        now: u64,
     ) -> Result<(u64, Change), Failure> {
         let visible = self.log.visible().offset;
         self.consumers
             .check_settled(consumer, worker, settled, visible)?;
         let (count, changed) = self
             .consumers
-            .nack(consumer, settled, due, self.ticket + 1)?;
+            .nack(consumer, settled, due, now, self.ticket + 1)?;
         Ok((count, self.stage_move(consumer, changed)))
     }
 
@@ -92,6 +100,12 @@ impl State {
         consumer: ConsumerId,
         letters: &[Letter],
     ) -> Result<(u64, Change), Failure> {
+        let waiting = self.consumers.get(consumer)?.outstanding.totals().records;
+        if waiting + letters.len() as u64 > MAX_OUTSTANDING {
+            let what = format!("{waiting} records of this consumer are not acked");
+            let failure = Failure::new(ErrorCode::LimitReached, what);
+            return Err(failure.hint("requeue the others when these are done"));
+        }
         let (count, changed) = self.consumers.requeue(consumer, letters, self.ticket + 1)?;
         Ok((count, self.stage_move(consumer, changed)))
     }
@@ -104,6 +118,52 @@ impl State {
         let changed = self
             .consumers
             .lose_copy(consumer, offset, self.ticket + 1)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
+    /// Lets one record that is given up wait until `due`, apart from the others.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn put_off(
+        &mut self,
+        consumer: ConsumerId,
+        parcel: u64,
+        offset: u64,
+        due: u64,
+    ) -> Result<Change, Failure> {
+        let ticket = self.ticket + 1;
+        let changed = self
+            .consumers
+            .put_off(consumer, parcel, offset, due, ticket)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
+    /// Acks records that are given up, because their dead letters are there already.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`; `LEASE_LOST` if they are not to be given up any more.
+    pub fn bury_here(
+        &mut self,
+        consumer: ConsumerId,
+        settled: &[Settled],
+    ) -> Result<Change, Failure> {
+        let ticket = self.ticket + 1;
+        let changed = self.consumers.bury_here(consumer, settled, ticket)?;
+        Ok(self.stage_move(consumer, changed))
+    }
+
+    /// Gives up records that cannot be read, as a gap.
+    ///
+    /// # Errors
+    /// `CONSUMER_NOT_FOUND`.
+    pub fn skip_damage(
+        &mut self,
+        consumer: ConsumerId,
+        damaged: &Range<u64>,
+    ) -> Result<Change, Failure> {
+        let ticket = self.ticket + 1;
+        let changed = self.consumers.skip_damage(consumer, damaged, ticket)?;
         Ok(self.stage_move(consumer, changed))
     }
 
