@@ -184,7 +184,7 @@ fn what_was_consumed_is_acked_with_what_is_produced_or_not_at_all() {
         ..parts
     };
     let result = || produce_all([(a, batch(&["result"]))]);
-    peer.check(done(lease + 1, 0, 1, result()), "LEASE_LOST");
+    peer.check(done(lease + 1, 0, 1, result()), "NOT_LEASED");
     peer.check(worker.size(), "records=2 bytes=10");
     peer.check(fetch(a, 0), "empty next=0");
     peer.check(done(lease, 0, 1, result()), "offsets=0 acked=1");
