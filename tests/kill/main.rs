@@ -168,7 +168,7 @@ impl Trial {
                 ready.push(producers::Ready::open(&course, plan).await.unwrap());
             }
             let follower = readers::Follower::open(&course).await.unwrap();
-            readers.spawn(readers::purge(course.clone()));
+            readers.spawn(readers::purge(client, course.clone()));
             readers.spawn(follower.run());
             for worker in workers {
                 readers.spawn(worker.run());

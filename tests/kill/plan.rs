@@ -31,7 +31,7 @@ use logdrive::history::fingerprint;
 pub(crate) const TOPICS: [&str; 4] = ["T-1", "T-2", "T-3", TRIMMED];
 /// The topic whose records are removed, and how many it keeps.
 pub(crate) const TRIMMED: &str = "T-4";
-pub(crate) const KEPT: &str = "1500";
+pub(crate) const KEPT: &str = "300";
 /// Where the dead letters are.
 pub(crate) const DEAD: &str = "T-dead";
 /// The topic that somebody follows without a consumer.

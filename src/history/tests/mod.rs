@@ -5,7 +5,9 @@
 
 mod deliveries;
 mod leases;
+mod lending;
 mod planted;
+mod planted_leases;
 mod records;
 mod watched;
 
