@@ -67,9 +67,10 @@ pub(super) fn end_of(of: &Of<'_>, is_given: impl Fn(usize) -> bool) -> usize {
 pub(super) fn skipped(of: &Of<'_>, row: &Row, report: &mut Report) {
     report.add(Fault::Skipped, of.topic, || {
         let (offset, consumer) = (row.offset, of.consumer);
-        match row.kept {
-            true => format!("offset {offset}: never given to {consumer}"),
-            false => format!("offset {offset}: neither given to {consumer} nor told as a gap"),
+        if row.kept {
+            format!("offset {offset}: never given to {consumer}")
+        } else {
+            format!("offset {offset}: neither given to {consumer} nor told as a gap")
         }
     });
 }
@@ -86,9 +87,10 @@ pub(super) fn check_sizes(
         if !left.contains(&size) {
             let (least, most) = (left.start(), left.end());
             report.add(Fault::SizeWrong, of.topic, || {
-                let left = match least == most {
-                    true => least.to_string(),
-                    false => format!("{least} to {most}"),
+                let left = if least == most {
+                    least.to_string()
+                } else {
+                    format!("{least} to {most}")
                 };
                 format!("size of {}: {size}, with {left} records left", of.consumer)
             });

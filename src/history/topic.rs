@@ -24,13 +24,9 @@ pub(super) fn check(name: &str, notes: Notes, report: &mut Report) {
     let (sends, acknowledgements) = Sends::gather(producers.into_pairs());
     // What was removed before anybody read it is known from its acknowledgement alone.
     let removed = sends.acknowledged_before(log_start, &acknowledgements);
-    let lent = consumers.iter().flat_map(|(_, it)| {
-        [
-            &*it.deliveries.reads(),
-            &it.leases.reads,
-            &it.leases.given_up,
-        ]
-    });
+    let lent = consumers
+        .iter()
+        .flat_map(|(_, it)| [it.deliveries.reads(), &it.leases.reads, &it.leases.given_up]);
     let table = Table::new(last, log_start, lent.chain([fetches.reads(), &removed]));
     let mut topic = Topic {
         name,

@@ -130,11 +130,12 @@ impl Worker {
         let received = self.course.clock();
         let topic = self.topic(portion);
         let asked = self.taker.asked.insert(topic, received).unwrap_or_default();
-        let Some(number) = portion.lease().map(|lease| lease.number()) else {
-            return match portion.record_count() {
-                0 => Ok(()),
-                _ => Err("records without a lease".to_owned()),
-            };
+        let Some(number) = portion.lease().map(logdrive_client::Lease::number) else {
+            // Gaps alone have none.
+            let lends = portion.record_count() > 0;
+            return (!lends)
+                .then_some(())
+                .ok_or_else(|| "records without a lease".to_owned());
         };
         let lease = Lease {
             topic,
@@ -149,23 +150,32 @@ impl Worker {
         for record in &records {
             self.notes.lent(lease, self.lent(record));
         }
-        let actions = self.choose(&records);
+        self.settle(lease, portion, &records).await
+    }
+
+    /// Acks and gives back, and perhaps crashes meanwhile: what was answered then is unknown.
+    async fn settle(
+        &mut self,
+        lease: Lease<'_>,
+        portion: &Portion,
+        records: &[Record],
+    ) -> Result<(), String> {
+        let actions = self.choose(records);
         let sent = self.course.clock();
-        let crash = self.crashes > 0
-            && !self.course.now().finishing
-            && self.dice.u32(..PORTIONS_TO_A_CRASH) == 0;
-        let verdicts = if crash {
-            let yields = plan::magnitude(&mut self.dice, 8);
-            tokio::select! {
-                biased;
-                () = yielding(yields) => None,
-                verdicts = settle(&self.taker.consumer, &self.course, portion, &records, &actions) => {
-                    Some(verdicts?)
-                }
-            }
-        } else {
-            let consumer = &self.taker.consumer;
-            Some(settle(consumer, &self.course, portion, &records, &actions).await?)
+        let crashes = self.crashes > 0 && !self.course.now().finishing;
+        let crashes = crashes && self.dice.u32(..PORTIONS_TO_A_CRASH) == 0;
+        let yields = crashes.then(|| plan::magnitude(&mut self.dice, 8));
+        let settled = settle(
+            &self.taker.consumer,
+            &self.course,
+            portion,
+            records,
+            &actions,
+        );
+        let verdicts = tokio::select! {
+            biased;
+            () = yielding(yields) => None,
+            verdicts = settled => Some(verdicts?),
         };
         for (at, record) in records.iter().enumerate() {
             let verdict = match (&verdicts, actions[at]) {
@@ -175,10 +185,7 @@ impl Worker {
             };
             self.notes.settled(lease, record.offset, sent, verdict);
         }
-        if crash {
-            self.crash().await?;
-        }
-        Ok(())
+        if crashes { self.crash().await } else { Ok(()) }
     }
 
     /// The topic's name as the plan has it.
@@ -269,7 +276,11 @@ impl Taker {
     }
 }
 
-async fn yielding(times: u64) {
+/// Offers the processor to others so often; for ever without a number.
+async fn yielding(times: Option<u64>) {
+    let Some(times) = times else {
+        return std::future::pending().await;
+    };
     for _ in 0..times {
         tokio::task::yield_now().await;
     }
@@ -291,14 +302,14 @@ async fn settle(
     let mut later = Vec::new();
     for (at, (record, action)) in records.iter().zip(actions).enumerate() {
         verdicts.push(match action {
-            Action::Nack => match is_done(consumer.nack(record, Duration::ZERO).await)? {
-                true => Verdict::Nacked,
-                false => Verdict::NackUnknown,
-            },
-            Action::AckAlone => match is_done(consumer.ack(record).await)? {
-                true => Verdict::Acked(course.clock()),
-                false => Verdict::AckRefused(course.clock()),
-            },
+            Action::Nack if is_done(consumer.nack(record, Duration::ZERO).await)? => {
+                Verdict::Nacked
+            }
+            Action::Nack => Verdict::NackUnknown,
+            Action::AckAlone if is_done(consumer.ack(record).await)? => {
+                Verdict::Acked(course.clock())
+            }
+            Action::AckAlone => Verdict::AckRefused(course.clock()),
             Action::Ack => {
                 is_done(consumer.ack_later(record).await)?;
                 later.push(at);
@@ -315,9 +326,10 @@ async fn settle(
 
 /// What became of each of several that were acked together.
 fn together(all: bool, course: &Course) -> Verdict {
-    match all {
-        true => Verdict::Acked(course.clock()),
-        false => Verdict::AckUnknown,
+    if all {
+        Verdict::Acked(course.clock())
+    } else {
+        Verdict::AckUnknown
     }
 }
 

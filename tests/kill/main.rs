@@ -33,6 +33,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use logdrive::history::{self, Recorder};
+use logdrive_client::Client;
+use logdrive_protocol::operations::Setting;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -40,7 +42,6 @@ use tokio::time::timeout;
 
 use broker::Broker;
 use course::{Course, Crossing, Noted, Stage};
-use logdrive_protocol::operations::Setting;
 use plan::{CONSUMERS, KEPT, LEASED, Moment, PRODUCERS, Point, TOPICS, TRIMMED};
 
 /// How long nothing may happen before the trial gives up.
@@ -100,6 +101,18 @@ fn crossings(crossings: &[Crossing], killed_at: &[u64]) -> (Vec<u64>, usize) {
     (crossed, stored)
 }
 
+/// Creates all topics; one keeps few records.
+async fn create_topics(client: &Client) {
+    let keeps = [Setting {
+        key: "retention_records".to_owned(),
+        value: KEPT.to_owned(),
+    }];
+    for topic in TOPICS {
+        let settings = if topic == TRIMMED { &keeps } else { &[][..] };
+        client.create_topic(topic, settings, true).await.unwrap();
+    }
+}
+
 /// What all players tell together.
 #[derive(Default)]
 struct Told {
@@ -138,18 +151,7 @@ impl Trial {
         let (mut producers, mut readers) = (JoinSet::new(), JoinSet::new());
         runtime.block_on(async {
             let client = course.connect("supervisor").await.unwrap();
-            let keeps = Setting {
-                key: "retention_records".to_owned(),
-                value: KEPT.to_owned(),
-            };
-            for topic in TOPICS {
-                let settings = if topic == TRIMMED {
-                    &[keeps.clone()]
-                } else {
-                    &[][..]
-                };
-                client.create_topic(topic, settings, true).await.unwrap();
-            }
+            create_topics(&client).await;
             let mut workers = Vec::new();
             for plan in CONSUMERS {
                 for number in 1..=plan.workers {

@@ -184,7 +184,7 @@ fn a_gap_is_told_once_of_what_was_removed() {
     let taken = "consume C 7 1 2 P 3\nsize C 0\n";
     for given in [given, taken] {
         let check = |rest: &str, expected: &[&str]| {
-            check_words(&format!("{removed}{given}{rest}"), expected)
+            check_words(&format!("{removed}{given}{rest}"), expected);
         };
         check("gap C 0..2 records 2", &[]);
         check("gap C 0..1 records 1\ngap C 1..2 records 1", &[]);
@@ -198,12 +198,13 @@ fn a_gap_is_told_once_of_what_was_removed() {
         );
         check(
             "gap C 0..2 records 2\ngap C 2..3 records 1",
-            match given == taken {
-                true => &[
+            if given == taken {
+                &[
                     "gap wrong: T: offset 2: told as a gap to C, but it is there",
                     "gap wrong: T: offset 2: told as a gap to C, and given to it",
-                ],
-                false => &["gap wrong: T: offset 2: told as a gap to C, but it is there"],
+                ]
+            } else {
+                &["gap wrong: T: offset 2: told as a gap to C, but it is there"]
             },
         );
         check(

@@ -42,16 +42,16 @@ fn plant(fault: Fault, lending: &mut Lending, rng: &mut Rng) -> Option<()> {
     match fault {
         Fault::AckLost if rng.bool() => lending.letters.push((lent.read, 1)),
         Fault::AckLost => {
-            let asked = 1_000_000;
+            let late = 1_000_000;
             lending.answers.push(Answer {
                 number: lending.answers.last()?.number + 1,
-                asked,
-                received: asked + 10,
+                asked: late,
+                received: late + 10,
                 lent: vec![lent],
                 ..answer
             });
             if rng.bool() {
-                lending.ack_last(offset, asked + 20);
+                lending.ack_last(offset, late + 20);
             }
         }
         Fault::HeldTwice => {
