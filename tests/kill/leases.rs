@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A worker that crashes drops its consumer and its connection, at any point, and says nothing to
-//! the broker. Its notes live on. Every error but a lost lease is a fault.
+//! the broker. Its notes live on. Some portions are put aside, perhaps with an extended lease, and
+//! settled when another one is put aside, in time or not. Every error but a lost lease is a fault.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,6 +30,8 @@ const RECLAIM: Duration = Duration::from_secs(5);
 const RECORDS: u32 = 250;
 /// Of so many portions one ends in a crash, as long as there are crashes left.
 const PORTIONS_TO_A_CRASH: u32 = 12;
+/// Of so many portions one is put aside.
+const PORTIONS_TO_ONE_ASIDE: u32 = 10;
 /// Of so many portions one is settled record by record.
 const PORTIONS_TO_A_CLOSE_LOOK: u32 = 4;
 /// Of so many records, looked at one by one, one is given back.
@@ -44,7 +47,15 @@ pub(crate) struct Worker {
     dice: Rng,
     crashes: u32,
     taker: Taker,
+    aside: Option<Aside>,
     notes: Recorder,
+}
+
+/// A portion that is not settled yet.
+struct Aside {
+    lease: Lease<'static>,
+    portion: Portion,
+    records: Vec<Record>,
 }
 
 /// One worker as long as it lives.
@@ -81,6 +92,7 @@ impl Worker {
             dice,
             crashes: plan.crashes,
             taker,
+            aside: None,
             notes: Recorder::new(),
         })
     }
@@ -102,13 +114,14 @@ impl Worker {
                 _ = stage.wait_for(|stage| stage.all_produced) => break,
             };
             match portion.map_err(|error| error.to_string())? {
-                Some(portion) => self.process(&portion).await?,
+                Some(portion) => self.process(portion).await?,
                 None => return Err("a wait without an end has ended".to_owned()),
             }
             if self.plan.pause > 0 {
                 self.course.acknowledgements(self.plan.pause).await;
             }
         }
+        self.settle_aside().await?;
         loop {
             let consumer = &mut self.taker.consumer;
             let mut portion = consumer.get_batch(Some(Duration::ZERO)).await;
@@ -119,16 +132,16 @@ impl Worker {
                 return Ok(());
             }
             if let Some(portion) = portion.map_err(|error| error.to_string())? {
-                self.process(&portion).await?;
+                self.process(portion).await?;
             }
         }
     }
 
     /// Notes a portion, settles it, and perhaps crashes before, meanwhile or afterwards.
-    async fn process(&mut self, portion: &Portion) -> Result<(), String> {
-        note_gaps(&mut self.notes, portion, self.plan.name)?;
+    async fn process(&mut self, portion: Portion) -> Result<(), String> {
+        note_gaps(&mut self.notes, &portion, self.plan.name)?;
         let received = self.course.clock();
-        let topic = self.topic(portion);
+        let topic = self.topic(&portion);
         let asked = self.taker.asked.insert(topic, received).unwrap_or_default();
         let Some(number) = portion.lease().map(logdrive_client::Lease::number) else {
             // Gaps alone have none.
@@ -150,16 +163,50 @@ impl Worker {
         for record in &records {
             self.notes.lent(lease, self.lent(record));
         }
-        self.settle(lease, portion, &records).await
+        let aside = Aside {
+            lease,
+            portion,
+            records,
+        };
+        let puts_aside = self.dice.u32(..PORTIONS_TO_ONE_ASIDE) == 0;
+        if !puts_aside || self.course.now().finishing {
+            return self.settle(&aside).await;
+        }
+        if self.dice.bool() {
+            self.extend(&aside).await?;
+        }
+        self.settle_aside().await?;
+        self.aside = Some(aside);
+        Ok(())
+    }
+
+    /// Lets a lease run from now on for twice the time.
+    async fn extend(&mut self, aside: &Aside) -> Result<(), String> {
+        let (sent, lasts) = (self.course.clock(), self.plan.lease * 2);
+        let Some(first) = aside.records.first() else {
+            return Ok(());
+        };
+        if is_done(self.taker.consumer.extend(first, lasts).await)? {
+            let lasts = u64::try_from(lasts.as_micros()).unwrap();
+            self.notes.extended(aside.lease, sent, lasts);
+        }
+        Ok(())
+    }
+
+    async fn settle_aside(&mut self) -> Result<(), String> {
+        match self.aside.take() {
+            Some(aside) => self.settle(&aside).await,
+            None => Ok(()),
+        }
     }
 
     /// Acks and gives back, and perhaps crashes meanwhile: what was answered then is unknown.
-    async fn settle(
-        &mut self,
-        lease: Lease<'_>,
-        portion: &Portion,
-        records: &[Record],
-    ) -> Result<(), String> {
+    async fn settle(&mut self, aside: &Aside) -> Result<(), String> {
+        let Aside {
+            lease,
+            portion,
+            records,
+        } = aside;
         let actions = self.choose(records);
         let sent = self.course.clock();
         let crashes = self.crashes > 0 && !self.course.now().finishing;
@@ -183,7 +230,7 @@ impl Worker {
                 (None, Action::Nack) => Verdict::NackUnknown,
                 (None, _) => Verdict::AckUnknown,
             };
-            self.notes.settled(lease, record.offset, sent, verdict);
+            self.notes.settled(*lease, record.offset, sent, verdict);
         }
         if crashes { self.crash().await } else { Ok(()) }
     }
@@ -226,6 +273,7 @@ impl Worker {
     /// Ends without a word, and begins again as another.
     async fn crash(&mut self) -> Result<(), String> {
         self.crashes -= 1;
+        self.aside = None;
         let old = self.taker.id;
         let up = |stage: &Stage| stage.survived == stage.kills;
         let mut stage = self.course.stage.clone();
