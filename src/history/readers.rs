@@ -3,19 +3,24 @@
 //! Decides Skipped, Repeated, `SizeWrong` and the order of deliveries, from offsets alone: what an
 //! offset holds is judged by [`topic`](super::topic). Never does I/O.
 
-use super::recorder::Deliveries;
-use super::report::{Fault, Report};
-use super::table::Table;
+use std::ops::RangeInclusive;
 
-/// A consumer: each offset exactly once over all its workers, upwards for each worker, and a size
-/// that counts what is left.
-pub(super) fn check_consumer(
-    topic: &str,
-    table: &Table,
-    consumer: &str,
-    deliveries: &Deliveries,
-    report: &mut Report,
-) {
+use super::gaps::is_expected;
+use super::recorder::{Consumer, Deliveries};
+use super::report::{Fault, Report};
+use super::table::{Row, Table};
+use super::topic::Of;
+
+/// A consumer without leases: each offset exactly once over all its workers or told as a gap,
+/// upwards for each worker, and a size that counts what is left.
+pub(super) fn check_consumer(of: &Of<'_>, notes: &Consumer, report: &mut Report) {
+    let &Of {
+        topic,
+        table,
+        consumer,
+        gaps,
+    } = of;
+    let deliveries = &notes.deliveries;
     let mut given = vec![0_u8; table.rows.len()];
     let mut finder = table.finder();
     for read in deliveries.reads() {
@@ -28,31 +33,66 @@ pub(super) fn check_consumer(
             report.add(Fault::Repeated, topic, || {
                 format!("offset {}: given to {consumer} again", read.offset)
             });
+        } else if gaps.tell_of(read.offset) {
+            report.add(Fault::GapWrong, topic, || {
+                let offset = read.offset;
+                format!("offset {offset}: told as a gap to {consumer}, and given to it")
+            });
         }
     }
 
-    // Everything before `end` was passed; what the final read does not hold is lost, not skipped.
-    let end = given
-        .iter()
-        .rposition(|&times| times > 0)
-        .map_or(0, |last| last + 1);
+    let end = end_of(of, |row| given[row] > 0);
     for (row, times) in table.rows.iter().zip(&given).take(end) {
-        if *times == 0 && row.kept {
-            report.add(Fault::Skipped, topic, || {
-                format!("offset {}: never given to {consumer}", row.offset)
-            });
+        if *times == 0 && is_expected(row) && !gaps.tell_of(row.offset) {
+            skipped(of, row, report);
         }
     }
 
     check_order(topic, table, consumer, deliveries, &given, report);
 
     let left = table.rows[end..].iter().filter(|row| row.kept).count() as u64;
-    for &size in &deliveries.sizes {
+    check_sizes(of, &notes.sizes, left..=left, report);
+}
+
+/// After the last row that the consumer was given or told of. What the final read does not hold
+/// before that is lost, not skipped.
+pub(super) fn end_of(of: &Of<'_>, is_given: impl Fn(usize) -> bool) -> usize {
+    let rows = &of.table.rows;
+    let given = (0..rows.len()).rev().find(|&row| is_given(row));
+    let told = of.gaps.end();
+    let told = rows.partition_point(|row| row.offset < told);
+    given.map_or(0, |last| last + 1).max(told)
+}
+
+pub(super) fn skipped(of: &Of<'_>, row: &Row, report: &mut Report) {
+    report.add(Fault::Skipped, of.topic, || {
+        let (offset, consumer) = (row.offset, of.consumer);
+        if row.kept {
+            format!("offset {offset}: never given to {consumer}")
+        } else {
+            format!("offset {offset}: neither given to {consumer} nor told as a gap")
+        }
+    });
+}
+
+pub(super) fn check_sizes(
+    of: &Of<'_>,
+    sizes: &[u64],
+    left: RangeInclusive<u64>,
+    report: &mut Report,
+) {
+    for &size in sizes {
         report.sizes += 1;
         report.sizes_not_zero += u64::from(size != 0);
-        if size != left {
-            report.add(Fault::SizeWrong, topic, || {
-                format!("size of {consumer}: {size}, with {left} records left")
+        if !left.contains(&size) {
+            let (least, most) = (left.start(), left.end());
+            report.add(Fault::SizeWrong, of.topic, || {
+                let left = if least == most {
+                    least.to_string()
+                } else {
+                    format!("{least} to {most}")
+                };
+                format!("size of {}: {size}, with {left} records left", of.consumer)
             });
         }
     }

@@ -6,13 +6,17 @@
 //! ```text
 //!   Recorder ─ topic ─┬─ producer ── sends, acknowledgements, other outcomes
 //!                     ├─ consumer ─┬ answers (worker, number, first read)
-//!                     │            └ reads   (offset, fingerprint)
+//!                     │            ├ reads   (offset, fingerprint)
+//!                     │            ├ leases  (see [`leases`](super::leases))
+//!                     │            └ gaps that it was told
 //!                     ├─ fetches     the same, for reads without a consumer
 //!                     ├─ final read
 //!                     └─ sizes
 //! ```
 
 use std::collections::BTreeMap;
+
+use super::leases::{DeadLetter, Lease, Leases, Lent, Settled, Told, Verdict};
 
 /// Where a record comes from; names one record.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +104,7 @@ impl Recorder {
     pub fn delivered(&mut self, answer: Answer<'_>, read: Read) {
         let notes = self.topic(answer.topic);
         let deliveries = match answer.consumer {
-            Some(consumer) => notes.consumers.get(consumer),
+            Some(consumer) => &mut notes.consumers.get(consumer).deliveries,
             None => &mut notes.fetches,
         };
         deliveries.push(answer.worker, answer.number, read);
@@ -118,12 +122,64 @@ impl Recorder {
         notes.consumers.get(consumer).sizes.push(records);
     }
 
+    /// A consume lent the record; a consumer lends all its records or none.
+    pub fn lent(&mut self, lease: Lease<'_>, lent: Lent) {
+        self.leases(lease.topic, lease.consumer).push(lease, lent);
+    }
+
+    /// A record of a lease was acked or given back by a request that left at `sent`, or earlier.
+    pub fn settled(&mut self, lease: Lease<'_>, offset: u64, sent: u64, verdict: Verdict) {
+        let settled = Settled {
+            lease: lease.number,
+            offset,
+            sent,
+            verdict,
+        };
+        let leases = self.leases(lease.topic, lease.consumer);
+        leases.settled.push(settled);
+    }
+
+    /// A request that left at `sent`, or earlier, let the lease run for `lasts` microseconds more,
+    /// no fewer than it had, and was answered.
+    pub fn extended(&mut self, lease: Lease<'_>, sent: u64, lasts: u64) {
+        let leases = self.leases(lease.topic, lease.consumer);
+        leases.extended.push((lease.number, sent + lasts));
+    }
+
+    /// From this time on, others may be given what the worker held before: it closed, or its
+    /// connection ended so long ago that the broker gives it up.
+    pub fn gone(&mut self, topic: &str, consumer: &str, worker: u64, from: u64) {
+        self.leases(topic, consumer).gone.push((worker, from));
+    }
+
+    /// The record is among the dead letters.
+    pub fn given_up(&mut self, letter: DeadLetter<'_>) {
+        let leases = self.leases(letter.topic, letter.consumer);
+        leases.given_up.push(letter.read);
+        leases.letters.push(letter.deliveries);
+    }
+
+    /// The consumer was told of a gap.
+    pub fn told(&mut self, topic: &str, consumer: &str, gap: Told) {
+        self.topic(topic).consumers.get(consumer).gaps.push(gap);
+    }
+
+    /// What is before `log_start` was removed, by retention or a purge, when the final read began.
+    pub fn removed(&mut self, topic: &str, log_start: u64) {
+        let notes = self.topic(topic);
+        notes.log_start = notes.log_start.max(log_start);
+    }
+
     pub(super) fn into_topics(self) -> impl Iterator<Item = (String, Notes)> {
         self.topics.into_pairs()
     }
 
     fn topic(&mut self, name: &str) -> &mut Notes {
         self.topics.get(name)
+    }
+
+    fn leases(&mut self, topic: &str, consumer: &str) -> &mut Leases {
+        &mut self.topic(topic).consumers.get(consumer).leases
     }
 
     fn producer(&mut self, origin: Origin<'_>) -> &mut Producer {
@@ -173,9 +229,10 @@ impl<T: Default> Named<T> {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) producers: Named<Producer>,
-    pub(super) consumers: Named<Deliveries>,
+    pub(super) consumers: Named<Consumer>,
     pub(super) fetches: Deliveries,
     pub(super) last: Vec<Read>,
+    pub(super) log_start: u64,
 }
 
 impl Notes {
@@ -184,11 +241,30 @@ impl Notes {
         for (name, producer) in other.producers.into_pairs() {
             self.producers.get(&name).absorb(producer);
         }
-        for (name, deliveries) in other.consumers.into_pairs() {
-            self.consumers.get(&name).absorb(deliveries);
+        for (name, consumer) in other.consumers.into_pairs() {
+            self.consumers.get(&name).absorb(consumer);
         }
         self.fetches.absorb(other.fetches);
         merge(&mut self.last, &mut other.last);
+        self.log_start = self.log_start.max(other.log_start);
+    }
+}
+
+/// What one consumer was given and told.
+#[derive(Debug, Default)]
+pub(super) struct Consumer {
+    pub(super) deliveries: Deliveries,
+    pub(super) leases: Leases,
+    pub(super) gaps: Vec<Told>,
+    pub(super) sizes: Vec<u64>,
+}
+
+impl Consumer {
+    fn absorb(&mut self, mut other: Self) {
+        self.deliveries.absorb(other.deliveries);
+        self.leases.absorb(other.leases);
+        merge(&mut self.gaps, &mut other.gaps);
+        merge(&mut self.sizes, &mut other.sizes);
     }
 }
 
@@ -224,13 +300,12 @@ pub(super) struct Acknowledged {
     pub(super) offset: u64,
 }
 
-/// What one consumer, or all fetchers of a topic, were given.
+/// What one consumer was given for good, or all fetchers of a topic.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     /// Which run of `reads` belongs to which answer, in the order of `reads`.
     heads: Vec<Head>,
     reads: Vec<Read>,
-    pub(super) sizes: Vec<u64>,
 }
 
 /// The beginning of an answer among the reads.
@@ -290,12 +365,11 @@ impl Deliveries {
         }
         merge(&mut self.heads, &mut other.heads);
         merge(&mut self.reads, &mut other.reads);
-        merge(&mut self.sizes, &mut other.sizes);
     }
 }
 
 /// Appends, or takes the whole vector over where there is nothing to append to.
-fn merge<T>(all: &mut Vec<T>, more: &mut Vec<T>) {
+pub(super) fn merge<T>(all: &mut Vec<T>, more: &mut Vec<T>) {
     if all.is_empty() {
         std::mem::swap(all, more);
     } else {

@@ -1,7 +1,8 @@
 //! The verdict: what was seen, how often each promise was broken, and the first cases in words.
 //!
 //! Owns the closed list of faults and their wording; never looks at a history. Filled by the rules
-//! in [`topic`](super::topic) and [`readers`](super::readers).
+//! in [`topic`](super::topic), [`readers`](super::readers), [`leasing`](super::leasing) and
+//! [`gaps`](super::gaps).
 
 use std::fmt;
 
@@ -25,20 +26,34 @@ pub enum Fault {
     /// A producer's sequences do not increase with the offsets, or the offsets of an answer, or of a
     /// worker's answers, do not increase.
     OutOfOrder,
-    /// A consumer was given later records but never this one, or the answer to a fetch left it out.
+    /// A consumer was given later records but neither this one nor word of its removal, or the
+    /// answer to a fetch left it out.
     Skipped,
-    /// A consumer's workers were given one offset more than once, or the answer to a fetch holds it
-    /// twice.
+    /// A consumer's workers were given one offset more than once, without leases or under one, or the
+    /// answer to a fetch holds it twice.
     Repeated,
     /// The offset that one record was acknowledged at holds, or was acknowledged for, another.
     OffsetReused,
-    /// A consumer's final size is not the number of records that it had not been given.
+    /// A consumer's final size is not the number of records that it had not been given, or with
+    /// leases had not acked.
     SizeWrong,
+    /// A record was lent again, or given up, although its ack had been answered.
+    AckLost,
+    /// A record was lent while somebody's lease of it could not be over.
+    HeldTwice,
+    /// An ack was refused while the lease could not be over.
+    CutShort,
+    /// How often a record was delivered went back, or did not count that it was given back.
+    CountWrong,
+    /// A record was lent while an earlier one of its key was not settled, and not with it.
+    KeyOrder,
+    /// A gap was told twice, of records that are there, or with a wrong number of records.
+    GapWrong,
 }
 
 impl Fault {
     /// Every fault, in the order of a report.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Lost,
         Self::TwoValues,
         Self::Duplicated,
@@ -48,6 +63,12 @@ impl Fault {
         Self::Repeated,
         Self::OffsetReused,
         Self::SizeWrong,
+        Self::AckLost,
+        Self::HeldTwice,
+        Self::CutShort,
+        Self::CountWrong,
+        Self::KeyOrder,
+        Self::GapWrong,
     ];
 }
 
@@ -63,6 +84,12 @@ impl fmt::Display for Fault {
             Self::Repeated => "repeated",
             Self::OffsetReused => "offset reused",
             Self::SizeWrong => "size wrong",
+            Self::AckLost => "ack lost",
+            Self::HeldTwice => "held twice",
+            Self::CutShort => "lease cut short",
+            Self::CountWrong => "count wrong",
+            Self::KeyOrder => "key order broken",
+            Self::GapWrong => "gap wrong",
         })
     }
 }
@@ -101,6 +128,16 @@ pub struct Report {
     pub fetched: u64,
     /// Deliveries of all consumers together.
     pub consumed: u64,
+    /// Of those, records that were lent.
+    pub lent: u64,
+    /// Of those, records that had been lent before.
+    pub lent_again: u64,
+    /// Records that were acked, each once.
+    pub acked: u64,
+    /// Records that were given up.
+    pub given_up: u64,
+    /// Gaps that consumers were told.
+    pub gaps: u64,
     /// Final sizes noted.
     pub sizes: u64,
     /// Of those, sizes other than zero; not a fault where a consumer stopped early.
@@ -144,7 +181,7 @@ impl Report {
     }
 }
 
-/// Two lines of counts, then a line for each anomaly kept and one for what was not kept.
+/// Two lines of counts, a third with leases or gaps, then a line for each anomaly kept and one for what was not kept.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -157,6 +194,13 @@ impl fmt::Display for Report {
             "finally read {}, fetched {}, consumed {}, sizes {} ({} not zero)",
             self.finally_read, self.fetched, self.consumed, self.sizes, self.sizes_not_zero
         )?;
+        if self.lent + self.gaps > 0 {
+            writeln!(
+                f,
+                "lent {} ({} of them again), acked {}, given up {}, gaps {}",
+                self.lent, self.lent_again, self.acked, self.given_up, self.gaps
+            )?;
+        }
         for fault in Fault::ALL {
             for anomaly in self
                 .anomalies

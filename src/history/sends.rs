@@ -3,7 +3,7 @@
 //! Owns what is known of each record: its outcome, and where it was read. Applies no rule; filled
 //! from the notes of [`recorder`](super::recorder), asked and marked by [`topic`](super::topic).
 
-use super::recorder::{Acknowledged, Producer};
+use super::recorder::{Acknowledged, Producer, Read};
 
 /// What a record's producer was told, weakest first: the strongest word counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +94,32 @@ impl Sends {
             .partition_point(|&(known, _)| known < fingerprint);
         let &(known, index) = self.by_fingerprint.get(from)?;
         (known == fingerprint).then_some(index)
+    }
+
+    /// What is stored before `log_start` according to these acknowledgements.
+    pub(super) fn acknowledged_before(
+        &self,
+        log_start: u64,
+        acknowledgements: &[Acknowledgements],
+    ) -> Vec<Read> {
+        if log_start == 0 {
+            return Vec::new();
+        }
+        let mut fingerprints = vec![0; self.records.len()];
+        for &(fingerprint, index) in &self.by_fingerprint {
+            fingerprints[index as usize] = fingerprint;
+        }
+        let mut reads = Vec::new();
+        for Acknowledgements { producer, rows } in acknowledgements {
+            for row in rows.iter().filter(|row| row.offset < log_start) {
+                let index = self.find(*producer, row.sequence);
+                reads.extend(index.map(|index| Read {
+                    offset: row.offset,
+                    fingerprint: fingerprints[index as usize],
+                }));
+            }
+        }
+        reads
     }
 
     /// The record at an index that `find` or `recognise` gave.

@@ -13,8 +13,10 @@ pub(super) struct Row {
     pub(super) fingerprint: u64,
     /// Index of the record among the sends; `None`: nobody sent it.
     pub(super) record: Option<u32>,
-    /// Whether the final read holds this offset; else only a delivery did.
+    /// Whether the final read holds this offset; else only a delivery or an acknowledgement did.
     pub(super) kept: bool,
+    /// Whether it was removed before the final read.
+    pub(super) removed: bool,
 }
 
 /// All offsets that anybody read.
@@ -26,8 +28,10 @@ pub(super) struct Table {
 
 impl Table {
     /// The final read's word stands in the row; what others read in addition gets rows of its own.
+    /// What is before `log_start` need not be in the final read.
     pub(super) fn new<'a>(
         last: Vec<Read>,
+        log_start: u64,
         deliveries: impl IntoIterator<Item = &'a [Read]>,
     ) -> Self {
         let mut table = Self {
@@ -51,6 +55,9 @@ impl Table {
         table.contradictions.append(&mut contradictions);
         table.append(additional, false);
         table.rows.sort_by_key(|row| row.offset);
+        for row in table.rows.iter_mut().filter(|row| !row.kept) {
+            row.removed = row.offset < log_start;
+        }
         table.contradictions.sort_unstable();
         table.contradictions.dedup();
         table
@@ -78,6 +85,7 @@ impl Table {
                 fingerprint,
                 record: None,
                 kept,
+                removed: false,
             });
             self.contradictions.extend_from_slice(&same[1..]);
         }

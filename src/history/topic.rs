@@ -1,13 +1,15 @@
 //! The rules that tie what was sent to what was read, for one topic.
 //!
 //! Decides Lost, `TwoValues`, Duplicated, Phantom, `OffsetReused` and a producer's order; what
-//! consumers and fetchers were given is judged by [`readers`]. Never does I/O.
+//! consumers and fetchers were given is judged by [`readers`]
+//! and [`leasing`]. Never does I/O.
 
-use super::readers;
-use super::recorder::{Deliveries, Notes};
+use super::gaps::Gaps;
+use super::recorder::Notes;
 use super::report::{Fault, Report};
 use super::sends::{Acknowledgements, Outcome, Sends};
 use super::table::Table;
+use super::{leasing, readers};
 
 /// Checks one topic and adds what it finds to the report.
 pub(super) fn check(name: &str, notes: Notes, report: &mut Report) {
@@ -16,14 +18,16 @@ pub(super) fn check(name: &str, notes: Notes, report: &mut Report) {
         consumers,
         fetches,
         last,
+        log_start,
     } = notes;
     let consumers: Vec<_> = consumers.into_pairs().collect();
-    let deliveries = consumers
-        .iter()
-        .map(|(_, deliveries)| deliveries)
-        .chain([&fetches]);
-    let table = Table::new(last, deliveries.map(Deliveries::reads));
     let (sends, acknowledgements) = Sends::gather(producers.into_pairs());
+    // What was removed before anybody read it is known from its acknowledgement alone.
+    let removed = sends.acknowledged_before(log_start, &acknowledgements);
+    let lent = consumers
+        .iter()
+        .flat_map(|(_, it)| [it.deliveries.reads(), &it.leases.reads, &it.leases.given_up]);
+    let table = Table::new(last, log_start, lent.chain([fetches.reads(), &removed]));
     let mut topic = Topic {
         name,
         sends,
@@ -40,9 +44,29 @@ pub(super) fn check(name: &str, notes: Notes, report: &mut Report) {
 
     let Topic { table, report, .. } = topic;
     readers::check_fetches(name, &table, &fetches, report);
-    for (consumer, deliveries) in &consumers {
-        readers::check_consumer(name, &table, consumer, deliveries, report);
+    for (consumer, notes) in &consumers {
+        let gaps = Gaps::of(&notes.gaps);
+        gaps.check(name, &table, consumer, report);
+        let of = Of {
+            topic: name,
+            table: &table,
+            consumer,
+            gaps: &gaps,
+        };
+        if notes.leases.answers.is_empty() {
+            readers::check_consumer(&of, notes, report);
+        } else {
+            leasing::check_consumer(&of, notes, report);
+        }
     }
+}
+
+/// The consumer that a rule is about.
+pub(super) struct Of<'a> {
+    pub(super) topic: &'a str,
+    pub(super) table: &'a Table,
+    pub(super) consumer: &'a str,
+    pub(super) gaps: &'a Gaps,
 }
 
 struct Topic<'a> {
@@ -58,7 +82,7 @@ impl Topic<'_> {
         for row in &mut self.table.rows {
             row.record = self.sends.recognise(row.fingerprint);
             if let Some(index) = row.record {
-                self.sends.place(index, row.offset, row.kept);
+                self.sends.place(index, row.offset, row.kept || row.removed);
             } else {
                 self.report.add(Fault::Phantom, self.name, || {
                     format!(

@@ -4,6 +4,7 @@
 //! supervisor can wait for it. Nobody waits for time.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use logdrive::history::Recorder;
 use logdrive_client::{Client, Error, Options};
@@ -31,6 +32,7 @@ pub(crate) struct Stage {
 pub(crate) struct Course {
     pub(crate) seed: u64,
     pub(crate) address: SocketAddr,
+    begun: Instant,
     pub(crate) stage: watch::Receiver<Stage>,
     /// Records acknowledged as synced.
     pub(crate) acknowledged: watch::Sender<u64>,
@@ -46,6 +48,7 @@ impl Course {
         Self {
             seed,
             address,
+            begun: Instant::now(),
             stage,
             acknowledged: counter(),
             answered: counter(),
@@ -56,6 +59,11 @@ impl Course {
     /// The stage now.
     pub(crate) fn now(&self) -> Stage {
         *self.stage.borrow()
+    }
+
+    /// Microseconds since the trial began: the time of all notes.
+    pub(crate) fn clock(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap()
     }
 
     /// Waits until so many records more are acknowledged, or producers are to end.

@@ -1,4 +1,5 @@
-//! The broker killed with SIGKILL, again and again, under eight producers and four consumers.
+//! The broker killed with SIGKILL, again and again, under nine producers and ten consumers, five of
+//! them with leases and with workers that crash.
 //!
 //! ```text
 //!  start ─► register ─► [ wait for an event, yield, SIGKILL, start again ] x kills ─► produce to
@@ -16,11 +17,13 @@
 //! | [`course`] | what players see and tell |
 //! | [`producers`], [`typed`] | who produces, with the client and without |
 //! | [`readers`] | who reads |
+//! | [`leases`] | who works through records with leases |
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
 mod course;
+mod leases;
 mod plan;
 mod producers;
 mod readers;
@@ -30,6 +33,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use logdrive::history::{self, Recorder};
+use logdrive_client::Client;
+use logdrive_protocol::operations::Setting;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,7 +42,7 @@ use tokio::time::timeout;
 
 use broker::Broker;
 use course::{Course, Crossing, Noted, Stage};
-use plan::{CONSUMERS, Moment, PRODUCERS, Point, TOPICS};
+use plan::{CONSUMERS, KEPT, LEASED, Moment, PRODUCERS, Point, TOPICS, TRIMMED};
 
 /// How long nothing may happen before the trial gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -96,6 +101,18 @@ fn crossings(crossings: &[Crossing], killed_at: &[u64]) -> (Vec<u64>, usize) {
     (crossed, stored)
 }
 
+/// Creates all topics; one keeps few records.
+async fn create_topics(client: &Client) {
+    let keeps = [Setting {
+        key: "retention_records".to_owned(),
+        value: KEPT.to_owned(),
+    }];
+    for topic in TOPICS {
+        let settings = if topic == TRIMMED { &keeps } else { &[][..] };
+        client.create_topic(topic, settings, true).await.unwrap();
+    }
+}
+
 /// What all players tell together.
 #[derive(Default)]
 struct Told {
@@ -134,9 +151,7 @@ impl Trial {
         let (mut producers, mut readers) = (JoinSet::new(), JoinSet::new());
         runtime.block_on(async {
             let client = course.connect("supervisor").await.unwrap();
-            for topic in TOPICS {
-                client.create_topic(topic, &[], true).await.unwrap();
-            }
+            create_topics(&client).await;
             let mut workers = Vec::new();
             for plan in CONSUMERS {
                 for number in 1..=plan.workers {
@@ -144,13 +159,23 @@ impl Trial {
                     workers.push(worker.unwrap());
                 }
             }
+            let mut leased = Vec::new();
+            for plan in LEASED {
+                for number in 1..=plan.workers {
+                    leased.push(leases::Worker::open(&course, plan, number).await.unwrap());
+                }
+            }
             let mut ready = Vec::new();
             for plan in PRODUCERS {
                 ready.push(producers::Ready::open(&course, plan).await.unwrap());
             }
             let follower = readers::Follower::open(&course).await.unwrap();
+            readers.spawn(readers::purge(client, course.clone()));
             readers.spawn(follower.run());
             for worker in workers {
+                readers.spawn(worker.run());
+            }
+            for worker in leased {
                 readers.spawn(worker.run());
             }
             producers.spawn(typed::run(course.clone()));

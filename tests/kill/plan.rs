@@ -9,15 +9,31 @@
 //!  P6 named    accepted      ──► T-1 T-3        C2  two workers, few records at a time
 //!  P7          unregistered  ──► T-2            C3  one worker,  event by event, one answer ahead
 //!  P8          typed         ──► T-1            C4  two workers, few bytes at a time
+//!  P9 named    pipelined     ──► T-4            C5  one worker,  slower than what is removed
+//!
+//!  With leases:            T-1 T-2 ──► L1  two workers that always come back, for a long time
+//!                              T-2 ──► L2  two workers that crash
+//!                              T-3 ──► L3  three workers that crash, in the order of keys
+//!                              T-1 ──► L4  two workers that fail, until the dead letter in T-dead
+//!                              T-4 ──► L5  two workers, slower than what is removed
 //! ```
 //!
+//! T-4 keeps few records, and is purged now and then.
+//!
 //! Pure but for the environment: `LOGDRIVE_SEED` and `LOGDRIVE_KILLS`.
+
+use std::time::Duration;
 
 use fastrand::Rng;
 use logdrive::history::fingerprint;
 
-/// All topics.
-pub(crate) const TOPICS: [&str; 3] = ["T-1", "T-2", "T-3"];
+/// All topics that are produced to.
+pub(crate) const TOPICS: [&str; 4] = ["T-1", "T-2", "T-3", TRIMMED];
+/// The topic whose records are removed, and how many it keeps.
+pub(crate) const TRIMMED: &str = "T-4";
+pub(crate) const KEPT: &str = "300";
+/// Where the dead letters are.
+pub(crate) const DEAD: &str = "T-dead";
 /// The topic that somebody follows without a consumer.
 pub(crate) const FOLLOWED: &str = TOPICS[0];
 
@@ -36,7 +52,7 @@ pub(crate) enum Manner {
     Unregistered,
 }
 
-/// A producer that uses the client. (The eighth, [`TYPED`], types.)
+/// A producer that uses the client. (The ninth, [`TYPED`], types.)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProducerPlan {
     pub(crate) name: &'static str,
@@ -60,7 +76,7 @@ const fn producer(
 }
 
 /// The producers that use the client.
-pub(crate) const PRODUCERS: [ProducerPlan; 7] = [
+pub(crate) const PRODUCERS: [ProducerPlan; 8] = [
     producer("P1", true, Manner::OneByOne, &["T-1", "T-2"]),
     producer("P2", false, Manner::OneByOne, &["T-1"]),
     producer("P3", true, Manner::Pipelined, &["T-1", "T-2", "T-3"]),
@@ -68,6 +84,7 @@ pub(crate) const PRODUCERS: [ProducerPlan; 7] = [
     producer("P5", true, Manner::Bursts, &["T-1", "T-3"]),
     producer("P6", true, Manner::Accepted, &["T-1", "T-3"]),
     producer("P7", false, Manner::Unregistered, &["T-2"]),
+    producer("P9", true, Manner::Pipelined, &[TRIMMED]),
 ];
 /// The producer that types, and its topic.
 pub(crate) const TYPED: (&str, &str) = ("P8", "T-1");
@@ -84,10 +101,12 @@ pub(crate) struct ConsumerPlan {
     pub(crate) max_bytes: u32,
     /// Asks one answer ahead and takes one event at a time.
     pub(crate) prefetch: bool,
+    /// Acknowledgements of anybody that it waits for after each answer.
+    pub(crate) pause: u64,
 }
 
 /// All consumers.
-pub(crate) const CONSUMERS: [ConsumerPlan; 4] = [
+pub(crate) const CONSUMERS: [ConsumerPlan; 5] = [
     ConsumerPlan {
         name: "C1",
         workers: 1,
@@ -95,6 +114,7 @@ pub(crate) const CONSUMERS: [ConsumerPlan; 4] = [
         max_records: 0,
         max_bytes: 1 << 20,
         prefetch: false,
+        pause: 0,
     },
     ConsumerPlan {
         name: "C2",
@@ -103,6 +123,7 @@ pub(crate) const CONSUMERS: [ConsumerPlan; 4] = [
         max_records: 60,
         max_bytes: 1 << 20,
         prefetch: false,
+        pause: 0,
     },
     ConsumerPlan {
         name: "C3",
@@ -111,6 +132,7 @@ pub(crate) const CONSUMERS: [ConsumerPlan; 4] = [
         max_records: 0,
         max_bytes: 4 << 20,
         prefetch: true,
+        pause: 0,
     },
     ConsumerPlan {
         name: "C4",
@@ -119,8 +141,99 @@ pub(crate) const CONSUMERS: [ConsumerPlan; 4] = [
         max_records: 0,
         max_bytes: 8 << 10,
         prefetch: false,
+        pause: 0,
+    },
+    ConsumerPlan {
+        name: "C5",
+        workers: 1,
+        topics: &[TRIMMED],
+        max_records: 100,
+        max_bytes: 1 << 20,
+        prefetch: false,
+        pause: 600,
     },
 ];
+
+/// A consumer with leases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeasePlan {
+    pub(crate) name: &'static str,
+    pub(crate) workers: usize,
+    pub(crate) topics: &'static [&'static str],
+    pub(crate) settings: &'static [(&'static str, &'static str)],
+    /// How long its leases last.
+    pub(crate) lease: Duration,
+    /// How often each of its workers crashes, at most.
+    pub(crate) crashes: u32,
+    /// Of so many records one can never be processed; 0 for none.
+    pub(crate) poison: u64,
+    /// As in [`ConsumerPlan`].
+    pub(crate) pause: u64,
+}
+
+impl LeasePlan {
+    /// Whether it keeps the order of keys.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.settings.contains(&("order", "key"))
+    }
+}
+
+const PLAIN: LeasePlan = LeasePlan {
+    name: "",
+    workers: 2,
+    topics: &[],
+    settings: &[],
+    lease: Duration::from_secs(2),
+    crashes: 0,
+    poison: 0,
+    pause: 0,
+};
+
+/// All consumers with leases.
+pub(crate) const LEASED: [LeasePlan; 5] = [
+    LeasePlan {
+        name: "L1",
+        topics: &["T-1", "T-2"],
+        lease: Duration::from_mins(10),
+        ..PLAIN
+    },
+    LeasePlan {
+        name: "L2",
+        topics: &["T-2"],
+        crashes: 12,
+        ..PLAIN
+    },
+    LeasePlan {
+        name: "L3",
+        workers: 3,
+        topics: &["T-3"],
+        settings: &[("order", "key")],
+        crashes: 12,
+        ..PLAIN
+    },
+    LeasePlan {
+        name: "L4",
+        topics: &["T-1"],
+        settings: &[("max_deliveries", "3"), ("dead_letter_topic", DEAD)],
+        crashes: 6,
+        poison: 32,
+        ..PLAIN
+    },
+    LeasePlan {
+        name: "L5",
+        topics: &[TRIMMED],
+        pause: 600,
+        ..PLAIN
+    },
+];
+
+/// How many keys there are.
+const KEYS: u64 = 24;
+
+/// The key of a producer's record.
+pub(crate) fn key(sequence: u64) -> [u8; 1] {
+    [u8::try_from(sequence % KEYS).unwrap_or_default()]
+}
 
 /// A number from the environment, which must be one if it is there.
 pub(crate) fn environment(name: &str) -> Option<u64> {
@@ -212,6 +325,12 @@ pub(crate) fn line(dice: &mut Rng, name: &str, sequence: u64) -> String {
     let letters = 0..magnitude(dice, SMALL);
     let rest: String = letters.map(|_| dice.alphanumeric()).collect();
     format!("{name} {sequence:06} {rest}")
+}
+
+/// The number of a record, as its value says.
+pub(crate) fn sequence_of(value: &[u8]) -> Option<u64> {
+    let number = value.split(|&byte| byte == b' ').nth(1)?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 /// What a value is to the checker; one that no producer can have sent is like nothing else.

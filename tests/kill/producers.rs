@@ -127,7 +127,9 @@ impl Ready {
 
     async fn hand_over(&mut self, under_way: &mut Outcomes) -> Result<(), Error> {
         let (sent, value) = self.next();
+        let key = plan::key(sent.sequence);
         let record = NewRecord {
+            key: Some(&key),
             value: &value,
             ..NewRecord::default()
         };

@@ -1,17 +1,20 @@
 //! Who reads: the workers of consumers, a follower without one, and the last look at everything.
 //!
-//! Workers keep their ids for the whole trial. Every error and every gap is a fault.
+//! Workers keep their ids for the whole trial. Every error is a fault, and every gap of a topic that
+//! keeps its records.
 
 use std::time::Duration;
 
-use logdrive::history::{Answer, Read, Recorder};
+use logdrive::history::{Answer, DeadLetter, Read, Recorder, Told};
 use logdrive_client::{
     Client, Consumer, ConsumerOptions, End, Error, Event, FetchOptions, Fetcher, Portion, Position,
 };
 use logdrive_protocol::WorkerId;
 
 use crate::course::Course;
-use crate::plan::{self, CONSUMERS, ConsumerPlan, FOLLOWED, TOPICS, fingerprint_of};
+use crate::plan::{
+    self, CONSUMERS, ConsumerPlan, DEAD, FOLLOWED, LEASED, TOPICS, TRIMMED, fingerprint_of,
+};
 
 /// A worker whose consumer is registered.
 pub(crate) struct Worker {
@@ -69,7 +72,12 @@ impl Worker {
                 _ = stage.wait_for(|stage| stage.all_produced) => None,
             };
             match taken {
-                Some(Some(taken)) => self.note(&taken)?,
+                Some(Some(taken)) => {
+                    self.note(&taken)?;
+                    if self.plan.pause > 0 {
+                        self.course.acknowledgements(self.plan.pause).await;
+                    }
+                }
                 Some(None) => return Err("a wait without an end has ended".to_owned()),
                 None => break,
             }
@@ -91,7 +99,10 @@ impl Worker {
             number: self.number,
         };
         match taken {
-            Taken::Portion(portion) => note(&mut self.notes, answer(portion.topic()), portion)?,
+            Taken::Portion(portion) => {
+                note_gaps(&mut self.notes, portion, self.plan.name)?;
+                note(&mut self.notes, answer(portion.topic()), portion)?;
+            }
             Taken::Event(Event::Record(record)) => {
                 let read = Read {
                     offset: record.offset,
@@ -132,7 +143,7 @@ async fn take(
 }
 
 fn note(notes: &mut Recorder, answer: Answer<'_>, portion: &Portion) -> Result<(), String> {
-    if let Some(gap) = portion.gaps().first() {
+    if let (None, Some(gap)) = (answer.consumer, portion.gaps().first()) {
         return Err(format!("a gap: {gap:?}"));
     }
     for record in portion.records() {
@@ -141,6 +152,26 @@ fn note(notes: &mut Recorder, answer: Answer<'_>, portion: &Portion) -> Result<(
             fingerprint: fingerprint_of(record.record.value),
         };
         notes.delivered(answer, read);
+    }
+    Ok(())
+}
+
+/// Notes the gaps that a consumer was told; a topic that keeps its records has none.
+pub(crate) fn note_gaps(
+    notes: &mut Recorder,
+    portion: &Portion,
+    consumer: &str,
+) -> Result<(), String> {
+    for gap in portion.gaps() {
+        if **portion.topic() != *TRIMMED {
+            return Err(format!("a gap: {gap:?}"));
+        }
+        let told = Told {
+            from: gap.from,
+            to: gap.to,
+            records: gap.records,
+        };
+        notes.told(TRIMMED, consumer, told);
     }
     Ok(())
 }
@@ -207,11 +238,60 @@ pub(crate) async fn look_at_everything(client: &Client) -> Result<Recorder, Erro
             }
         }
     }
-    for plan in CONSUMERS {
-        for &topic in plan.topics {
-            let size = client.size(topic, plan.name).await?;
-            notes.sized(topic, plan.name, size.records);
+    let trimmed = client.describe_topic(TRIMMED).await?;
+    notes.removed(TRIMMED, trimmed.log_start);
+    let all = CONSUMERS.map(|plan| (plan.name, plan.topics));
+    let leased = LEASED.map(|plan| (plan.name, plan.topics));
+    for (name, topics) in all.into_iter().chain(leased) {
+        for &topic in topics {
+            let size = client.size(topic, name).await?;
+            notes.sized(topic, name, size.records);
+            assert_eq!(size.gaps, 0, "gaps that {name} was never told of");
         }
     }
+    look_at_dead_letters(client, &mut notes).await?;
     Ok(notes)
+}
+
+async fn look_at_dead_letters(client: &Client, notes: &mut Recorder) -> Result<(), Error> {
+    let options = FetchOptions::default();
+    let mut fetcher = client.fetch(DEAD, Position::Earliest, options).await?;
+    while let Some(portion) = fetcher.next().await? {
+        for record in portion.records() {
+            let record = portion.owned(&record);
+            let header = |name: &str| {
+                let found = record.headers.iter().find(|(header, _)| header == name);
+                String::from_utf8(found.unwrap().1.to_vec()).unwrap()
+            };
+            notes.given_up(DeadLetter {
+                topic: &header("logdrive.topic"),
+                consumer: &header("logdrive.consumer"),
+                read: Read {
+                    offset: header("logdrive.offset").parse().unwrap(),
+                    fingerprint: fingerprint_of(&record.value),
+                },
+                deliveries: header("logdrive.deliveries").parse().unwrap(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Who removes records of one topic now and then, until everything is produced.
+pub(crate) async fn purge(client: Client, mut course: Course) -> Result<Recorder, String> {
+    /// Acknowledgements of anybody between two purges.
+    const BETWEEN: u64 = 1500;
+    const NAME: &str = "purger";
+    let mut dice = plan::dice(course.seed, NAME);
+    while !course.now().finishing {
+        course.acknowledgements(BETWEEN).await;
+        let before = Position::Last(dice.u64(0..200));
+        // It may be killed meanwhile, and what was asked for may be done.
+        if let Err(error) = client.purge_topic(TRIMMED, before).await
+            && !error.is_retryable()
+        {
+            return Err(format!("{NAME}: {error}"));
+        }
+    }
+    Ok(Recorder::new())
 }

@@ -6,7 +6,7 @@ use logdrive_client::blocking::{Client, Consumer};
 use logdrive_client::{ConsumerOptions, ErrorCode, Event, Position, Record};
 use logdrive_protocol::WorkerId;
 use logdrive_protocol::operations::{
-    Ack, AlterConsumer, Consume, Delivered, Extend, Nack, Setting, Settled,
+    Ack, AlterConsumer, Consume, Delivered, Extend, Nack, PurgeTopic, Setting, Settled,
 };
 
 use crate::support::asking::{Worker, fetch_waiting};
@@ -131,6 +131,24 @@ fn what_may_not_be_settled_is_refused_each_with_its_own_error() {
     peer.check(ack(&one, of(lease, 1, 2)), "LEASE_LOST 1");
     peer.check(extend(&one, lease, LONG_MS), "LEASE_LOST");
     peer.check(one.size(), "records=3 bytes=3");
+}
+
+#[test]
+fn what_was_removed_under_a_lease_is_told_as_a_gap_once() {
+    let (_broker, mut peer, one, _) = three();
+    let lease = leased(&mut peer, lend(&one, 1, 0, LONG_MS), "0:a 1:b 2:c next=3");
+    let purge = PurgeTopic {
+        topic: one.topic,
+        before: Position::Offset(2),
+    };
+    peer.ask(purge).unwrap();
+    // Its answer was lost: the lease still holds what was removed.
+    let repeated: Delivered = peer.ask(lend(&one, 1, 0, LONG_MS)).unwrap();
+    peer.check(nack(&one, of(lease, 0, 3)), "nacked=3");
+    let again: Delivered = peer.ask(lend(&one, 2, 0, LONG_MS)).unwrap();
+    let gaps = repeated.gaps.iter().chain(&again.gaps);
+    let told: Vec<_> = gaps.map(|gap| (gap.from, gap.to, gap.records)).collect();
+    assert_eq!(told, [(0, 2, 2)]);
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn plant(fault: Fault, watched: &mut Watched, rng: &mut Rng) {
                 *size + rng.u64(1..9)
             };
         }
+        _ => panic!("{fault} is planted where there are leases"),
     }
 }
 
@@ -130,7 +131,7 @@ fn swap_producers_records(watched: &mut Watched, rng: &mut Rng) {
     }
 }
 
-fn seeds() -> Vec<u64> {
+pub(super) fn seeds() -> Vec<u64> {
     match std::env::var("LOGDRIVE_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..HISTORIES).map(|_| fastrand::u64(..)).collect(),
