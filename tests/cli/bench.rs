@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::broker::{Broker, program, signal, text};
 
 /// What the names of figures begin with, one at least for each measurement.
-const MEASURED: [&str; 23] = [
+const MEASURED: [&str; 27] = [
     "disk, append 4 KiB",
     "disk, overwrite 8 MiB",
     "the disk's limit",
@@ -33,11 +33,15 @@ const MEASURED: [&str; 23] = [
     "256 producers, 256 topics",
     "an idle connection",
     "bytes on disk per byte, 100 B, batches of 1, one per flush",
-    "an idle broker",
+    "an idle broker, memory",
+    "lease 100 B, 8 workers, acks of 100, bare requests: an ack, p99",
+    "lease 100 B, 8 workers, acks of 100, client: an ack, p50",
+    "an idle broker, 10 topics with retention",
+    "one durable record at a time, p99, while retention removes",
     "retention set to removed",
 ];
 /// Figures of which something is asked.
-const ASKED: usize = 25;
+const ASKED: usize = 28;
 
 fn entries(directory: &Path) -> usize {
     std::fs::read_dir(directory).unwrap().count()

@@ -13,6 +13,7 @@ mod delaying;
 mod deleting;
 mod giving_up;
 mod leasing;
+mod lending;
 mod ordering;
 mod packing;
 mod producing;

@@ -164,6 +164,14 @@ impl Broker {
         self.memory("VmHWM:")
     }
 
+    /// Bytes that it has sent to the disk since its start.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let file = format!("/proc/{}/io", self.pid());
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find_map(|it| it.strip_prefix("write_bytes: "));
+        line.unwrap().parse().unwrap()
+    }
+
     fn memory(&self, which: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(which));

@@ -14,7 +14,7 @@ use super::{Sheet, figures, html};
 use crate::cli::exit::{Exit, Fault};
 
 /// Each line, with what makes it long enough to mean something, and short enough for a test.
-const LINES: [(&str, &str, &str); 17] = [
+const LINES: [(&str, &str, &str); 19] = [
     ("disk", "--bytes 2GiB", "--bytes 16MiB --writes 20"),
     ("loopback", "--bytes 8GiB", "--bytes 4MiB --round-trips 100"),
     ("produce --size 1KiB", "--bytes 7GB", "--bytes 4MB"),
@@ -41,6 +41,7 @@ const LINES: [(&str, &str, &str); 17] = [
     ),
     ("consume --size 1KiB", "--bytes 2GB", "--bytes 1MB"),
     ("consume --size 100B", "--bytes 1GB", "--bytes 200KB"),
+    ("lease --size 100B", "--bytes 200MB", "--bytes 200KB"),
     ("mixed", "--bytes 1GB", "--bytes 1MB"),
     (
         "mixed --producers 256 --topics 256 --consumers 0",
@@ -58,6 +59,11 @@ const LINES: [(&str, &str, &str); 17] = [
         "idle",
         "--topics 1000 --consumers 1000 --seconds 30",
         "--topics 10 --consumers 10 --seconds 1",
+    ),
+    (
+        "idle --retention 1h --consumers 1",
+        "--topics 10000 --seconds 60",
+        "--topics 10 --seconds 1",
     ),
     ("retention", "--bytes 5GB", "--bytes 1MB --seconds 1"),
 ];

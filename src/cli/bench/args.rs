@@ -86,6 +86,8 @@ pub(super) enum Measurement {
     Consume(ConsumeArgs),
     /// How long one record takes to its acknowledgement, and to those who read it.
     Latency(LatencyArgs),
+    /// Records per second that workers of one consumer lease and ack, and how long an ack takes.
+    Lease(LeaseArgs),
     /// Producers, topics and consumers at once, beside the same work on one topic.
     Mixed(MixedArgs),
     /// Many producers with one record in flight each, beside a single one.
@@ -193,6 +195,28 @@ pub(super) struct ConsumeArgs {
     /// Only warm: the broker is not stopped, its files stay in the page cache.
     #[arg(long)]
     pub(super) warm: bool,
+}
+
+/// Arguments of `bench lease`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LeaseArgs {
+    /// Bytes of records, which are produced first; each of six runs goes through all of them.
+    #[arg(long, default_value = "200MB", value_name = "BYTES")]
+    pub(super) bytes: Volume,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+    /// Workers of the consumer, each with a connection.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) workers: u32,
+    /// Records that a worker leases at a time.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) answer: u32,
+    /// Records of an ack.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) ack: u32,
+    /// Records that may be leased and not acked, of all workers together.
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) max_leased: u32,
 }
 
 /// Arguments of `bench mixed`.

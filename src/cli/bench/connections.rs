@@ -78,8 +78,8 @@ fn resident(target: &Target) -> anyhow::Result<u64> {
     resident.context("the system does not tell what memory the broker has")
 }
 
-/// A connection that was greeted, and says nothing more.
-async fn open(address: SocketAddr) -> anyhow::Result<TcpStream> {
+/// A connection that was greeted: nothing is on its way.
+pub(super) async fn open(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut socket = TcpStream::connect(address).await?;
     let mut bytes = BytesMut::new();
     ClientPreface::default().encode(&mut bytes);

@@ -45,8 +45,13 @@ pub(super) async fn run(ground: &Ground, arguments: &IdleArgs) -> anyhow::Result
     let resident = target.pid().and_then(machine::resident);
     drop(waiting);
     target.end().await?;
-    let share = Figure::new("an idle broker", share, Unit::CorePercent);
-    let memory = resident.map(|it| Figure::new("an idle broker, memory", it as f64, Unit::Bytes));
+    let name = match arguments.retention {
+        None => "an idle broker".to_owned(),
+        Some(_) => format!("an idle broker, {} topics with retention", arguments.topics),
+    };
+    let memory = format!("{name}, memory");
+    let memory = resident.map(|it| Figure::new(memory, it as f64, Unit::Bytes));
+    let share = Figure::new(name, share, Unit::CorePercent);
     let told = |figure: Figure| {
         let figure = figure.parameter("topics", arguments.topics);
         let figure = figure.parameter("waiting consumers", arguments.consumers);

@@ -21,7 +21,7 @@
 //! | `payload`, `producing` | records, and the load of producers |
 //! | `disk`, `loopback` | what the machine does alone |
 //! | `reading` | the load of readers |
-//! | `produce`, `consume`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle`, `retention` | one measurement each |
+//! | `produce`, `consume`, `lease`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle`, `retention` | one measurement each |
 //! | `all` | every measurement in turn |
 //! | `compare` | the same work for peers, and its table |
 //! | `reach` | what is asked of figures |
@@ -48,6 +48,7 @@ mod html;
 mod idle;
 mod latencies;
 mod latency;
+mod lease;
 mod loopback;
 mod machine;
 mod many;
@@ -131,6 +132,7 @@ async fn figures(ground: &Ground, measurement: &Measurement) -> anyhow::Result<V
         Measurement::Produce(arguments) => produce::run(ground, arguments).await,
         Measurement::Consume(arguments) => consume::run(ground, arguments).await,
         Measurement::Latency(arguments) => latency::run(ground, arguments).await,
+        Measurement::Lease(arguments) => lease::run(ground, arguments).await,
         Measurement::Mixed(arguments) => mixed::run(ground, arguments).await,
         Measurement::Many(arguments) => many::run(ground, arguments).await,
         Measurement::Connections(arguments) => connections::run(ground, arguments).await,

@@ -7,7 +7,7 @@ use super::figure::{Bound, Figure, Of};
 use Bound::{AtLeast, AtMost};
 use Of::{Ratio, Value};
 
-const REACH: [(&str, Bound, Of, f64); 26] = [
+const REACH: [(&str, Bound, Of, f64); 30] = [
     // On files that grow the disk is the limit; on files that were written ahead it is faster.
     ("produce 1 KiB, bytes", AtLeast, Ratio, 0.85),
     (
@@ -75,7 +75,15 @@ const REACH: [(&str, Bound, Of, f64); 26] = [
     ),
     (FOOTPRINT, AtMost, Value, 1.25),
     ("an idle broker", AtMost, Value, 0.5),
+    (LEASE_BARE, AtLeast, Value, 300_000.0),
+    (LEASE_CLIENT, AtLeast, Value, 300_000.0),
+    (IDLE_RETENTION, AtMost, Value, 2.0),
+    (RETENTION, AtMost, Ratio, 2.0),
 ];
+const LEASE_BARE: &str = "lease 100 B, 8 workers, acks of 100, bare requests";
+const LEASE_CLIENT: &str = "lease 100 B, 8 workers, acks of 100, client";
+const IDLE_RETENTION: &str = "an idle broker, 10000 topics with retention";
+const RETENTION: &str = "one durable record at a time, p99, while retention removes";
 const MANY: &str = "64 producers, one record of 100 B in flight each, own connections";
 const EIGHTS_IN: &str = "8 producers, 8 topics, 8 consumers, 1 KiB, 64 KiB batches: in";
 const EIGHTS_OUT: &str = "8 producers, 8 topics, 8 consumers, 1 KiB, 64 KiB batches: out";

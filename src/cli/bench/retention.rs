@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::args::RetentionArgs;
-use super::figure::Figure;
+use super::figure::{Figure, Limit};
 use super::ground::{Ground, Target};
 use super::latencies::Latencies;
 use super::payload::Payload;
@@ -56,7 +56,8 @@ pub(super) async fn run(ground: &Ground, arguments: &RetentionArgs) -> anyhow::R
     let (quiet, busy) = (before.percentile(99.0), during.percentile(99.0));
     let figures = [
         Figure::seconds(format!("{what}, before retention"), quiet),
-        Figure::seconds(format!("{what}, while retention removes"), busy),
+        Figure::seconds(format!("{what}, while retention removes"), busy)
+            .beside(Limit::new("the same before retention", quiet.as_secs_f64())),
         Figure::seconds("retention set to removed", removed),
     ];
     let told = |figure: Figure| {
