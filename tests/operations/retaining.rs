@@ -272,18 +272,18 @@ fn a_place_that_is_being_removed_is_the_first_that_stays() {
         peer.produce(topic, &[value]);
     }
     peer.check(worker.take(1, 0), "0:a 1:b 2:c next=3");
-    let purge = PurgeTopic {
+    let removing = PurgeTopic {
         topic,
         before: Position::Offset(2),
     };
-    let seek = Seek {
+    let moving = Seek {
         topic,
         consumer: worker.consumer,
         to: Position::Offset(0),
     };
     // Both are on their way before either is done.
-    let purged = peer.send(&purge);
-    let sought = peer.send(&seek);
+    let purged = peer.send(&removing);
+    let sought = peer.send(&moving);
     peer.answer::<PurgeTopic>(purged).unwrap();
     peer.answer::<Seek>(sought).unwrap();
     let seen = peer.ask(worker.take(2, 0)).unwrap();

@@ -71,21 +71,18 @@ impl Bare {
         while !task.is_done() {
             self.send(std::mem::take(&mut out)).await?;
             let frame = self.hear().await?;
-            match self.acks.remove(&frame.correlation) {
-                Some((sent, records)) => {
-                    let acked: Acked = answer(frame)?;
-                    ensure!(
-                        acked.records == records,
-                        "an ack of {records} records has acked {}",
-                        acked.records
-                    );
-                    latencies.record(sent.elapsed());
-                    task.settle(records);
-                }
-                None => {
-                    let delivered: Delivered = answer(frame)?;
-                    self.delivered(delivered, &task, &mut out)?;
-                }
+            if let Some((sent, records)) = self.acks.remove(&frame.correlation) {
+                let acked: Acked = answer(frame)?;
+                ensure!(
+                    acked.records == records,
+                    "an ack of {records} records has acked {}",
+                    acked.records
+                );
+                latencies.record(sent.elapsed());
+                task.settle(records);
+            } else {
+                let delivered: Delivered = answer(frame)?;
+                self.delivered(delivered, &task, &mut out)?;
             }
         }
         Ok(latencies)
