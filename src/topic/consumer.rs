@@ -36,6 +36,7 @@ use self::taking::{Bounds, Found, Looks, Pick};
 use self::workers::{Taker, Workers};
 use super::filter::Filter;
 use super::log::Mark;
+use super::removed::Removed;
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, CopyRow, WorkerRow};
 use crate::reply::ConnectionId;
@@ -61,6 +62,8 @@ pub struct Consumer {
     speakers: HashMap<WorkerId, ConnectionId>,
     /// The first record of the topic that is kept.
     log_start: u64,
+    /// What was removed before it, and why.
+    removed: Arc<Removed>,
 }
 
 /// Where a consumer stands.
@@ -187,8 +190,9 @@ impl Consumer {
     }
 
     /// Everything that was stored of it is taken up: leases run anew from `now`.
-    pub fn loaded(&mut self, now: u64, log_start: u64) {
+    pub fn loaded(&mut self, now: u64, log_start: u64, removed: &Arc<Removed>) {
         self.log_start = log_start;
+        self.removed = Arc::clone(removed);
         let leases: Vec<_> = self
             .outstanding
             .leases()

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use logdrive_protocol::body::Malformed;
@@ -17,6 +18,7 @@ use super::consumer::parcel::{Fate, Lease, Parcel};
 use super::consumer::workers::Taker;
 use super::consumer::{Consumer, ParcelIds, Seen, Taken, Turn, Wish};
 use super::log::Mark;
+use super::removed::Removed;
 use super::requeue::Letter;
 use super::rows::{self, ConsumerRow, CopyRow, FateRow, ParcelRow, WorkerRow};
 use crate::limits::MAX_CONSUMERS;
@@ -125,9 +127,9 @@ impl Consumers {
     }
 
     /// All rows are taken up: leases run anew from `now`.
-    pub fn begin(&mut self, now: u64, log_start: u64) {
+    pub fn begin(&mut self, now: u64, log_start: u64, removed: &Arc<Removed>) {
         for consumer in self.by_id.values_mut() {
-            consumer.loaded(now, log_start);
+            consumer.loaded(now, log_start, removed);
         }
         let ids: Vec<_> = self.ids().collect();
         for id in ids {
@@ -241,7 +243,8 @@ impl Consumers {
         let rows = vec![rows::consumer(topic, id, &row)];
         self.load(topic, id, row);
         if let Some(consumer) = self.by_id.get_mut(&id) {
-            consumer.loaded(0, log_start);
+            // Nothing that went before was ever given to it.
+            consumer.loaded(0, log_start, &Arc::default());
         }
         Ok(rows)
     }
@@ -535,13 +538,19 @@ impl Consumers {
     }
 
     /// Everything before `start` is removed: each consumer notes what it had not read. `gap` says
-    /// when and why; whom it concerned, and the rows.
-    pub fn trim(&mut self, start: Mark, gap: &Gap, ticket: u64) -> (Vec<ConsumerId>, Vec<Row>) {
+    /// when and why, and is the last of `removed`; whom it concerned, and the rows.
+    pub fn trim(
+        &mut self,
+        start: Mark,
+        gap: &Gap,
+        removed: &Arc<Removed>,
+        ticket: u64,
+    ) -> (Vec<ConsumerId>, Vec<Row>) {
         let ids: Vec<_> = self.ids().collect();
         let (mut concerned, mut rows) = (Vec::new(), Vec::new());
         for id in ids {
             let changed = self.change(id, |consumer, ids| {
-                let mut changed = consumer.trim(start, gap);
+                let mut changed = consumer.trim(start, gap, removed);
                 if !changed.is_empty() {
                     consumer.staged(ticket, ids, &mut changed);
                 }

@@ -225,8 +225,7 @@ impl Topic {
     /// Leases that were found stored run anew.
     pub(super) fn begin_leases(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        let start = self.state.log.start().offset;
-        self.state.consumers.begin(now, start);
+        self.state.begin_consumers(now);
         self.watch_leases(ctx);
         let ids: Vec<_> = self.state.consumers.ids().collect();
         for id in ids {

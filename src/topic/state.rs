@@ -9,6 +9,7 @@ mod appending;
 mod consuming;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use logdrive_protocol::operations::{
     ConsumerSummary, Gap, Measured, RegisterProducer, Setting, TopicDescribed, TopicSummary,
@@ -36,7 +37,7 @@ pub struct State {
     max_record_bytes: u32,
     retention: Retention,
     /// What was removed, as staged.
-    removed: Removed,
+    removed: Arc<Removed>,
     /// Where records are.
     pub log: Log,
     /// Who produces.
@@ -109,7 +110,7 @@ impl State {
             max_record_bytes: settings::max_record_bytes(&row.settings),
             // Checked when they were given.
             retention: Retention::of(&row.settings).unwrap_or_default(),
-            removed: Removed::default(),
+            removed: Arc::default(),
             row,
             log,
             producers: Producers::default(),
@@ -150,7 +151,7 @@ impl State {
                 Decoded::Copy(id, offset, row) => state.consumers.load_copy(id, offset, row),
                 Decoded::DelayLog(row) => state.delayed.load(&row),
                 Decoded::Due(due, row) => state.delayed.load_due(due, row),
-                Decoded::Removed(row) => state.removed = Removed::load(row.ranges),
+                Decoded::Removed(row) => state.removed = Arc::new(Removed::load(row.ranges)),
                 Decoded::Unknown => {}
             }
         }
@@ -248,13 +249,13 @@ impl State {
             ..gap.clone()
         };
         self.log.trim(to, time);
-        self.removed.push(gap.clone());
+        Arc::make_mut(&mut self.removed).push(gap.clone());
         let ranges = self.removed.ranges().to_vec();
         let mut changed = vec![
             rows::extent(self.id, &self.log.row()),
             rows::removed(self.id, &RemovedRow { ranges }),
         ];
-        let (concerned, told) = self.consumers.trim(to, &gap, self.ticket + 1);
+        let (concerned, told) = (self.consumers).trim(to, &gap, &self.removed, self.ticket + 1);
         changed.extend(told);
         let change = self.stage(changed);
         self.staged.push_back((change.ticket, Effect::Trimmed(to)));
@@ -266,6 +267,12 @@ impl State {
             end: self.log.end().offset,
         };
         Some((change, kind))
+    }
+
+    /// All rows are taken up: leases run anew from `now`.
+    pub fn begin_consumers(&mut self, now: u64) {
+        let start = self.log.start().offset;
+        self.consumers.begin(now, start, &self.removed);
     }
 
     /// What is missing between an offset and the log's start.

@@ -4,19 +4,23 @@
 //! the [consumer](super), [`Gaps`](super::gaps::Gaps) keeps what is to be told.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use logdrive_protocol::operations::Gap;
 
 use super::super::log::Mark;
+use super::super::removed::Removed;
 use super::Consumer;
 use super::parcel::Entry;
 use crate::storage::Row;
 
 impl Consumer {
-    /// Everything of the topic before `start` is removed; `gap` says when and why.
-    pub fn trim(&mut self, start: Mark, gap: &Gap) -> Vec<Row> {
+    /// Everything of the topic before `start` is removed; `gap` says when and why, and is the last
+    /// of `removed`.
+    pub fn trim(&mut self, start: Mark, gap: &Gap, removed: &Arc<Removed>) -> Vec<Row> {
         let mut changed = Vec::new();
         self.log_start = start.offset;
+        self.removed = Arc::clone(removed);
         let next = self.next();
         if next.offset < start.offset {
             let unread = Gap {
@@ -31,16 +35,12 @@ impl Consumer {
             self.row.records = start.totals.records;
             self.row.bytes = start.totals.bytes;
         }
-        self.lose(gap, &mut changed);
+        self.lose_removed(&mut changed);
         changed
     }
 
     /// What was given back meanwhile and is removed cannot be delivered again.
     pub(super) fn lose_removed(&mut self, changed: &mut Vec<Row>) {
-        self.lose(&Gap::default(), changed);
-    }
-
-    fn lose(&mut self, gap: &Gap, changed: &mut Vec<Row>) {
         if self
             .outstanding
             .first()
@@ -52,7 +52,16 @@ impl Consumer {
         for removed in self.copies.others_before(self.log_start) {
             entries.extend(self.outstanding.drop_unleased(&removed, changed));
         }
-        self.tell_of(&entries, gap, changed);
+        // Each for the reason for which it went, which may be another than that of the last trim.
+        let (removed, mut entries) = (Arc::clone(&self.removed), &entries[..]);
+        let all = removed.gaps(0, self.log_start);
+        for (at, gap) in all.iter().enumerate() {
+            let is_last = at + 1 == all.len();
+            let its = entries.partition_point(|it| is_last || it.offset < gap.to);
+            self.tell_of(&entries[..its], gap, changed);
+            entries = &entries[its..];
+        }
+        self.tell_of(entries, &Gap::default(), changed);
     }
 
     /// Gives up those records of a damaged range that wait to be delivered again.

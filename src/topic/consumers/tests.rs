@@ -93,7 +93,7 @@ impl World {
                 other => panic!("{other:?}"),
             }
         }
-        self.consumers.begin(self.now, 0);
+        self.consumers.begin(self.now, 0, &Arc::default());
     }
 
     fn end(&self) -> u64 {
@@ -166,7 +166,16 @@ impl World {
             let gaps: Vec<String> = given
                 .gaps
                 .iter()
-                .map(|it| format!("gap {}..{} of {} ", it.from, it.to, it.records))
+                .map(|it| {
+                    let Gap {
+                        from,
+                        to,
+                        records,
+                        reason,
+                        ..
+                    } = it;
+                    format!("gap {from}..{to} of {records} why {reason} ")
+                })
                 .collect();
             let text = format!("{}{}", gaps.concat(), shown(&given.ranges));
             self.store(given.rows);
@@ -453,26 +462,31 @@ fn what_is_removed_unread_is_told_once_and_what_is_leased_is_not_lost() {
     world.consume(1, 1, 2, 60 * SECOND);
     world.consume(2, 1, 2, SECOND);
     world.pass(SECOND);
-    let gap = Gap {
+    let purged = Gap {
+        from: 0,
+        to: 10,
         reason: Gap::PURGE,
         ..Gap::default()
     };
+    let removed = Arc::new(Removed::load(vec![purged.clone()]));
     world.ticket += 1;
-    let (_, rows) = world.consumers.trim(mark(10), &gap, world.ticket);
+    let (_, rows) = world
+        .consumers
+        .trim(mark(10), &purged, &removed, world.ticket);
     world.store(rows);
     world.check_size("12 left, 2 leased, cursor 0");
     world.restart();
-    world.consumers.begin(world.now, 10);
+    world.consumers.begin(world.now, 10, &removed);
     assert_eq!(
         world.consume(2, 2, 1, SECOND),
-        "gap 2..4 of 2 gap 4..10 of 6 10..11*0 in 3",
+        "gap 2..4 of 2 why 1 gap 4..10 of 6 why 1 10..11*0 in 3",
     );
     assert_eq!(world.consume(2, 3, 1, SECOND), "11..12*0 in 4", "told once");
     assert_eq!(world.ack(1, 1, 0, 1), "1", "a lease outlives its records");
     assert_eq!(world.nack(1, 1, 1, 2, 0), "1");
     assert_eq!(
         world.consume(2, 4, 1, SECOND),
-        "gap 1..2 of 1 12..13*0 in 6"
+        "gap 1..2 of 1 why 1 12..13*0 in 6"
     );
 }
 
@@ -511,9 +525,14 @@ fn a_name_stands_for_one_configuration() {
 fn a_gap_is_told_again_with_the_answer_that_told_it_also_when_its_lease_is_over() {
     let mut world = World::plain(20);
     world.ticket += 1;
-    let (_, rows) = world.consumers.trim(mark(5), &Gap::default(), world.ticket);
+    let (_, rows) = world
+        .consumers
+        .trim(mark(5), &Gap::default(), &Arc::default(), world.ticket);
     world.store(rows);
-    assert_eq!(world.consume(1, 1, 2, SECOND), "gap 0..5 of 5 5..7*0 in 1");
+    assert_eq!(
+        world.consume(1, 1, 2, SECOND),
+        "gap 0..5 of 5 why 0 5..7*0 in 1"
+    );
     world.pass(SECOND);
     assert_eq!(world.consume(2, 1, 2, SECOND), "5..7*1 in 2");
     world.restart();
