@@ -187,9 +187,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets a lease run from now on for twice the time.
+    /// Lets a lease run anew from now on.
     async fn extend(&mut self, aside: &Aside) -> Result<(), String> {
-        let (sent, lasts) = (self.course.clock(), self.plan.lease * 2);
+        let (sent, lasts) = (self.course.clock(), self.plan.lease);
         let Some(first) = aside.records.first() else {
             return Ok(());
         };
