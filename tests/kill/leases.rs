@@ -28,6 +28,9 @@ use crate::readers::note_gaps;
 const RECLAIM: Duration = Duration::from_secs(5);
 /// Records at a time.
 const RECORDS: u32 = 250;
+/// How often in a row a worker waits a second for what others hold, at the end. No lease lasts so long
+/// whose worker is gone: then the broker holds back records from all for ever.
+const WAITS: u32 = 45;
 /// Of so many portions one ends in a crash, as long as there are crashes left.
 const PORTIONS_TO_A_CRASH: u32 = 12;
 /// Of so many portions one is put aside.
@@ -122,7 +125,8 @@ impl Worker {
             }
         }
         self.settle_aside().await?;
-        loop {
+        let mut waits = 0;
+        while waits < WAITS {
             let consumer = &mut self.taker.consumer;
             let mut portion = consumer.get_batch(Some(Duration::ZERO)).await;
             if matches!(portion, Ok(None)) && consumer.is_held() {
@@ -131,10 +135,13 @@ impl Worker {
             } else if matches!(portion, Ok(None)) {
                 return Ok(());
             }
+            waits += 1;
             if let Some(portion) = portion.map_err(|error| error.to_string())? {
                 self.process(portion).await?;
+                waits = 0;
             }
         }
+        Err("what is left is held, and nobody holds it".to_owned())
     }
 
     /// Notes a portion, settles it, and perhaps crashes before, meanwhile or afterwards.
@@ -180,9 +187,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets a lease run from now on for twice the time.
+    /// Lets a lease run anew from now on.
     async fn extend(&mut self, aside: &Aside) -> Result<(), String> {
-        let (sent, lasts) = (self.course.clock(), self.plan.lease * 2);
+        let (sent, lasts) = (self.course.clock(), self.plan.lease);
         let Some(first) = aside.records.first() else {
             return Ok(());
         };
