@@ -65,7 +65,7 @@ const LINES: [(&str, &str, &str); 19] = [
         "--topics 10000 --seconds 60",
         "--topics 10 --seconds 1",
     ),
-    ("retention", "--bytes 5GB", "--bytes 1MB --seconds 1"),
+    ("retention", "--bytes 5GB", "--bytes 8MB --seconds 1"),
 ];
 
 /// A line of [`LINES`], parsed as the command line is.

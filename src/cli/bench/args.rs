@@ -317,8 +317,8 @@ pub(super) struct RetentionArgs {
     /// Producers with one record in flight each, on topics of their own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) producers: u32,
-    /// Seconds that are measured before the removal and from its beginning on.
-    #[arg(long, default_value_t = 3, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// Seconds that are measured before the removal, from its beginning on, and after it.
+    #[arg(long, default_value_t = 5, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) seconds: u64,
     #[command(flatten)]
     pub(super) source: SourceArgs,

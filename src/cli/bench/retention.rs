@@ -1,8 +1,8 @@
 //! `bench retention`: what producers notice when retention removes gigabytes at once.
 //!
-//! Owns both windows: as many seconds before, and from the change of the setting on that makes all
-//! that was stored superfluous. It says how long after that the files were gone, and fails if they
-//! stay.
+//! Owns the windows: as many seconds before, from the change of the setting on that makes all that
+//! was stored superfluous, and after it. It says how long after the change the records were gone,
+//! and their files, and fails if they stay.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::args::RetentionArgs;
 use super::figure::{Figure, Limit};
+use super::footprint::on_disk;
 use super::ground::{Ground, Target};
 use super::latencies::Latencies;
 use super::payload::Payload;
@@ -24,8 +25,10 @@ use crate::cli::progress::Progress;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it may keep them.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Bytes of files of which retention must free the half: four segments.
+const MANY_SEGMENTS: u64 = 1 << 30;
 
-/// Measures both windows.
+/// Measures the three windows.
 pub(super) async fn run(ground: &Ground, arguments: &RetentionArgs) -> anyhow::Result<Vec<Figure>> {
     let target = ground.broker().await?;
     let old = target.topic("old");
@@ -35,30 +38,21 @@ pub(super) async fn run(ground: &Ground, arguments: &RetentionArgs) -> anyhow::R
     let load = Load::plain(payload.clone(), records, old.clone());
     load.run(&target, &progress).await?;
     drop(progress);
+    target.settle().await;
     let before = window(&target, arguments).await?;
-    let client = target.client().await?;
-    let at_once = Setting {
-        key: "retention_age".to_owned(),
-        value: "1ms".to_owned(),
-    };
-    let begun = Instant::now();
-    let removed = async {
-        client.alter_topic(&old, &[at_once], &[]).await?;
-        while client.describe_topic(&old).await?.records > 0 {
-            ensure!(begun.elapsed() < PATIENCE, "retention removes nothing");
-            sleep(LOOK).await;
-        }
-        Ok(begun.elapsed())
-    };
-    let (during, removed) = tokio::try_join!(window(&target, arguments), removed)?;
+    let removal = removal(&target, &old, records);
+    let (during, (removed, freed)) = tokio::try_join!(window(&target, arguments), removal)?;
+    let after = window(&target, arguments).await?;
     target.end().await?;
     let what = "one durable record at a time, p99";
-    let (quiet, busy) = (before.percentile(99.0), during.percentile(99.0));
+    let p99 = |window: &Latencies| window.percentile(99.0);
+    let quiet = [&before, &after].map(|it| p99(it).as_secs_f64());
+    let limit = Limit::around("the same without retention", quiet[0], quiet[1]);
     let figures = [
-        Figure::seconds(format!("{what}, before retention"), quiet),
-        Figure::seconds(format!("{what}, while retention removes"), busy)
-            .beside(Limit::new("the same before retention", quiet.as_secs_f64())),
+        Figure::seconds(format!("{what}, before retention"), p99(&before)),
+        Figure::seconds(format!("{what}, while retention removes"), p99(&during)).beside(limit),
         Figure::seconds("retention set to removed", removed),
+        Figure::seconds("retention set to space free", freed),
     ];
     let told = |figure: Figure| {
         let figure = figure.parameter("bytes removed", arguments.bytes.0);
@@ -66,6 +60,34 @@ pub(super) async fn run(ground: &Ground, arguments: &RetentionArgs) -> anyhow::R
         figure.parameter("seconds", arguments.seconds)
     };
     Ok(figures.map(told).into())
+}
+
+/// Makes all records superfluous; how long it took until they were gone, and their files.
+async fn removal(
+    target: &Target,
+    topic: &str,
+    records: u64,
+) -> anyhow::Result<(Duration, Duration)> {
+    let client = target.client().await?;
+    let data = target.data()?;
+    let full = on_disk(&data)?;
+    let at_once = Setting {
+        key: "retention_age".to_owned(),
+        value: "1ms".to_owned(),
+    };
+    let begun = Instant::now();
+    client.alter_topic(topic, &[at_once], &[]).await?;
+    while client.describe_topic(topic).await?.records > records / 2 {
+        ensure!(begun.elapsed() < PATIENCE, "retention removes nothing");
+        sleep(LOOK).await;
+    }
+    let removed = begun.elapsed();
+    // What is less than a segment stays in the one that is written.
+    while full > MANY_SEGMENTS && on_disk(&data)? > full / 2 {
+        ensure!(begun.elapsed() < PATIENCE, "retention frees no space");
+        sleep(LOOK).await;
+    }
+    Ok((removed, begun.elapsed()))
 }
 
 /// What producers with one record in flight see for some seconds.
