@@ -193,6 +193,7 @@ impl Consumer {
     pub fn loaded(&mut self, now: u64, log_start: u64, removed: &Arc<Removed>) {
         self.log_start = log_start;
         self.removed = Arc::clone(removed);
+        self.outstanding.loaded();
         let leases: Vec<_> = self
             .outstanding
             .leases()

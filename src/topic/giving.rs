@@ -323,7 +323,10 @@ impl Topic {
                 let is_given = slice.from < start.offset && slice.to > slice.from;
                 let removed = |first: &&operations::Range| first.from < start.offset && !is_given;
                 if let Some(first) = ranges.first().filter(removed) {
-                    gaps.extend(self.removed_since(first.from, &ranges));
+                    // What a lease holds is told of when the lease is over.
+                    if lease == 0 {
+                        gaps.extend(self.removed_since(first.from, &ranges));
+                    }
                     ranges.retain(|range| range.to > start.offset);
                     if let Some(first) = ranges.first_mut() {
                         first.from = first.from.max(start.offset);

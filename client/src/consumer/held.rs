@@ -14,8 +14,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use logdrive_protocol::limits::MAX_LEASE_MS;
 use logdrive_protocol::operations::Settled;
 use tokio::time::Instant;
+
+use super::settling::millis;
 
 /// The leases of one worker of one consumer; a later one has a higher number.
 #[derive(Debug, Default)]
@@ -81,10 +84,28 @@ impl Held {
         self.leases.clear();
     }
 
+    /// The lease is to last for so long: known before the broker is asked, or an extension after a
+    /// lost connection could overtake this one and cut it short. What the broker is going to refuse
+    /// changes nothing.
+    pub(crate) fn extend(&mut self, lease: u64, lasts: Duration) {
+        if let Some(running) = self.leases.get_mut(&lease)
+            && (1..=MAX_LEASE_MS).contains(&millis(lasts))
+        {
+            running.lasts = lasts;
+        }
+    }
+
+    /// The lease was not extended, and lasts as long as it did.
+    pub(crate) fn refused(&mut self, lease: u64) {
+        if let Some(running) = self.leases.get_mut(&lease) {
+            running.extending = false;
+        }
+    }
+
     /// The lease lasts for so long from now on.
     pub(crate) fn extended(&mut self, lease: u64, now: Instant, lasts: Duration) {
         if let Some(running) = self.leases.get_mut(&lease) {
-            (running.until, running.lasts) = (now + lasts, lasts);
+            running.until = now + lasts;
             running.extending = false;
         }
     }
@@ -239,6 +260,13 @@ mod tests {
     fn a_lease_is_extended_when_half_of_it_is_over_and_forgotten_at_its_end() {
         let now = Instant::now();
         let mut held = held(now);
+        held.extend(2, 30 * SECOND);
+        assert_eq!(
+            held.extend_all()[1],
+            (2, 30 * SECOND),
+            "also before the answer"
+        );
+        held.extended(1, now, 10 * SECOND);
         held.extended(2, now, 30 * SECOND);
         assert_eq!(held.due(true), Some(now + 5 * SECOND));
         assert_eq!(held.due(false), Some(now + 10 * SECOND));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use logdrive_protocol::limits::MAX_SETTLED;
 use logdrive_protocol::operations::{Range, Settled};
-use logdrive_protocol::{ConsumerId, TopicId, WorkerId};
+use logdrive_protocol::{ConsumerId, ErrorCode, TopicId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -272,7 +272,10 @@ impl Holder {
                 lease,
                 lasts,
                 answer,
-            } => self.extend(site, vec![(lease, lasts)], Some(answer)),
+            } => {
+                self.sites[site].held.extend(lease, lasts);
+                self.extend(site, vec![(lease, lasts)], Some(answer));
+            }
             Order::Settled(answer) => self.waiting.push(answer),
             Order::GiveBack(answer) => self.giving_back = Some(answer),
         }
@@ -362,7 +365,12 @@ impl Holder {
                     match result {
                         Ok(()) => held.extended(lease, now, lasts),
                         Err(error) => {
-                            held.end(lease);
+                            // What was refused for its duration alone still lasts.
+                            if error.code() == Some(ErrorCode::InvalidLease) {
+                                held.refused(lease);
+                            } else {
+                                held.end(lease);
+                            }
                             failed = Some(error);
                         }
                     }

@@ -225,7 +225,16 @@ impl Outstanding {
     pub fn load(&mut self, id: u64, parcel: Parcel) {
         self.parcels.insert(id, parcel);
         self.count(id);
-        self.count_keys(id, true);
+    }
+
+    /// All parcels are loaded, and what is left of each is known: only now is it clear which of them
+    /// holds a record, and what waits for its key.
+    pub fn loaded(&mut self) {
+        self.keys = Keys::default();
+        let ids: Vec<u64> = self.parcels.keys().copied().collect();
+        for id in ids {
+            self.count_keys(id, true);
+        }
     }
 
     /// Takes up one stored block of what is left of a parcel.
@@ -234,13 +243,11 @@ impl Outstanding {
     /// The block is none of this parcel's.
     pub fn load_block(&mut self, id: u64, block: u16, set: &[u8]) -> Result<(), Malformed> {
         self.uncount(id);
-        self.count_keys(id, false);
         let loaded = match self.parcels.get_mut(&id) {
             Some(parcel) => parcel.load_block(block, set),
             None => Ok(()),
         };
         self.count(id);
-        self.count_keys(id, true);
         loaded
     }
 
@@ -249,6 +256,7 @@ impl Outstanding {
         changed.push(self.fate_row(id, &parcel.fate));
         changed.push(rows::parcel(self.topic, self.consumer, id, &parcel.row()));
         self.load(id, parcel);
+        self.count_keys(id, true);
     }
 
     /// Takes records out of a parcel, because they are acked or put into another; the ranges of
