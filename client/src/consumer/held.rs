@@ -105,7 +105,7 @@ impl Held {
     /// The lease lasts for so long from now on.
     pub(crate) fn extended(&mut self, lease: u64, now: Instant, lasts: Duration) {
         if let Some(running) = self.leases.get_mut(&lease) {
-            running.until = now + lasts;
+            running.until = running.until.max(now + lasts);
             running.extending = false;
         }
     }

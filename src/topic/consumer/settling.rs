@@ -258,15 +258,24 @@ impl Consumer {
         }
     }
 
-    /// Lets a lease, which was checked, run for `duration` microseconds from now.
+    /// Lets a lease, which was checked, run for `duration` microseconds from now at least.
     pub fn extend(&mut self, id: u64, duration: u64, now: u64) -> Vec<Row> {
         let mut changed = Vec::new();
         if let Some((lease, _)) = self.outstanding.lease(id) {
-            let lease = Lease {
-                duration,
-                deadline: now.saturating_add(duration),
-                leaving: None,
-                ..*lease
+            let deadline = now.saturating_add(duration);
+            // One that comes late, after a longer one, takes nothing away.
+            let lease = if deadline > lease.deadline {
+                Lease {
+                    duration,
+                    deadline,
+                    leaving: None,
+                    ..*lease
+                }
+            } else {
+                Lease {
+                    leaving: None,
+                    ..*lease
+                }
             };
             self.outstanding
                 .decide(id, Fate::Leased(lease), &mut changed);
