@@ -52,9 +52,9 @@ pub struct Searched {
 }
 
 impl Searched {
-    /// One more step is done, which began then.
-    fn add(&mut self, began: Instant, bytes: usize) {
-        self.began.get_or_insert(began);
+    /// One more step begins now.
+    fn add(&mut self, now: Instant, bytes: usize) {
+        self.began.get_or_insert(now);
         self.bytes += bytes;
     }
 
@@ -417,9 +417,7 @@ impl Topic {
             bytes: byte_limit(begun.consume.max_bytes),
             time: SEARCH_TIME,
         };
-        let began = Instant::now();
-        let bytes = slice.stored_bytes();
-        begun.searched.add(began, bytes);
+        begun.searched.add(Instant::now(), slice.stored_bytes());
         let looked = async move {
             let place = pool.place_to_search().await;
             let look = move || looks.look(&batches, next..to, enough);
