@@ -156,6 +156,8 @@ pub const SEARCH_BYTES: usize = 32 << 20;
 pub const SEARCH_TIME: Duration = Duration::from_millis(250);
 /// Bytes that it reads from the disk at a time (2 MiB).
 pub const SEARCH_READ_BYTES: usize = 2 << 20;
+/// Records that a consume with a filter looks through first: where much matches, it needs no more.
+pub const SEARCH_FIRST_RECORDS: u32 = 10_000;
 /// Batches of a topic's memory that it looks at in one go.
 pub const SEARCH_BATCHES: usize = 4_096;
 /// Ranges that an answer to it names.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::actor::{Parked, Topic};
 use super::consumer::{Consumer, Plan};
+use super::giving::Searched;
 use super::leasing::invalid_lease;
 use super::log::Mark;
 use super::messages::Told;
@@ -45,8 +46,8 @@ pub struct Line {
 /// A request in the line of its consumer.
 #[derive(Debug)]
 pub enum InLine {
-    /// Take records; the instant is its deadline.
-    Consume(Consume, Option<Instant>, Reply),
+    /// Take records; the instant is its deadline, then comes what it has looked through so far.
+    Consume(Consume, Option<Instant>, Searched, Reply),
     /// Move the cursor.
     Seek(Position, Reply),
     /// Forget a worker.
@@ -58,7 +59,7 @@ pub enum InLine {
 impl InLine {
     fn into_reply(self) -> Reply {
         match self {
-            Self::Consume(_, _, reply)
+            Self::Consume(_, _, _, reply)
             | Self::Seek(_, reply)
             | Self::Dismiss(_, reply)
             | Self::Unregister(reply) => reply,
@@ -91,7 +92,7 @@ impl Topic {
         let until = deadline(consume.max_wait_ms);
         self.line_up(
             consume.consumer,
-            InLine::Consume(consume, until, reply),
+            InLine::Consume(consume, until, Searched::default(), reply),
             ctx,
         );
     }
@@ -158,7 +159,9 @@ impl Topic {
                 continue;
             }
             match request {
-                InLine::Consume(consume, until, reply) => self.take(consume, until, reply, ctx),
+                InLine::Consume(consume, until, searched, reply) => {
+                    self.take(consume, until, searched, reply, ctx);
+                }
                 InLine::Seek(to, reply) => self.seek(id, to, reply, ctx),
                 InLine::Dismiss(worker, reply) => self.dismiss(id, worker, reply),
                 InLine::Unregister(reply) => self.unregister_consumer(id, reply),
@@ -213,8 +216,12 @@ impl Topic {
                 let line = self.lines.entry(id).or_default();
                 for waiter in self.waiting.take_if(waits) {
                     if let Waiter::Consume(consume, until, reply) = waiter {
-                        line.queue
-                            .push_back(InLine::Consume(consume, Some(until), reply));
+                        line.queue.push_back(InLine::Consume(
+                            consume,
+                            Some(until),
+                            Searched::default(),
+                            reply,
+                        ));
                     }
                 }
                 self.watch_deadlines(ctx);

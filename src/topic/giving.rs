@@ -21,13 +21,14 @@ use logdrive_protocol::{ConsumerId, ErrorCode, Failure};
 use tokio::time::Instant;
 
 use super::actor::{Parked, Topic};
-use super::consumer::taking::Found;
+use super::consumer::taking::{Enough, Found};
 use super::consumer::workers::Taker;
 use super::consumer::{Plan, Seen, Turn, Wish, ranges_of};
 use super::consuming::InLine;
 use super::log::Slice;
 use super::requeue::copy_of;
 use super::serving::{Waiter, byte_limit, read_failure};
+use crate::limits::{SEARCH_BYTES, SEARCH_FIRST_RECORDS, SEARCH_READ_BYTES, SEARCH_TIME};
 use crate::reply::Reply;
 use crate::storage::{JobKind, ReadError};
 
@@ -37,9 +38,34 @@ struct Begun {
     consume: Consume,
     leased: bool,
     deadline: Option<Instant>,
+    searched: Searched,
     turn: Turn,
     generation: u64,
     reply: Reply,
+}
+
+/// How much a consume has looked through that its filter does not want.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Searched {
+    began: Option<Instant>,
+    bytes: usize,
+}
+
+impl Searched {
+    /// One more step begins now.
+    fn add(&mut self, now: Instant, bytes: usize) {
+        self.began.get_or_insert(now);
+        self.bytes += bytes;
+    }
+
+    /// Whether that is enough for one answer.
+    fn is_over(&self, deadline: Option<Instant>) -> bool {
+        let now = Instant::now();
+        self.began.is_some_and(|began| {
+            let is_late = deadline.is_some_and(|deadline| now >= deadline);
+            is_late || now - began >= SEARCH_TIME || self.bytes >= SEARCH_BYTES
+        })
+    }
 }
 
 fn taker(consume: &Consume) -> Taker {
@@ -50,12 +76,28 @@ fn taker(consume: &Consume) -> Taker {
     }
 }
 
+/// How many records and bytes are read at once for a filter to look through. What the request may
+/// take says nothing about how much must be looked through for it; the first portion is smaller,
+/// because where much matches it is enough.
+fn portion_to_search(begun: &Begun) -> (u32, usize) {
+    let most = match begun.consume.max_records {
+        0 => 0,
+        most if begun.searched.bytes == 0 => most.max(SEARCH_FIRST_RECORDS),
+        _ => 0,
+    };
+    (
+        most,
+        byte_limit(begun.consume.max_bytes).max(SEARCH_READ_BYTES),
+    )
+}
+
 impl Topic {
     /// Serves one consume at the front of its line.
     pub(super) fn take(
         &mut self,
         consume: Consume,
         until: Option<Instant>,
+        searched: Searched,
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
@@ -71,6 +113,7 @@ impl Topic {
             leased: consume.lease_ms > 0,
             consume,
             deadline: until,
+            searched,
             turn,
             generation: self.generation(),
             reply,
@@ -91,6 +134,7 @@ impl Topic {
             return;
         };
         let closely = consumer.looks_closely(begun.leased);
+        let filters = consumer.looks().filter.is_some();
         match consumer.plan(end, begun.leased, now) {
             Plan::Empty | Plan::Held => {
                 let Begun { consume, reply, .. } = begun;
@@ -101,13 +145,15 @@ impl Topic {
             Plan::Tell => self.give(begun, Slice::at(next), ctx),
             Plan::Copy(offset) => self.read_copy(begun, offset, ctx),
             Plan::Read(from) => {
-                let max_records = if closely && from < next {
-                    // Those in between may be others'.
-                    0
-                } else {
-                    begun.consume.max_records
-                };
                 let max_bytes = byte_limit(begun.consume.max_bytes);
+                let (max_records, max_bytes) = if closely && from < next {
+                    // Those in between may be others'.
+                    (0, max_bytes)
+                } else if filters {
+                    portion_to_search(&begun)
+                } else {
+                    (begun.consume.max_records, max_bytes)
+                };
                 let visible = self.state.log.visible().offset;
                 let limits = (max_records, max_bytes);
                 self.read_for(begun, from..visible, limits, ctx);
@@ -173,11 +219,12 @@ impl Topic {
             let Begun {
                 consume,
                 deadline,
+                searched,
                 reply,
                 ..
             } = begun;
             return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
-                topic.line_up(id, InLine::Consume(consume, deadline, reply), ctx);
+                topic.line_up(id, InLine::Consume(consume, deadline, searched, reply), ctx);
             });
         }
         if let Some(slice) = in_memory {
@@ -220,12 +267,13 @@ impl Topic {
             let Begun {
                 consume,
                 deadline,
+                searched,
                 reply,
                 ..
             } = begun;
             let share = MAX_RECORD_BYTES as usize;
             return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
-                topic.line_up(id, InLine::Consume(consume, deadline, reply), ctx);
+                topic.line_up(id, InLine::Consume(consume, deadline, searched, reply), ctx);
             });
         }
         self.counts.cold_reads += 1;
@@ -314,7 +362,7 @@ impl Topic {
                 let looks = consumer.as_ref().ok().map(|it| it.looks().clone());
                 if let Some(looks) = looks.filter(|it| lease == 0 && it.filter.is_some()) {
                     // The filter chooses the same again; this is rare, and one answer long.
-                    let found = looks.look(&slice.batches, slice.from, slice.to);
+                    let found = looks.look(&slice.batches, slice.from..slice.to, Enough::NEVER);
                     let wanted = found.iter().filter(|it| it.wanted);
                     ranges = ranges_of(&wanted.map(|it| it.entry).collect::<Vec<_>>(), 0);
                 }
@@ -349,7 +397,7 @@ impl Topic {
         }
     }
 
-    fn give_next(&mut self, begun: Begun, next: u64, slice: Slice, ctx: &mut Context<Self>) {
+    fn give_next(&mut self, mut begun: Begun, next: u64, slice: Slice, ctx: &mut Context<Self>) {
         let id = begun.consume.consumer;
         let Ok(consumer) = self.state.consumers.get(id) else {
             return;
@@ -360,16 +408,23 @@ impl Topic {
             return self.give_found(begun, slice, None, ctx);
         }
         if looks.filter.is_none() {
-            let found = looks.look(&slice.batches, next, slice.to);
+            let found = looks.look(&slice.batches, next..slice.to, Enough::NEVER);
             return self.give_found(begun, slice, Some(found), ctx);
         }
         // Matching keeps a processor busy, which must not be the topic's.
         self.set_busy(id, true);
         let pool = self.around.pool.clone();
         let (batches, to) = (slice.batches.clone(), slice.to);
+        let enough = Enough {
+            records: begun.consume.max_records,
+            bytes: byte_limit(begun.consume.max_bytes),
+            time: SEARCH_TIME,
+        };
+        begun.searched.add(Instant::now(), slice.stored_bytes());
         let looked = async move {
             let place = pool.place_to_search().await;
-            let found = pool.run(move || looks.look(&batches, next, to)).await;
+            let look = move || looks.look(&batches, next..to, enough);
+            let found = pool.run(look).await;
             drop(place);
             found
         };
@@ -423,9 +478,27 @@ impl Topic {
         };
         match self.state.take(asked, wish, &seen, now) {
             Ok((taken, change)) if taken.is_empty() => {
-                // All of it was passed over or set aside: on to what follows.
-                self.submit(change, JobKind::Change);
-                self.back_to_front(begun);
+                // All of it was passed over or set aside: on to what follows, as far as one request
+                // may go. The answer says how far it came, so it waits for the move to be durable.
+                let end = self.state.log.end().offset;
+                let consumer = self.state.consumers.get(asked.consumer).ok();
+                let plan = consumer.map(|it| (it.next().offset, it.plan(end, begun.leased, now)));
+                match plan {
+                    Some((next, Plan::Read(from)))
+                        if from == next && begun.searched.is_over(begun.deadline) =>
+                    {
+                        let passed = Delivered {
+                            status: Delivered::PASSED,
+                            next,
+                            ..self.delivered(Slice::default(), Vec::new())
+                        };
+                        self.commit_then(change, begun.reply, Answer::Consume(passed));
+                    }
+                    _ => {
+                        self.submit(change, JobKind::Change);
+                        self.back_to_front(begun);
+                    }
+                }
             }
             Ok((taken, change)) => {
                 let records = taken.ranges.iter().map(|range| range.to - range.from);
@@ -444,6 +517,7 @@ impl Topic {
         let Begun {
             consume,
             deadline,
+            searched,
             mut reply,
             ..
         } = begun;
@@ -451,7 +525,7 @@ impl Topic {
         reply.release_share();
         let line = self.lines.entry(consume.consumer).or_default();
         line.queue
-            .push_front(InLine::Consume(consume, deadline, reply));
+            .push_front(InLine::Consume(consume, deadline, searched, reply));
     }
 
     /// The answer with these ranges, and those batches that have something of them.

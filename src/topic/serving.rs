@@ -21,6 +21,7 @@ use tokio::time::{Duration, Instant};
 use super::actor::{Parked, Proceed, Topic};
 use super::consumer::Plan;
 use super::consuming::InLine;
+use super::giving::Searched;
 use super::log::Slice;
 use super::searching::Search;
 use super::state::Resolved;
@@ -333,7 +334,11 @@ impl Topic {
             }
             Waiter::Consume(consume, until, reply) => {
                 let id = consume.consumer;
-                self.line_up(id, InLine::Consume(consume, Some(until), reply), ctx);
+                self.line_up(
+                    id,
+                    InLine::Consume(consume, Some(until), Searched::default(), reply),
+                    ctx,
+                );
             }
         }
     }

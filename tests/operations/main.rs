@@ -11,6 +11,7 @@ mod broker;
 mod consuming;
 mod delaying;
 mod deleting;
+mod filtering;
 mod giving_up;
 mod leasing;
 mod lending;

@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use logdrive_protocol::batch::{self, Head, RecordView};
@@ -23,6 +24,9 @@ use super::outstanding::Outstanding;
 use super::parcel::Entry;
 use crate::limits::{LOOK_AHEAD_BYTES, LOOK_AHEAD_RECORDS};
 use crate::storage::Totals;
+
+/// Wanted records that are seen at least where some may have to wait for their keys.
+const MORE_FOR_KEYS: u32 = 256;
 
 /// A record that was read and never given to anybody, or several that follow each other and are
 /// not wanted.
@@ -46,25 +50,35 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// The records of `batches` from `from` up to `end`.
-    pub fn look(&self, batches: &[Bytes], from: u64, end: u64) -> Vec<Found> {
+    /// The records of `batches` with these offsets, until there are enough of them.
+    pub fn look(&self, batches: &[Bytes], offsets: Range<u64>, enough: Enough) -> Vec<Found> {
+        let Range { start: from, end } = offsets;
         let mut found = Vec::new();
+        let began = Instant::now();
+        // What is wanted, and the batches that it comes in.
+        let (mut wanted, mut bytes) = (0, 0_usize);
         for batch in batches {
+            if !found.is_empty() && began.elapsed() >= enough.time {
+                break;
+            }
             let Some(head) = Head::parse(batch).filter(|head| head.end_offset() > from) else {
                 continue;
             };
             let rules_out = |filter: &Arc<Filter>| !filter.may_match(&head);
             let is_whole = head.base_offset >= from && head.end_offset() <= end;
             if is_whole && self.filter.as_ref().is_some_and(rules_out) {
-                found.push(Found {
-                    entry: Entry {
-                        offset: head.end_offset() - 1,
-                        bytes: head.content_bytes,
-                        ..Entry::default()
+                pass(
+                    &mut found,
+                    Found {
+                        entry: Entry {
+                            offset: head.end_offset() - 1,
+                            bytes: head.content_bytes,
+                            ..Entry::default()
+                        },
+                        records: head.count,
+                        wanted: false,
                     },
-                    records: head.count,
-                    wanted: false,
-                });
+                );
                 continue;
             }
             // It was checked when it was taken, and again when it was read.
@@ -73,9 +87,36 @@ impl Looks {
             };
             let seen = opened.records().flatten();
             let seen = seen.map(|record| self.see(&head, &record));
-            found.extend(seen.filter(|it| (from..end).contains(&it.entry.offset)));
+            let mut is_counted = false;
+            for it in seen.filter(|it| (from..end).contains(&it.entry.offset)) {
+                if !it.wanted {
+                    pass(&mut found, it);
+                    continue;
+                }
+                if !is_counted {
+                    is_counted = true;
+                    bytes = bytes.saturating_add(head.counted_len());
+                    if wanted > 0 && bytes > enough.bytes {
+                        return found;
+                    }
+                }
+                found.push(it);
+                wanted += 1;
+                if wanted == self.most(enough) {
+                    return found;
+                }
+            }
         }
         found
+    }
+
+    /// How many wanted records are enough. With keys some may not be had yet, so more are seen.
+    fn most(&self, enough: Enough) -> u32 {
+        match enough.records {
+            0 => u32::MAX,
+            most if self.keyed => most.max(MORE_FOR_KEYS),
+            most => most,
+        }
     }
 
     fn see(&self, head: &Head, record: &RecordView<'_>) -> Found {
@@ -95,6 +136,39 @@ impl Looks {
             },
         }
     }
+}
+
+/// Adds a record that is not wanted; those that follow each other are one.
+fn pass(found: &mut Vec<Found>, it: Found) {
+    if let Some(last) = found.last_mut().filter(|last| !last.wanted)
+        && let Some(bytes) = last.entry.bytes.checked_add(it.entry.bytes)
+        && let Some(records) = last.records.checked_add(it.records)
+    {
+        last.entry = Entry { bytes, ..it.entry };
+        last.records = records;
+    } else {
+        found.push(it);
+    }
+}
+
+/// When a look has seen enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Enough {
+    /// So many records that are wanted; 0 for no limit.
+    pub records: u32,
+    /// So many bytes of batches that have one, but always one batch.
+    pub bytes: usize,
+    /// After so long, but always one batch.
+    pub time: Duration,
+}
+
+impl Enough {
+    /// All of it is seen.
+    pub const NEVER: Self = Self {
+        records: 0,
+        bytes: usize::MAX,
+        time: Duration::MAX,
+    };
 }
 
 /// What a request may take.
