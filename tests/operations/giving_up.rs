@@ -5,7 +5,7 @@ use logdrive_protocol::operations::{
     Ack, AlterConsumer, Consume, ConsumerRegistered, CreateTopic, DeleteTopic, Delivered, Nack,
     Offsets, Payload, PurgeTopic, RegisterConsumer, Requeue, Setting, Settled,
 };
-use logdrive_protocol::{Position, TopicId, WorkerId};
+use logdrive_protocol::{ErrorCode, Position, TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, produce};
 use crate::support::{Broker, Connection, until};
@@ -260,6 +260,38 @@ fn what_a_deleted_topic_gave_up_is_no_dead_letter_of_its_successor() {
     })
     .unwrap();
     peer.check(requeue(0), "OFFSET_OUT_OF_RANGE 3");
+}
+
+#[test]
+fn a_consumer_cannot_give_up_into_its_own_topic_and_sets_or_unsets_a_setting() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let own = vec![
+        setting("max_deliveries", "1"),
+        setting("dead_letter_topic", "app"),
+    ];
+    let refused = peer.ask(RegisterConsumer {
+        topic: "app".to_owned(),
+        name: "own".to_owned(),
+        settings: own.clone(),
+        create: true,
+        ..RegisterConsumer::default()
+    });
+    assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidConfig);
+    let registered = giving_up_after(&mut peer, "1");
+    let alter = |set: Vec<Setting>, unset: &[&str]| AlterConsumer {
+        topic,
+        consumer: registered.consumer,
+        set,
+        unset: unset.iter().map(|it| (*it).to_owned()).collect(),
+        ..AlterConsumer::default()
+    };
+    let refused = peer.ask(alter(own, &[])).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidConfig);
+    let both = alter(vec![setting("backoff", "1s")], &["backoff"]);
+    let refused = peer.ask(both).unwrap_err();
+    assert_eq!(refused.message, "the setting backoff is both set and unset");
 }
 
 #[test]
