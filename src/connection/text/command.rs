@@ -155,7 +155,7 @@ impl<'a> Words<'a> {
     fn word(&mut self, what: &str) -> Result<&'a str, Failure> {
         self.words
             .next()
-            .ok_or_else(|| self.wrong(format!("{} needs a {what}", self.verb)))
+            .ok_or_else(|| self.wrong(format!("{} needs {} {what}", self.verb, article(what))))
     }
 
     fn end(&mut self) -> Result<(), Failure> {
@@ -209,6 +209,14 @@ impl<'a> Words<'a> {
             }
         }
         Ok((limits, others))
+    }
+}
+
+fn article(what: &str) -> &'static str {
+    if what.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
     }
 }
 

@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_names_no_lease_no_offset_or_no_time_is_refused() {
-        check("ACK t c 7", "SYNTAX ACK needs a offset");
+        check("ACK t c 7", "SYNTAX ACK needs an offset");
         check("ACK t c seven 5", "SYNTAX a lease is the number");
         check("ACK t c 7 9-5", "SYNTAX \"9-5\" is no offset or range");
         check("ACK t c 7 18446744073709551615", "is no offset or range");
