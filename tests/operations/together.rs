@@ -181,9 +181,9 @@ fn who_lost_a_lease_stores_nothing_even_when_another_has_acked_the_records() {
     for (sequence, (name, topic)) in [("early", early), ("late", late)].into_iter().enumerate() {
         let before = 2 * sequence as u64;
         peer.produce(topic, &["17"]);
-        let consumer = peer.consumer(name, "desk");
+        let desk = peer.consumer(name, "desk");
         let take = |peer: &mut Connection, id| {
-            let worker = Worker::of(&consumer, id);
+            let worker = Worker::of(&desk, id);
             let lend = Consume {
                 lease_ms: 60_000,
                 ..worker.take(1, 0)
@@ -192,7 +192,7 @@ fn who_lost_a_lease_stores_nothing_even_when_another_has_acked_the_records() {
         };
         let consumed = |worker, lease| Consumed {
             topic,
-            consumer: consumer.consumer,
+            consumer: desk.consumer,
             worker: WorkerId(worker),
             settled: vec![Settled {
                 lease,
@@ -211,7 +211,7 @@ fn who_lost_a_lease_stores_nothing_even_when_another_has_acked_the_records() {
         let slow = take(&mut peer, 1);
         peer.ask(Nack {
             topic,
-            consumer: consumer.consumer,
+            consumer: desk.consumer,
             worker: WorkerId(1),
             settled: consumed(1, slow).settled,
             delay_ms: 0,
@@ -232,7 +232,7 @@ fn who_lost_a_lease_stores_nothing_even_when_another_has_acked_the_records() {
         peer.check(
             Ack {
                 topic,
-                consumer: consumer.consumer,
+                consumer: desk.consumer,
                 worker: WorkerId(2),
                 settled: consumed(2, quick).settled,
             },
