@@ -540,6 +540,7 @@ impl Handler<Told> for Broker {
                 Ok(journey) => journey.depart(|id| self.address(id), reply),
                 Err(failure) => reply.fail(failure),
             },
+            Told::Summary(id, sender) => self.summarize(id, sender),
             Told::Stranger {
                 id,
                 otherwise,

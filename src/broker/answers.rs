@@ -5,9 +5,10 @@ use globset::Glob;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_GLOB_BYTES, MAX_LIST};
 use logdrive_protocol::operations::{
     Answer, Counted, Counter, Greeted, ListTopics, Located, Metadata, Node, Pinged, Setting,
-    TopicPlace, TopicsListed,
+    TopicPlace, TopicSummary, TopicsListed,
 };
-use logdrive_protocol::{ErrorCode, Failure};
+use logdrive_protocol::{ErrorCode, Failure, TopicId};
+use tokio::sync::oneshot;
 
 use super::{Broker, state_number};
 use crate::limits::{self, MAX_TOPICS};
@@ -63,6 +64,18 @@ impl Broker {
                 topics: topics.collect(),
                 more,
             }));
+        });
+    }
+
+    pub(super) fn summarize(&self, id: TopicId, sender: oneshot::Sender<Option<TopicSummary>>) {
+        let asked = self.topics.get(&id).map(|it| it.topic.send(Summarize));
+        actix::spawn(async move {
+            let summary = match asked {
+                Some(asked) => asked.await.ok().flatten(),
+                None => None,
+            };
+            // Who has asked may be gone.
+            let _ = sender.send(summary);
         });
     }
 

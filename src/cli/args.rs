@@ -132,6 +132,9 @@ pub(crate) enum Topic {
         /// The first record that is kept; see W below.
         #[arg(long, value_name = "W", allow_hyphen_values = true)]
         before: Position,
+        /// Really removes them.
+        #[arg(long)]
+        yes: bool,
     },
     /// Lists all topics; `-o raw` prints names alone.
     List,

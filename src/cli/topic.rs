@@ -1,6 +1,6 @@
 //! `logdrive topic`: create, alter, list, describe, purge, delete.
 //!
-//! Owns how topics are shown, and the refusal to delete without `--yes`.
+//! Owns how topics are shown, and the refusal to delete and purge without `--yes`.
 
 use std::io::stdout;
 
@@ -19,7 +19,12 @@ pub(crate) async fn run(common: &Common, command: Topic) -> Result<Exit, Fault> 
     match command {
         Topic::Create { name, settings } => create(&client, common.output, &name, settings).await,
         Topic::Alter { name, settings } => alter(&client, common.output, &name, settings).await,
-        Topic::Purge { name, before } => purge(&client, common.output, &name, before).await,
+        Topic::Purge { name, before, yes } => {
+            if !yes {
+                return Err(not_purged(&describe(&client, &name).await?, before));
+            }
+            purge(&client, common.output, &name, before).await
+        }
         Topic::List => {
             let topics = client.list_topics("").await?;
             let rows: Vec<Row> = topics.iter().map(summary).collect();
@@ -140,6 +145,19 @@ async fn delete(
         }
         Err(error) => Err(suggest::explain(client, error, name, None).await),
     }
+}
+
+/// The refusal to remove records without `--yes`.
+fn not_purged(topic: &TopicDescribed, before: Position) -> Fault {
+    let name = &topic.name;
+    let told = format_args!(
+        "nothing was changed: this would remove the records before {before} of topic {name}, which \
+         has {} from {} up to {}, for good",
+        topic.records, topic.log_start, topic.high_watermark
+    );
+    Fault::new(Exit::Usage, told).hint(format_args!(
+        "do it with: logdrive topic purge {name} --before {before} --yes"
+    ))
 }
 
 /// What a deletion would take away, in a sentence.

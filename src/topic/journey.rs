@@ -117,6 +117,7 @@ impl Journey {
             produced: vec![Produced::default(); self.parts],
             acked: 0,
             known: None,
+            unless_known: None,
             generation: None,
             until: Instant::now() + TRAVEL_WAIT,
         };
@@ -152,6 +153,8 @@ pub struct Traveller {
     pub(super) acked: u64,
     /// Whether the parts are a retry; the first one says it for all.
     pub(super) known: Option<bool>,
+    /// Why the acks of a topic on the way are refused, unless the parts that follow are a retry.
+    pub(super) unless_known: Option<(u64, Failure)>,
     /// The storage's generation, which must be the same for all jobs: else some would be refused.
     pub(super) generation: Option<u64>,
     /// Its deadline, up to the decision.
@@ -193,6 +196,11 @@ impl Traveller {
         if let Some(reply) = self.reply.take() {
             reply.fail(failure);
         }
+    }
+
+    /// Whether a topic that follows says whether the parts are a retry.
+    pub(super) fn will_know(&self) -> bool {
+        self.known.is_none() && self.stops.iter().any(|stop| stop.errand.part.is_some())
     }
 
     pub(super) fn is_late(&self) -> bool {

@@ -160,6 +160,8 @@ impl Topic {
         };
         let before = consumer.settings();
         let settings = settings::altered_consumer(before, &alter.set, &alter.unset)?;
+        // One that was registered so before goes on; it is not made so, nor confirmed.
+        settings::check_dead_letters(&alter.set, self.state.name())?;
         Ok((settings, paused))
     }
 

@@ -3,6 +3,7 @@
 use actix::Message;
 use logdrive_protocol::operations::{Consumed, Payload, ProduceAll, Request, TopicSummary};
 use logdrive_protocol::{Failure, TopicId};
+use tokio::sync::oneshot;
 
 use crate::reply::{ConnectionId, Reply};
 
@@ -51,6 +52,8 @@ pub enum Told {
     },
     /// Let this set out to its topics: who sends it has no connection.
     Depart(ProduceAll, Reply),
+    /// Ask another topic for what a list says of it; `None` where there is none of this id.
+    Summary(TopicId, oneshot::Sender<Option<TopicSummary>>),
     /// Let records set out that a consumer gives up, for the topic of this name.
     Bury {
         /// The topic that takes dead letters.

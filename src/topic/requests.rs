@@ -278,6 +278,10 @@ impl Topic {
                 reply.fail(failure);
             }
             Ok(None) => {
+                let checked = settings::check_dead_letters(&settings, self.state.name());
+                if let Err(failure) = checked {
+                    return reply.fail(failure);
+                }
                 let now = self.clock.now();
                 match self.state.resolve(request.from, now) {
                     Ok(Resolved::Offset(_, Some(mark))) => {

@@ -5,8 +5,11 @@
 //! ```
 //!
 //! The dead letter stays where it is. What retention has removed meanwhile is delivered from the
-//! dead letter, at its own offset. Its neighbours: [`dead_letters`](super::dead_letters) says what
+//! dead letter, at its own offset. A topic that was deleted and created again has other records at
+//! those offsets: the time of their append tells them apart. Its neighbours: [`dead_letters`](super::dead_letters) says what
 //! they look like, the storage's reader gives them.
+
+use std::ops::Range;
 
 use actix::Context;
 use bytes::Bytes;
@@ -14,11 +17,13 @@ use logdrive_protocol::batch::{self, BatchBuilder, Head, Origin, Place};
 use logdrive_protocol::limits::{DEFAULT_FETCH_BYTES, MAX_SETTLED};
 use logdrive_protocol::operations::{Answer, Offsets, Requeue, Requeued};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
+use tokio::sync::oneshot;
 
-use super::actor::Topic;
+use super::actor::{Topic, not_found};
 use super::consumer::keys;
 use super::consumer::parcel::Entry;
 use super::dead_letters::{Grave, original};
+use super::messages::Told;
 use super::rows::CopyRow;
 use super::serving::read_failure;
 use crate::limits::MAX_REQUEUED;
@@ -39,16 +44,34 @@ pub struct Letter {
 impl Topic {
     pub(super) fn requeue(&mut self, request: Requeue, reply: Reply, ctx: &mut Context<Self>) {
         let id = request.consumer;
-        if let Err(failure) = self.state.consumers.get(id) {
-            return self.refuse(id.0, failure, reply);
-        }
+        let consumer = match self.state.consumers.get(id) {
+            Ok(consumer) => consumer,
+            Err(failure) => return self.refuse(id.0, failure, reply),
+        };
         if let Err(failure) = check(&request.ranges) {
             return reply.fail(failure);
         }
+        let (sender, summary) = oneshot::channel();
+        let dead_letters = request.dead_letters;
+        self.around
+            .broker
+            .do_send(Told::Summary(dead_letters, sender));
+        let own = Own {
+            topic: self.state.id,
+            name: self.state.name().to_owned(),
+            consumer: consumer.name().to_owned(),
+            kept: self.state.log.start().offset..self.state.log.visible().offset,
+        };
         let (reader, pool) = (self.around.storage.reader(), self.around.pool.clone());
         let found = async move {
-            let topic = request.dead_letters;
-            let read = pool.run(move || read_letters(&reader, topic, &request.ranges));
+            let summary = summary.await.ok().flatten();
+            let summary = summary.ok_or_else(|| not_found(dead_letters))?;
+            check_there(&request.ranges, summary.log_start..summary.high_watermark)?;
+            let read = pool.run(move || {
+                let letters = read_letters(&reader, dead_letters, &request.ranges)?;
+                own.check(&reader, &letters)?;
+                Ok(letters)
+            });
             match read.await {
                 Ok(letters) => letters,
                 Err(error) => Err(read_failure(ReadError::Unavailable(error))),
@@ -57,14 +80,7 @@ impl Topic {
         Self::spawn_then(ctx, found, move |topic, found, ctx| {
             let requeued = found.and_then(|letters| {
                 topic.check_writable()?;
-                let name = topic.state.consumers.get(id)?.name();
-                let foreign = |letter: &&Letter| {
-                    letter.grave.consumer != name || letter.grave.topic != topic.state.name()
-                };
-                match letters.iter().find(foreign) {
-                    Some(letter) => Err(no_letter(letter.at.offset)),
-                    None => topic.state.requeue(id, &letters),
-                }
+                topic.state.requeue(id, &letters)
             });
             match requeued {
                 Ok((records, change)) => {
@@ -100,6 +116,78 @@ fn check(ranges: &[Offsets]) -> Result<(), Failure> {
         return too_many(format!("{records} records are more than {MAX_REQUEUED}"));
     }
     Ok(())
+}
+
+/// All offsets are those of records that the topic has.
+fn check_there(ranges: &[Offsets], kept: Range<u64>) -> Result<(), Failure> {
+    let gone = |it: &&Offsets| it.to > kept.end || it.from < kept.start;
+    let Some(Offsets { from, to }) = ranges.iter().find(gone) else {
+        return Ok(());
+    };
+    let Range { start, end } = kept;
+    let what = format!(
+        "dead letters {from} up to {to} are not all there: the topic has those from {start} up to {end}"
+    );
+    Err(Failure::new(ErrorCode::OffsetOutOfRange, what)
+        .numbers(end, 0)
+        .hint("name the offsets that a fetch of the dead-letter topic gives"))
+}
+
+/// Whose dead letters are wanted.
+struct Own {
+    topic: TopicId,
+    name: String,
+    consumer: String,
+    /// The offsets of the records that the topic has.
+    kept: Range<u64>,
+}
+
+impl Own {
+    /// All letters are of this topic and this consumer; blocks. They stand in the order of the
+    /// records that they were made of.
+    fn check(&self, reader: &Reader, letters: &[Letter]) -> Result<(), Failure> {
+        let mut batch = None;
+        for letter in letters {
+            let Letter { at, grave, .. } = letter;
+            if grave.consumer != self.consumer || grave.topic != self.name {
+                return Err(no_letter(at.offset));
+            }
+            let holds = |head: &Head| (head.base_offset..head.end_offset()).contains(&grave.offset);
+            if !batch.as_ref().is_some_and(holds) {
+                batch = self.head_at(reader, grave.offset)?;
+            }
+            let is_other = batch
+                .as_ref()
+                .is_some_and(|it| it.append_time != grave.append_time);
+            if is_other || grave.offset >= self.kept.end {
+                return Err(of_before(letter));
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of the batch of a record, where it can be read still; blocks.
+    fn head_at(&self, reader: &Reader, offset: u64) -> Result<Option<Head>, Failure> {
+        if !self.kept.contains(&offset) {
+            return Ok(None);
+        }
+        match reader.read(self.topic, offset, offset + 1, 1) {
+            Ok(read) => Ok(read.batches.first().and_then(|it| Head::parse(it))),
+            Err(ReadError::Damaged { .. }) => Ok(None),
+            Err(other @ ReadError::Unavailable(_)) => Err(read_failure(other)),
+        }
+    }
+}
+
+/// The letter's record was in a topic that had this name before.
+fn of_before(letter: &Letter) -> Failure {
+    let what = format!(
+        "the dead letter at offset {} was record {} of another topic of this name, which is deleted",
+        letter.at.offset, letter.grave.offset
+    );
+    Failure::new(ErrorCode::NotADeadLetter, what)
+        .numbers(letter.at.offset, 0)
+        .hint("produce its value again, if it is still wanted")
 }
 
 fn no_letter(offset: u64) -> Failure {

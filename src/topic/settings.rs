@@ -63,6 +63,19 @@ pub fn of_consumer(settings: &[Setting]) -> Result<Vec<Setting>, Failure> {
     Ok(sorted)
 }
 
+/// A consumer whose own records were its dead letters would deliver them again and again.
+///
+/// # Errors
+/// `INVALID_CONFIG`.
+pub fn check_dead_letters(settings: &[Setting], topic: &str) -> Result<(), Failure> {
+    let is_own = |it: &Setting| it.key == DEAD_LETTER_TOPIC && it.value == topic;
+    if settings.iter().any(is_own) {
+        let message = format!("{DEAD_LETTER_TOPIC} is the consumer's own topic");
+        return Err(refused(message).hint("name another one"));
+    }
+    Ok(())
+}
+
 /// Settings of a consumer after a change of some of them, checked and in the order of their keys.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, TopicId};
 
 pub use self::appending::{Append, Plan, Planned, Receipt, Schedule, Scheduled};
+pub use self::consuming::Acks;
 use super::consumer::Standing;
 use super::consumers::Consumers;
 use super::delayed::Delayed;

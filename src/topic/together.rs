@@ -31,7 +31,7 @@ use super::actor::{Parked, Then, Topic, not_found, storage_failed};
 use super::journey::{Errand, Returned, Traveller, Visit, too_late};
 use super::messages::Call;
 use super::serving::Waiter;
-use super::state::{Change, Plan, Planned};
+use super::state::{Acks, Change, Plan, Planned};
 use crate::limits::{COPY_BATCH_BYTES, MAX_BEHIND_TRAVELLER};
 use crate::reply::{ConnectionId, Reply};
 use crate::storage::{Job, JobKind};
@@ -261,6 +261,9 @@ impl Topic {
             prepared = found;
             let known = !matches!(prepared, Prepared::New(_));
             traveller.agree(known, self.state.id).map_err(refused)?;
+            if let Some(refused) = traveller.unless_known.take_if(|_| !known) {
+                return Err(refused);
+            }
             if let Some(place) = traveller.produced.get_mut(index) {
                 *place = receipt.produced(Produce::SYNCED);
             }
@@ -269,8 +272,15 @@ impl Topic {
         if let Prepared::New(share) = &mut prepared
             && !errand.consumed.is_empty()
         {
-            let by = traveller.reply.as_ref().map(Reply::connection);
-            self.plan_acks(&errand.consumed, by, share, &mut traveller.acked)?;
+            let planned = self.plan_acks(&errand.consumed, share, traveller);
+            if let Err(refused) = planned {
+                // A retry's leases are settled, so they are no reason against it.
+                if !traveller.will_know() {
+                    return Err(refused);
+                }
+                traveller.unless_known.get_or_insert(refused);
+                prepared = Prepared::Durable;
+            }
         }
         Ok(prepared)
     }
@@ -280,21 +290,27 @@ impl Topic {
     fn plan_acks(
         &mut self,
         consumed: &[Consumed],
-        by: Option<ConnectionId>,
         share: &mut Share,
-        acked: &mut u64,
+        traveller: &mut Traveller,
     ) -> Result<(), (u64, Failure)> {
-        let by_broker = by == Some(ConnectionId::BROKER);
+        let by = traveller.reply.as_ref().map(Reply::connection);
+        let acks = if by == Some(ConnectionId::BROKER) {
+            Acks::OfDeadLetters
+        } else if traveller.produced.is_empty() {
+            Acks::Alone
+        } else {
+            Acks::WithBatches
+        };
         let mut plan = share.append.take().unwrap_or_default();
         for consumed in consumed {
             let (id, worker) = (consumed.consumer, consumed.worker);
-            if let Some(connection) = by.filter(|_| !by_broker) {
+            if let Some(connection) = by.filter(|_| acks != Acks::OfDeadLetters) {
                 for Settled { lease, .. } in &consumed.settled {
                     self.state.consumers.heard(id, worker, *lease, connection);
                 }
             }
-            let planned = self.state.plan_ack(&mut plan, consumed, by_broker);
-            *acked += planned.map_err(|failure| {
+            let planned = self.state.plan_ack(&mut plan, consumed, acks);
+            traveller.acked += planned.map_err(|failure| {
                 let message = format!("topic {}: {}", self.state.id, failure.message);
                 (id.0, Failure { message, ..failure })
             })?;

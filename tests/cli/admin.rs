@@ -66,11 +66,15 @@ fn settings_are_given_and_altered_and_a_purge_says_what_it_took() {
     );
     broker.check(&["topic", "alter", "app", "retention_age=x"], b"", 2, "");
     broker.check(&["topic", "alter", "app"], b"", 2, "");
-    let purge = ["topic", "purge", "app", "--before", "-1", "-o", "ndjson"];
+    let purge = ["topic", "purge", "app", "--before", "latest"];
+    broker.check(&purge, b"", 2, "");
+    broker.check(&["fetch", "app"], b"", 0, "one\ntwo\nthree\n");
+    let purge = "topic purge app --before -1 --yes -o ndjson";
+    let purge: Vec<&str> = purge.split(' ').collect();
     let expected = "{\"name\":\"app\",\"records\":2,\"bytes\":6,\"start\":2}\n";
     broker.check(&purge, b"", 0, expected);
     broker.check(&["fetch", "app"], b"", 0, "three\n");
-    let purge = ["topic", "purge", "apq", "--before", "latest"];
+    let purge = ["topic", "purge", "apq", "--before", "latest", "--yes"];
     broker.check(&purge, b"", 3, "");
 }
 

@@ -81,6 +81,16 @@ fn produce_says_what_was_created_and_acknowledged() {
 }
 
 #[test]
+fn a_topic_named_twice_is_refused_before_anything_is_done() {
+    let broker = Broker::start();
+    for words in ["produce a --also a", "produce a --also b --also b"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        broker.check(&words, b"1\n", 2, "");
+    }
+    broker.check(&["topic", "list", "-o", "raw"], b"", 0, "");
+}
+
+#[test]
 fn lines_for_several_topics_are_in_all_of_them() {
     let broker = Broker::start();
     let out = broker.run(&["produce", "a", "--also", "b", "--also", "c"], b"1\n2\n");

@@ -2,10 +2,10 @@
 
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::operations::{
-    Ack, AlterConsumer, Consume, ConsumerRegistered, CreateTopic, Delivered, Nack, Offsets,
-    Payload, PurgeTopic, RegisterConsumer, Requeue, Setting, Settled,
+    Ack, AlterConsumer, Consume, ConsumerRegistered, CreateTopic, DeleteTopic, Delivered, Nack,
+    Offsets, Payload, PurgeTopic, RegisterConsumer, Requeue, Setting, Settled,
 };
-use logdrive_protocol::{Position, TopicId, WorkerId};
+use logdrive_protocol::{ErrorCode, Position, TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, produce};
 use crate::support::{Broker, Connection, until};
@@ -138,7 +138,7 @@ fn a_record_that_is_delivered_too_often_becomes_a_dead_letter_and_can_come_back(
     peer.check(requeue(1, 2), "requeued=1");
     peer.check(requeue(0, 2), "requeued=1");
     peer.check(requeue(0, 2), "requeued=0");
-    peer.check(requeue(2, 3), "NOT_A_DEAD_LETTER 2");
+    peer.check(requeue(1, 3), "OFFSET_OUT_OF_RANGE 2");
     // What is in the way is the record itself, as large as it was.
     peer.check(worker.size(), "records=2 bytes=18");
     let broker = broker.killed_and_restarted();
@@ -218,7 +218,7 @@ fn records_of_others_are_no_dead_letters_of_a_consumer() {
         ranges: vec![Offsets { from: 0, to: 1 }],
     };
     peer.check(requeue(topic), "NOT_A_DEAD_LETTER");
-    peer.check(requeue(TopicId(999)), "NOT_A_DEAD_LETTER");
+    peer.check(requeue(TopicId(999)), "TOPIC_NOT_FOUND");
     assert_eq!(fail(&mut peer, &worker, 1), ["0:plain"]);
     let (dead, _) = dead_letters(&mut peer, 1);
     let other = Worker::of(&peer.consumer("app", "other"), 1);
@@ -227,6 +227,71 @@ fn records_of_others_are_no_dead_letters_of_a_consumer() {
         ..requeue(dead)
     };
     peer.check(of_other, "NOT_A_DEAD_LETTER");
+}
+
+#[test]
+fn what_a_deleted_topic_gave_up_is_no_dead_letter_of_its_successor() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let first = peer.create("app");
+    peer.produce(first, &["1", "2"]);
+    let worker = Worker::of(&giving_up_after(&mut peer, "1"), 1);
+    assert_eq!(fail(&mut peer, &worker, 1), ["0:1", "1:2"]);
+    let (dead, _) = dead_letters(&mut peer, 2);
+    peer.ask(DeleteTopic { topic: first }).unwrap();
+    let second = peer.create("app");
+    peer.produce(second, &["another"]);
+    let worker = Worker::of(&giving_up_after(&mut peer, "1"), 1);
+    let requeue = |from| Requeue {
+        topic: second,
+        consumer: worker.consumer,
+        dead_letters: dead,
+        ranges: vec![Offsets { from, to: from + 1 }],
+    };
+    peer.check(requeue(0), "NOT_A_DEAD_LETTER");
+    peer.check(requeue(1), "NOT_A_DEAD_LETTER 1");
+    assert_eq!(fail(&mut peer, &worker, 1), ["0:another"]);
+    dead_letters(&mut peer, 3);
+    peer.check(requeue(2), "requeued=1");
+    // What the topic of dead letters has no more cannot be asked for.
+    peer.ask(PurgeTopic {
+        topic: dead,
+        before: Position::Offset(1),
+    })
+    .unwrap();
+    peer.check(requeue(0), "OFFSET_OUT_OF_RANGE 3");
+}
+
+#[test]
+fn a_consumer_cannot_give_up_into_its_own_topic_and_sets_or_unsets_a_setting() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    let own = vec![
+        setting("max_deliveries", "1"),
+        setting("dead_letter_topic", "app"),
+    ];
+    let refused = peer.ask(RegisterConsumer {
+        topic: "app".to_owned(),
+        name: "own".to_owned(),
+        settings: own.clone(),
+        create: true,
+        ..RegisterConsumer::default()
+    });
+    assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidConfig);
+    let registered = giving_up_after(&mut peer, "1");
+    let alter = |set: Vec<Setting>, unset: &[&str]| AlterConsumer {
+        topic,
+        consumer: registered.consumer,
+        set,
+        unset: unset.iter().map(|it| (*it).to_owned()).collect(),
+        ..AlterConsumer::default()
+    };
+    let refused = peer.ask(alter(own, &[])).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidConfig);
+    let both = alter(vec![setting("backoff", "1s")], &["backoff"]);
+    let refused = peer.ask(both).unwrap_err();
+    assert_eq!(refused.message, "the setting backoff is both set and unset");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Several topics in one request: all of it or nothing, whatever comes in between.
 
 use logdrive_protocol::limits::MAX_PARTS;
-use logdrive_protocol::operations::{Consume, Consumed, DeleteTopic, ProduceAll, Settled};
+use logdrive_protocol::operations::{
+    Ack, Consume, Consumed, DeleteTopic, Nack, ProduceAll, RegisterProducer, Settled,
+};
 use logdrive_protocol::{TopicId, WorkerId};
 
 use crate::support::asking::{Worker, fetch, fetch_waiting, origin, produce, produce_all};
@@ -158,6 +160,92 @@ fn a_retry_of_what_was_produced_and_acked_is_one_as_a_whole() {
     let mut peer = broker.connect();
     peer.check(worker.size(), "records=1 bytes=2");
     peer.check(fetch(bills.topic, 0), "0:17 billed next=1");
+}
+
+#[test]
+fn who_lost_a_lease_stores_nothing_even_when_another_has_acked_the_records() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    // The consumer's topic is visited before the one that knows what is a retry, and after it.
+    let early = peer.create("early");
+    let bills = ["slow", "quick"].map(|name| {
+        let registered = peer.ask(RegisterProducer {
+            topic: "bills".to_owned(),
+            name: name.to_owned(),
+            create_topic: true,
+            ..RegisterProducer::default()
+        });
+        registered.unwrap()
+    });
+    let late = peer.create("late");
+    for (sequence, (name, topic)) in [("early", early), ("late", late)].into_iter().enumerate() {
+        let before = 2 * sequence as u64;
+        peer.produce(topic, &["17"]);
+        let desk = peer.consumer(name, "desk");
+        let take = |peer: &mut Connection, id| {
+            let worker = Worker::of(&desk, id);
+            let lend = Consume {
+                lease_ms: 60_000,
+                ..worker.take(1, 0)
+            };
+            peer.ask(lend).unwrap().ranges[0].lease
+        };
+        let consumed = |worker, lease| Consumed {
+            topic,
+            consumer: desk.consumer,
+            worker: WorkerId(worker),
+            settled: vec![Settled {
+                lease,
+                from: 0,
+                to: 1,
+            }],
+        };
+        let billed = |who: usize, lease| {
+            let value = format!("17 of {name} billed by {who}");
+            let batch = batch_of(origin(&bills[who], sequence as u64), &[value]);
+            ProduceAll {
+                consumed: vec![consumed(who as u64 + 1, lease)],
+                ..produce_all([(bills[who].topic, batch)])
+            }
+        };
+        let slow = take(&mut peer, 1);
+        peer.ask(Nack {
+            topic,
+            consumer: desk.consumer,
+            worker: WorkerId(1),
+            settled: consumed(1, slow).settled,
+            delay_ms: 0,
+        })
+        .unwrap();
+        let quick = take(&mut peer, 2);
+        peer.check(billed(0, slow), "LEASE_LOST");
+        let done = format!("offsets={before} acked=1");
+        peer.check(billed(1, quick), &done);
+        peer.check(billed(0, slow), "LEASE_LOST");
+        // Its own answer was lost: the retry is known by its batch.
+        peer.check(billed(1, quick), &format!("offsets={before}"));
+        let nobody = |lease| ProduceAll {
+            consumed: vec![consumed(2, lease)],
+            ..produce_all([(bills[1].topic, batch(&["again"]))])
+        };
+        peer.check(nobody(quick), "LEASE_LOST");
+        peer.check(
+            Ack {
+                topic,
+                consumer: desk.consumer,
+                worker: WorkerId(2),
+                settled: consumed(2, quick).settled,
+            },
+            "acked=0",
+        );
+        peer.ask(produce(
+            bills[0].topic,
+            batch_of(origin(&bills[0], sequence as u64), &["end"]),
+        ))
+        .unwrap();
+    }
+    let stored = "0:17 of early billed by 1 1:end 2:17 of late billed by 1 3:end next=4";
+    peer.check(fetch(bills[0].topic, 0), stored);
 }
 
 #[test]

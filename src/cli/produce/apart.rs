@@ -23,6 +23,19 @@ pub(super) fn is_asked(arguments: &Produce) -> bool {
     !arguments.also.is_empty() || arguments.delay.is_some() || arguments.at.is_some()
 }
 
+/// Every topic is named once: no topic takes two batches of one transaction.
+pub(super) fn check_topics(arguments: &Produce) -> Result<(), Fault> {
+    let mut seen = vec![&arguments.topic];
+    for topic in &arguments.also {
+        if seen.contains(&topic) {
+            let told = format_args!("topic {topic} is named twice: nothing was produced");
+            return Err(Fault::new(Exit::Usage, told).hint("name each topic once"));
+        }
+        seen.push(topic);
+    }
+    Ok(())
+}
+
 /// The lines of a block, with where they came from.
 #[derive(Default)]
 struct Block {

@@ -37,6 +37,7 @@ const OVERLONG_NAMED: u64 = 20;
 
 /// Runs the command.
 pub(crate) async fn run(common: &Common, arguments: Produce) -> Result<Exit, Fault> {
+    apart::check_topics(&arguments)?;
     let inputs = input::of(&arguments.files)?;
     let client = connect(common).await?;
     let limit = line_limit(&client, &arguments).await?;

@@ -155,7 +155,7 @@ impl<'a> Words<'a> {
     fn word(&mut self, what: &str) -> Result<&'a str, Failure> {
         self.words
             .next()
-            .ok_or_else(|| self.wrong(format!("{} needs a {what}", self.verb)))
+            .ok_or_else(|| self.wrong(format!("{} needs {} {what}", self.verb, article(what))))
     }
 
     fn end(&mut self) -> Result<(), Failure> {
@@ -174,14 +174,24 @@ impl<'a> Words<'a> {
         self.wrong(format!("\"{}\" is no option", shown(word)))
     }
 
+    fn twice(&self, option: &str) -> Failure {
+        self.wrong(format!("{option} is given twice"))
+    }
+
     /// The limits, and the words that are none.
     fn limits_and(&mut self, records: u32) -> Result<(Limits, Vec<&'a str>), Failure> {
         let mut limits = Limits {
             records,
             wait_ms: 0,
         };
-        let mut others = Vec::new();
+        let (mut others, mut given) = (Vec::new(), Vec::new());
         while let Some(word) = self.words.next() {
+            if let Some((name @ ("n" | "wait"), _)) = word.split_once('=') {
+                if given.contains(&name) {
+                    return Err(self.twice(name));
+                }
+                given.push(name);
+            }
             let value = |name: &str| word.strip_prefix(name).and_then(|it| it.strip_prefix('='));
             if let Some(count) = value("n") {
                 let fits = |count: &u32| (1..=MAX_TEXT_RECORDS).contains(count);
@@ -199,6 +209,14 @@ impl<'a> Words<'a> {
             }
         }
         Ok((limits, others))
+    }
+}
+
+fn article(what: &str) -> &'static str {
+    if what.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
     }
 }
 

@@ -90,6 +90,32 @@ impl Consumer {
         Ok(())
     }
 
+    /// Each element, which was checked, takes records out of a lease that is held now.
+    ///
+    /// A lease that holds nothing any more is forgotten: whether its own worker acked the records,
+    /// or another one to whom they went next, is not known.
+    ///
+    /// # Errors
+    /// `LEASE_LOST`.
+    pub fn check_held(&self, settled: &[Settled]) -> Result<(), Failure> {
+        let takes = |it: &&Settled| {
+            let lease = self.outstanding.lease(it.lease);
+            lease.is_some_and(|(_, parcel)| parcel.touches(it.from..it.to))
+        };
+        match settled.iter().find(|it| !takes(it)) {
+            None => Ok(()),
+            Some(Settled { lease, from, to }) => {
+                let what = format!(
+                    "lease {lease} holds no records from {from} up to {to} any more: they are acked, \
+                     or others have them"
+                );
+                Err(Failure::new(ErrorCode::LeaseLost, what)
+                    .numbers(*from, *to)
+                    .hint("drop the batches: this was done before, or others do it"))
+            }
+        }
+    }
+
     /// Whether records that a lease once held among these are in a later parcel.
     fn has_left(&self, lease: u64, parcel: &Parcel, offsets: &Range<u64>) -> bool {
         let own = parcel.span();

@@ -16,6 +16,17 @@ use crate::topic::consumer::{Seen, Taken, Wish};
 use crate::topic::log::Mark;
 use crate::topic::requeue::Letter;
 
+/// What a transaction acks records for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// For nothing else: what was acked before is no error.
+    Alone,
+    /// For new batches, which must not be stored unless this request acks the records.
+    WithBatches,
+    /// The broker gives the records up.
+    OfDeadLetters,
+}
+
 impl State {
     /// Gives a request what was read for it.
     ///
@@ -190,8 +201,7 @@ impl State {
         change
     }
 
-    /// Adds acks to what is planned, under the topic's next ticket; how many records. `by_broker`:
-    /// they are of records that are given up.
+    /// Adds acks to what is planned, under the topic's next ticket; how many records.
     ///
     /// # Errors
     /// As [`State::ack`].
@@ -199,7 +209,7 @@ impl State {
         &self,
         plan: &mut Plan,
         consumed: &Consumed,
-        by_broker: bool,
+        acks: Acks,
     ) -> Result<u64, Failure> {
         let (id, settled) = (consumed.consumer, &consumed.settled);
         let planned = plan.acked.iter().position(|(planned, _)| *planned == id);
@@ -208,12 +218,15 @@ impl State {
             None => self.consumers.get(id)?.clone(),
         };
         let ticket = self.ticket + 1;
-        let (count, after, changed) = if by_broker {
+        let (count, after, changed) = if acks == Acks::OfDeadLetters {
             self.consumers.bury(before, settled, ticket)?
         } else {
             let visible = self.log.visible().offset;
             self.consumers.check_owners(id, settled)?;
             before.check_settled(consumed.worker, settled, visible)?;
+            if acks == Acks::WithBatches {
+                before.check_held(settled)?;
+            }
             self.consumers.acked(before, settled, ticket)
         };
         plan.changed.extend(changed);

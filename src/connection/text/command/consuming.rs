@@ -196,6 +196,9 @@ impl<'a> Command<'a> {
                 let mut lease_ms = 0;
                 for word in others {
                     let lasts = word.strip_prefix("lease=");
+                    if lasts.is_some() && lease_ms > 0 {
+                        return Err(words.twice("lease"));
+                    }
                     lease_ms = words.lasts(lasts.ok_or_else(|| words.no_option(word))?)?;
                 }
                 Rest::Consume(limits, lease_ms)
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_names_no_lease_no_offset_or_no_time_is_refused() {
-        check("ACK t c 7", "SYNTAX ACK needs a offset");
+        check("ACK t c 7", "SYNTAX ACK needs an offset");
         check("ACK t c seven 5", "SYNTAX a lease is the number");
         check("ACK t c 7 9-5", "SYNTAX \"9-5\" is no offset or range");
         check("ACK t c 7 18446744073709551615", "is no offset or range");
@@ -294,6 +297,9 @@ mod tests {
             "CONSUME t c lease=0s",
             "INVALID_LEASE a lease lasts at least 1ms",
         );
+        for line in ["n=1 n=2", "wait=1s wait=1s", "lease=1s lease=2s"] {
+            check(&format!("CONSUME t c {line}"), "is given twice");
+        }
         check("CONSUME t c lease=long", "SYNTAX a lease is a duration");
         check("EXTEND t c 7 0s", "INVALID_LEASE");
     }
