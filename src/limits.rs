@@ -101,6 +101,8 @@ pub const LEASE_RETRY: Duration = Duration::from_secs(1);
 pub const LOOK_AHEAD_RECORDS: u64 = 10_000;
 /// The same in bytes (16 MiB).
 pub const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+/// Records that such a consumer looks at in one go at least, however few are asked for.
+pub const LOOK_FOR_KEYS_RECORDS: u32 = 1_000;
 /// Records that are given up together.
 pub const BURY_RECORDS: usize = 256;
 /// Bytes that a dead letter may be longer than the longest record: what it says of its origin.

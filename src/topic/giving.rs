@@ -28,7 +28,9 @@ use super::consuming::InLine;
 use super::log::Slice;
 use super::requeue::copy_of;
 use super::serving::{Waiter, byte_limit, read_failure};
-use crate::limits::{SEARCH_BYTES, SEARCH_FIRST_RECORDS, SEARCH_READ_BYTES, SEARCH_TIME};
+use crate::limits::{
+    LOOK_FOR_KEYS_RECORDS, SEARCH_BYTES, SEARCH_FIRST_RECORDS, SEARCH_READ_BYTES, SEARCH_TIME,
+};
 use crate::reply::Reply;
 use crate::storage::{JobKind, ReadError};
 
@@ -135,6 +137,7 @@ impl Topic {
         };
         let closely = consumer.looks_closely(begun.leased);
         let filters = consumer.looks().filter.is_some();
+        let keyed = consumer.looks().keyed;
         match consumer.plan(end, begun.leased, now) {
             Plan::Empty | Plan::Held => {
                 let Begun { consume, reply, .. } = begun;
@@ -151,6 +154,13 @@ impl Topic {
                     (0, max_bytes)
                 } else if filters {
                     portion_to_search(&begun)
+                } else if keyed {
+                    // Many may be set aside for one that can be had, and all at once.
+                    let most = match begun.consume.max_records {
+                        0 => 0,
+                        most => most.max(LOOK_FOR_KEYS_RECORDS),
+                    };
+                    (most, max_bytes)
                 } else {
                     (begun.consume.max_records, max_bytes)
                 };

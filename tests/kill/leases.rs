@@ -182,8 +182,12 @@ impl Worker {
         if self.dice.bool() {
             self.extend(&aside).await?;
         }
+        let worker = self.taker.id;
         self.settle_aside().await?;
-        self.aside = Some(aside);
+        // What a crash ended meanwhile is no lease of the new worker.
+        if self.taker.id == worker {
+            self.aside = Some(aside);
+        }
         Ok(())
     }
 

@@ -98,3 +98,32 @@ fn what_was_given_back_twice_comes_in_the_order_of_its_key_after_a_kill() {
     peer.check(ack(&worker, rest), "acked=2");
     peer.check(worker.size(), "records=0 bytes=0");
 }
+
+#[test]
+fn what_waits_for_a_busy_key_is_set_aside_in_few_steps_however_few_records_are_asked_for() {
+    const WAITING: u32 = 9_000;
+    let (_broker, mut peer, worker) = three_of_one_key();
+    let first = leased(&mut peer, &worker, (1, 1), "0:a next=1");
+    let mut builder = BatchBuilder::default();
+    for _ in 0..WAITING {
+        builder.push(&NewRecord {
+            key: Some(b"k"),
+            value: b"x",
+            ..NewRecord::default()
+        });
+    }
+    builder.push(&NewRecord {
+        key: Some(b"other"),
+        value: b"y",
+        ..NewRecord::default()
+    });
+    let batch = builder.finish(Origin::default()).freeze();
+    peer.check(
+        produce(worker.topic, Payload::Shared(batch)),
+        "offset=3 synced",
+    );
+    let found = leased(&mut peer, &worker, (2, 1), "9003:y next=9004");
+    // Each step that sets records aside takes a number of its own.
+    let steps = found[0].lease - first[0].lease;
+    assert!(steps < u64::from(WAITING) / 100, "{steps} steps");
+}
