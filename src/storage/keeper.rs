@@ -15,10 +15,11 @@
 
 mod merging;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use redb::Database;
 use tokio::sync::watch;
@@ -97,6 +98,10 @@ pub(super) struct Keeper {
     /// Whether the ballast file is known to be there.
     ballast: bool,
     merging: Option<Merge>,
+    /// Segments that are let go, one after the other.
+    releasing: VecDeque<u64>,
+    /// When the last one went.
+    released_at: Option<Instant>,
     stopping: bool,
     /// Writable handles whose close must come before the end.
     unclosed: BTreeSet<u64>,
@@ -126,6 +131,8 @@ impl Keeper {
             waiting: Vec::new(),
             ballast: false,
             merging: None,
+            releasing: VecDeque::new(),
+            released_at: None,
             stopping: false,
             unclosed: BTreeSet::new(),
         }
@@ -134,7 +141,14 @@ impl Keeper {
     /// Does chores until it is stopped.
     pub(super) fn run(mut self, chores: &Receiver<Chore>) {
         while !(self.stopping && self.unclosed.is_empty()) {
-            let next = if self.merging.is_some() {
+            let pause = self.release_pause();
+            if pause == Some(Duration::ZERO) {
+                self.release_one();
+                continue;
+            }
+            let next = if let Some(pause) = pause {
+                chores.recv_timeout(pause)
+            } else if self.merging.is_some() {
                 chores.recv_timeout(self.options.merge_pause)
             } else if self.health.is_low_space() {
                 chores.recv_timeout(self.options.space_check_interval)
@@ -145,6 +159,7 @@ impl Keeper {
             };
             match next {
                 Ok(chore) => self.perform(chore),
+                Err(RecvTimeoutError::Timeout) if pause.is_some() => self.release_one(),
                 Err(RecvTimeoutError::Timeout) if self.merging.is_some() => self.merge_on(),
                 Err(RecvTimeoutError::Timeout) if self.health.is_low_space() => self.check_space(),
                 Err(RecvTimeoutError::Timeout) => self.write_ahead(),
@@ -192,8 +207,9 @@ impl Keeper {
                 }
             }
             Chore::Release(numbers) => {
-                for number in numbers {
-                    self.release(number);
+                self.releasing.extend(numbers);
+                if self.inbox.is_none() {
+                    self.release_all();
                 }
             }
             Chore::Merge(order) => self.merge(*order),
@@ -205,6 +221,7 @@ impl Keeper {
             Chore::CheckSpace => self.check_space(),
             Chore::Stop { active } => {
                 self.stopping = true;
+                self.release_all();
                 self.give_up_merge();
                 self.unclosed.extend(active);
             }
@@ -308,6 +325,31 @@ impl Keeper {
     }
 
     /// Lets a sealed segment go that nothing refers to any more.
+    /// How long producers still have the disk for themselves before the next file goes, if there is
+    /// one: while it does, every fsync waits for the file system to give its blocks back.
+    fn release_pause(&self) -> Option<Duration> {
+        let is_urgent =
+            self.health.is_low_space() || self.releasing.len() > self.options.releasing_files;
+        let since = self.released_at.filter(|_| !is_urgent);
+        let pause = since.map_or(Duration::ZERO, |at| {
+            self.options.release_pause.saturating_sub(at.elapsed())
+        });
+        (!self.releasing.is_empty()).then_some(pause)
+    }
+
+    fn release_one(&mut self) {
+        if let Some(number) = self.releasing.pop_front() {
+            self.release(number);
+            self.released_at = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn release_all(&mut self) {
+        while !self.releasing.is_empty() {
+            self.release_one();
+        }
+    }
+
     fn release(&mut self, number: u64) {
         self.shelf.send_modify(|shelf| {
             Arc::make_mut(shelf).remove(&number);

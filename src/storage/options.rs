@@ -55,6 +55,10 @@ pub struct Options {
     pub merge_step_bytes: u64,
     /// How long to wait before the next piece of a merge.
     pub merge_pause: Duration,
+    /// How long to wait between two files of dead segments that go.
+    pub release_pause: Duration,
+    /// So many may wait for that; while there are more, nothing waits.
+    pub releasing_files: usize,
     /// How long the free space that was seen last counts as known.
     pub space_check_interval: Duration,
     /// Wait before the second attempt to recover from a failed commit; it doubles from there.
@@ -84,6 +88,8 @@ impl Default for Options {
             expired_wait: Duration::from_mins(1),
             merge_step_bytes: MIB,
             merge_pause: Duration::from_millis(20),
+            release_pause: Duration::from_secs(1),
+            releasing_files: 32,
             space_check_interval: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_longest: Duration::from_secs(2),

@@ -102,6 +102,7 @@ fn a_released_segment_is_written_ahead_again_and_one_that_is_read_is_not() {
     });
     opened[0] = None;
     keeper.perform(Chore::Release(vec![free, read]));
+    keeper.release_all();
     assert!(!segments(&disk).contains(&free) && !segments(&disk).contains(&read));
     let begun = names(&disk, |name| name.ends_with(".ahead.part"));
     assert_eq!(begun.len(), 1, "the one that nobody reads: {begun:?}");
