@@ -21,7 +21,7 @@ use crate::clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
 use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
-use crate::net::{TcpListener, TcpStream};
+use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
 use crate::storage::{self, Disk, Health, Storage};
@@ -169,7 +169,11 @@ fn serve_in(
     let socket = socket.into_std()?;
     let serving = async move {
         match TcpStream::from_std(socket) {
-            Ok(socket) => connection::serve(socket, id, around).await,
+            Ok(socket) => {
+                // Answers are written when they are ready; waiting for more would only add delay.
+                let _ = socket.set_nodelay(true);
+                connection::serve(split_tcp(socket), id, around).await;
+            }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
         }
         drop(ended);

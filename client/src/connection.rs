@@ -24,14 +24,13 @@ use logdrive_protocol::frame::{self, CRITICAL_FLAGS, FLAG_ERROR, Frame, FrameDec
 use logdrive_protocol::operations::{Cancel, GoingAway, Operation};
 use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{Failure, TopicId};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
 
 use crate::alarm::Alarm;
 use crate::arrivals::{Arrival, Arrivals, Beginning};
+use crate::net::{ReadHalf, Socket, halves};
 use crate::pen::{Desk, Pen};
 use crate::{Error, ErrorKind};
 
@@ -112,7 +111,7 @@ pub(crate) struct Mailbox {
 
 /// Begins a connection on a socket whose prefaces were exchanged; `rest` came after them.
 pub(crate) fn begin(
-    socket: TcpStream,
+    socket: Socket,
     rest: &BytesMut,
     limits: &Limits,
     address: Arc<str>,
@@ -120,7 +119,7 @@ pub(crate) fn begin(
 ) -> Mailbox {
     let (requests, asked) = mpsc::channel(REQUESTS);
     let (orders, ordered) = mpsc::channel(ORDERS);
-    let (read, writer) = socket.into_split();
+    let (read, writer) = halves(socket);
     let decoder = FrameDecoder::new(limits.frame_bytes.min(LONGEST_FRAME_BYTES));
     let mut reader = FramedRead::with_capacity(read, Arrivals::new(decoder), READ_BYTES);
     reader.read_buffer_mut().extend_from_slice(rest);
@@ -146,7 +145,7 @@ pub(crate) fn begin(
 }
 
 struct Connection {
-    reader: FramedRead<OwnedReadHalf, Arrivals>,
+    reader: FramedRead<ReadHalf, Arrivals>,
     desk: Arc<Desk>,
     /// With the task as long as it has something to write, or knows of a request without an
     /// answer; else on the desk.

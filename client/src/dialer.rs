@@ -4,16 +4,15 @@
 //! itself and never pauses. Whoever gets an error decides when to ask again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use logdrive_protocol::operations::Hello;
 use logdrive_protocol::preface::{BrokerPreface, ClientPreface};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Link, Parking};
+use crate::net;
 use crate::{Addresses, Error, ErrorKind, Options};
 
 /// Callers that wait for the dialer; more wait for their turn.
@@ -169,7 +168,7 @@ impl Dialing {
 /// One attempt, handshake included.
 async fn connect(address: &str, options: &Options) -> Result<Link, Error> {
     let limit = options.connect_timeout;
-    let link = tokio::time::timeout(limit, open(address, options.request_timeout)).await;
+    let link = tokio::time::timeout(limit, open(address, options)).await;
     let link = link.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::Unreachable,
@@ -189,7 +188,7 @@ async fn connect(address: &str, options: &Options) -> Result<Link, Error> {
     Ok(link)
 }
 
-async fn open(address: &str, timeout: Duration) -> Result<Link, Error> {
+async fn open(address: &str, options: &Options) -> Result<Link, Error> {
     let unreachable = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
@@ -201,8 +200,8 @@ async fn open(address: &str, timeout: Duration) -> Result<Link, Error> {
         let kind = ErrorKind::Unreachable;
         Error::new(kind, format!("cannot reach {address}: {}", plain(&error))).with_hint(hint)
     };
-    let mut socket = TcpStream::connect(address).await.map_err(unreachable)?;
-    socket.set_nodelay(true).map_err(unreachable)?;
+    let socket = net::connect(address, options.connector.as_ref()).await;
+    let mut socket = socket.map_err(unreachable)?;
     let mut preface = BytesMut::new();
     ClientPreface::default().encode(&mut preface);
     socket.write_all(&preface).await.map_err(unreachable)?;
@@ -222,7 +221,7 @@ async fn open(address: &str, timeout: Duration) -> Result<Link, Error> {
                 &preface,
                 broker.limits,
                 address,
-                timeout,
+                options.request_timeout,
             ));
         }
         if socket.read_buf(&mut preface).await.map_err(unreachable)? == 0 {

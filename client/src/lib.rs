@@ -29,6 +29,7 @@
 //! | `connection` | one socket: requests out, answers matched to who asked |
 //! | `pen` | the right to write to a socket, and who has it |
 //! | `alarm` | one timer for all that a connection waits for |
+//! | `net` | socket types, and other ways to an address than TCP |
 //! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
@@ -54,6 +55,7 @@ mod error;
 mod fetch;
 mod filter;
 mod link;
+mod net;
 mod options;
 mod pen;
 mod producer;
@@ -65,6 +67,7 @@ pub use consumer::Consumer;
 pub use error::{Error, ErrorKind};
 pub use fetch::Fetcher;
 pub use filter::Filter;
+pub use net::{Connector, Duplex};
 pub use options::{
     Ack, Addresses, Backoff, Compression, ConsumerOptions, End, FetchOptions, Options,
     ProducerOptions,

@@ -16,12 +16,12 @@ use logdrive_protocol::body::Body;
 use logdrive_protocol::frame;
 use logdrive_protocol::operations::Operation;
 use logdrive_protocol::preface::Limits;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::arrivals::Beginning;
 use crate::connection::{self, Answered, Asked, CANCEL_BIT, Mailbox, Order, Waiting, too_late};
+use crate::net::Socket;
 use crate::{Error, ErrorKind};
 
 /// The way to one connection; cheap to clone. The connection ends with its last link.
@@ -46,7 +46,7 @@ pub(crate) struct Parking {
 impl Link {
     /// Begins a connection on a socket whose prefaces were exchanged; `rest` came after them.
     pub(crate) fn begin(
-        socket: TcpStream,
+        socket: Socket,
         rest: &BytesMut,
         limits: Limits,
         address: &str,

@@ -7,7 +7,7 @@ use logdrive_protocol::batch::Codec;
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{Position, WorkerId};
 
-use crate::Filter;
+use crate::{Connector, Filter};
 
 /// How a [`Client`](crate::Client) behaves.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Options {
     pub retry_for: Duration,
     /// The pauses between attempts.
     pub backoff: Backoff,
+    /// How an address is reached; default `None`: by TCP.
+    pub connector: Option<Connector>,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             request_timeout: Duration::from_secs(30),
             retry_for: Duration::from_mins(1),
             backoff: Backoff::default(),
+            connector: None,
         }
     }
 }

@@ -19,19 +19,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bytes::{Buf, Bytes};
 use crossbeam_utils::atomic::AtomicCell;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
 use crate::connection::{Asked, Waiting};
+use crate::net::WriteHalf;
 
 /// Pieces handed to one vectored write.
 const SLICES: usize = 64;
 
 /// The write half of a socket, and what is still to be written to it.
-#[derive(Debug)]
 pub(crate) struct Pen {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     queue: VecDeque<Bytes>,
     queued: usize,
     /// Who waits for the answer to what a link has written.
@@ -41,7 +41,7 @@ pub(crate) struct Pen {
 }
 
 impl Pen {
-    pub(crate) fn new(writer: OwnedWriteHalf) -> Self {
+    pub(crate) fn new(writer: WriteHalf) -> Self {
         Self {
             writer,
             queue: VecDeque::new(),
@@ -75,9 +75,12 @@ impl Pen {
         self.wrote(written)
     }
 
-    /// Writes what the socket takes at once. What is left, errors too, is the task's.
+    /// Writes what the socket takes at once. What is left, errors too, is the task's, and so is all
+    /// where a socket cannot be tried.
     fn write_now(&mut self) {
-        if let Ok(written) = self.writer.try_write_vectored(&slices(&self.queue)) {
+        if let Either::Left(tcp) = &self.writer
+            && let Ok(written) = tcp.try_write_vectored(&slices(&self.queue))
+        {
             // An end of the socket stays one, and the task meets it.
             drop(self.wrote(written));
         }
@@ -230,7 +233,7 @@ mod tests {
         let (socket, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (_, writer) = socket.unwrap().into_split();
         let desk = Desk::default();
-        desk.put(Box::new(Pen::new(writer)));
+        desk.put(Box::new(Pen::new(Either::Left(writer))));
         (desk, accepted.unwrap().0)
     }
 

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::limits::{FIRST_BYTE_WAIT, FIRST_READ_BYTES, PREFACE_WAIT};
-use crate::net::{OwnedReadHalf, OwnedWriteHalf};
+use crate::net::{ReadHalf, WriteHalf};
 
 /// Telnet's "interpret as command".
 pub(super) const IAC: u8 = 0xff;
@@ -30,13 +30,13 @@ const TLS: u8 = 0x16;
 /// Who is there; `buffer` is what was read beyond the preface.
 pub(super) enum Opening {
     Binary {
-        read: OwnedReadHalf,
-        write: OwnedWriteHalf,
+        read: ReadHalf,
+        write: WriteHalf,
         buffer: BytesMut,
     },
     Text {
-        read: OwnedReadHalf,
-        write: OwnedWriteHalf,
+        read: ReadHalf,
+        write: WriteHalf,
         buffer: BytesMut,
         telnet: bool,
     },
@@ -47,8 +47,8 @@ pub(super) enum Opening {
 /// # Errors
 /// The peer left, sent garbage or stopped in the middle; it was told why.
 pub(super) async fn open(
-    mut read: OwnedReadHalf,
-    mut write: OwnedWriteHalf,
+    mut read: ReadHalf,
+    mut write: WriteHalf,
     preface: BrokerPreface,
 ) -> anyhow::Result<Opening> {
     let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
@@ -91,7 +91,7 @@ pub(super) async fn open(
 }
 
 async fn read_preface(
-    read: &mut OwnedReadHalf,
+    read: &mut ReadHalf,
     buffer: &mut BytesMut,
 ) -> Result<ClientPreface, Failure> {
     loop {
@@ -112,8 +112,8 @@ fn cut(what: &str) -> Failure {
 
 async fn greet(
     client: ClientPreface,
-    read: OwnedReadHalf,
-    mut write: OwnedWriteHalf,
+    read: ReadHalf,
+    mut write: WriteHalf,
     buffer: BytesMut,
     preface: BrokerPreface,
 ) -> anyhow::Result<Opening> {
@@ -136,13 +136,13 @@ async fn greet(
 }
 
 /// Says why as a last frame, then ends the connection.
-async fn refuse(write: &mut OwnedWriteHalf, failure: Failure) -> anyhow::Result<Opening> {
+async fn refuse(write: &mut WriteHalf, failure: Failure) -> anyhow::Result<Opening> {
     let last = frame::encode(0, FLAG_ERROR, NOTICE, &failure).concat();
     send(write, &last).await?;
     Err(failure.into())
 }
 
-async fn send(write: &mut OwnedWriteHalf, bytes: &[u8]) -> anyhow::Result<()> {
+async fn send(write: &mut WriteHalf, bytes: &[u8]) -> anyhow::Result<()> {
     match timeout(PREFACE_WAIT, write.write_all(bytes)).await {
         Ok(sent) => sent.context("answering the preface"),
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

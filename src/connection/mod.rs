@@ -36,7 +36,7 @@ use self::handshake::Opening;
 use crate::broker::{About, Ask, Broker, Locate};
 use crate::counters::Counters;
 use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
-use crate::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
+use crate::net::{ReadHalf, WriteHalf};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::topic::{Call, Gone, Topic};
 use crate::window::{Budget, Permit, Window};
@@ -66,14 +66,11 @@ pub struct Surroundings {
 }
 
 /// Serves a connection until it ends: finds out who is there, then starts the actor.
-pub async fn serve(socket: TcpStream, id: ConnectionId, around: Surroundings) {
+pub async fn serve((read, write): (ReadHalf, WriteHalf), id: ConnectionId, around: Surroundings) {
     Counters::add(&around.counters.accepted, 1);
     around.counters.connections.fetch_add(1, Ordering::Relaxed);
     let counters = around.counters.clone();
-    // Answers are written when they are ready; waiting for more would only add delay.
-    let _ = socket.set_nodelay(true);
     let (ended, end) = oneshot::channel();
-    let (read, write) = socket.into_split();
     match handshake::open(read, write, preface(&around.about)).await {
         Ok(Opening::Binary {
             read,
@@ -165,8 +162,8 @@ impl Connection {
 
     fn start_binary(
         id: ConnectionId,
-        read: OwnedReadHalf,
-        write: OwnedWriteHalf,
+        read: ReadHalf,
+        write: WriteHalf,
         begun: &[u8],
         around: Surroundings,
         ended: oneshot::Sender<()>,
@@ -195,8 +192,8 @@ impl Connection {
 
     fn start_text(
         id: ConnectionId,
-        read: OwnedReadHalf,
-        write: OwnedWriteHalf,
+        read: ReadHalf,
+        write: WriteHalf,
         (buffer, telnet): (bytes::BytesMut, bool),
         around: Surroundings,
         ended: oneshot::Sender<()>,
@@ -311,10 +308,7 @@ async fn going_away(news: &mut watch::Receiver<News>) {
 
 /// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
 /// that TCP pushes back.
-fn arrivals(
-    frames: Frames<OwnedReadHalf>,
-    window: Window,
-) -> impl futures_util::Stream<Item = Arrival> {
+fn arrivals(frames: Frames<ReadHalf>, window: Window) -> impl futures_util::Stream<Item = Arrival> {
     unfold(Some((frames, window)), |state| async {
         let (mut frames, window) = state?;
         match frames.next().await? {

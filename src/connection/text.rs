@@ -33,7 +33,7 @@ use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
-use crate::net::OwnedWriteHalf;
+use crate::net::WriteHalf;
 use crate::window::Window;
 
 /// How the session asks: through the connection's dispatcher.
@@ -53,7 +53,7 @@ const SHOWN_CORRELATION: u32 = 1;
 /// Reads commands and writes answers until the peer leaves or says QUIT.
 pub(super) async fn converse(
     mut lines: Lines,
-    mut write: OwnedWriteHalf,
+    mut write: WriteHalf,
     mut typing: Typing,
     around: Surroundings,
 ) -> anyhow::Result<()> {

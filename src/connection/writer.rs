@@ -21,7 +21,7 @@ use crate::counters::Counters;
 use crate::limits::{
     STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED,
 };
-use crate::net::OwnedWriteHalf;
+use crate::net::WriteHalf;
 use crate::reply::Outgoing;
 use crate::window::{Permit, Window};
 
@@ -92,7 +92,7 @@ enum Next {
 /// Writes until nobody is left who could answer, or the peer is gone. Holds no buffer while there
 /// is nothing to write.
 pub(super) async fn write(
-    mut socket: OwnedWriteHalf,
+    mut socket: WriteHalf,
     mut answers: mpsc::UnboundedReceiver<Box<Outgoing>>,
     mut news: watch::Receiver<News>,
     counters: Arc<Counters>,
@@ -139,11 +139,7 @@ async fn next(
 
 /// A peer that reads nothing is given up after a while, and sooner when what it holds of the budget
 /// is what others wait for.
-async fn write_all(
-    socket: &mut OwnedWriteHalf,
-    mut pieces: Pieces,
-    window: &Window,
-) -> io::Result<()> {
+async fn write_all(socket: &mut WriteHalf, mut pieces: Pieces, window: &Window) -> io::Result<()> {
     let mut stalled = Duration::ZERO;
     while pieces.has_remaining() {
         match timeout(WRITE_STALL_STEP, socket.write_buf(&mut pieces)).await {

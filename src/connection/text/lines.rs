@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::handshake::IAC;
 use crate::limits::{MAX_LINE_BYTES, TEXT_IDLE};
-use crate::net::OwnedReadHalf;
+use crate::net::ReadHalf;
 
 /// Room for each read, at least.
 const READ_BYTES: usize = 1 << 10;
@@ -20,7 +20,7 @@ const OPTIONS: std::ops::RangeInclusive<u8> = 251..=254;
 
 /// The lines that a peer sends.
 pub(in super::super) struct Lines {
-    read: OwnedReadHalf,
+    read: ReadHalf,
     buffer: BytesMut,
     /// Bytes of the buffer that hold no line end.
     searched: usize,
@@ -28,7 +28,7 @@ pub(in super::super) struct Lines {
 }
 
 impl Lines {
-    pub(in super::super) fn new(read: OwnedReadHalf, buffer: BytesMut, telnet: bool) -> Self {
+    pub(in super::super) fn new(read: ReadHalf, buffer: BytesMut, telnet: bool) -> Self {
         Self {
             read,
             buffer,
