@@ -135,6 +135,9 @@ pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod counters;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod limits;
 pub mod net;

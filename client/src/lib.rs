@@ -54,6 +54,9 @@ mod dialer;
 mod error;
 mod fetch;
 mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod net;
 mod options;

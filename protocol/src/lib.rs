@@ -19,6 +19,9 @@ pub mod batch;
 pub mod body;
 pub mod error;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod limits;
 pub mod name;

@@ -85,6 +85,18 @@ macro_rules! operations {
         }
 
         impl Answer {
+            /// Decodes the body of an answer; `None` if no operation has this opcode.
+            #[cfg(any(test, fuzzing))]
+            pub fn decode(opcode: u8, body: BytesMut) -> Option<Result<Self, Malformed>> {
+                match opcode {
+                    $($opcode => {
+                        let decoded = <$request as Operation>::Answer::from_bytes(body);
+                        Some(decoded.map(Self::$request))
+                    })*
+                    _ => None,
+                }
+            }
+
             /// The frame that answers.
             pub fn encode(&self, correlation: u32) -> Vec<Bytes> {
                 let mut out = Writer::default();

@@ -16,6 +16,9 @@ mod text;
 mod together;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::text::understand;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -97,6 +97,13 @@ pub(super) async fn converse(
     }
 }
 
+/// Whether a line is a command; else what is answered.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn understand(line: &[u8]) -> Result<(), String> {
+    let understood = Command::parse(line).map(drop);
+    understood.map_err(|failure| print::failure(&failure))
+}
+
 impl Typing {
     pub(super) fn new(connection: Addr<Connection>, window: Window) -> Self {
         Self {

@@ -199,6 +199,12 @@ pub(super) fn entries(
     Ok(found)
 }
 
+/// Looks for an entry in any bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn look_at(content: &[u8]) {
+    let _ = Entry::at(content, 0).map(|entry| entry.end);
+}
+
 /// A whole entry.
 struct Entry<'a> {
     segment: u64,
@@ -238,7 +244,7 @@ fn count(count: usize) -> [u8; 4] {
 
 impl Flush {
     /// Appends the body of an entry.
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&count(self.topics.len()));
         for (topic, share) in &self.topics {
             out.extend_from_slice(&topic.0.to_be_bytes());
@@ -264,7 +270,7 @@ impl Flush {
     }
 
     /// Reads the body of an entry; nobody waits for it to be announced.
-    fn decode(body: &[u8]) -> Option<Self> {
+    pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let mut fields = Fields(body);
         let mut flush = Self::default();
         for _ in 0..fields.u32()? {

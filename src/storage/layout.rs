@@ -182,9 +182,14 @@ impl RowHead {
         for (slot, word) in head[16..].chunks_exact_mut(8).zip(words) {
             slot.copy_from_slice(&word.to_be_bytes());
         }
-        let crc = Self::crc(key, &out);
-        out[8..12].copy_from_slice(&crc.to_be_bytes());
-        out
+        Self::signed(key, out)
+    }
+
+    /// The value with the checksum that fits it.
+    pub(super) fn signed(key: &IndexKey, mut value: IndexValue) -> IndexValue {
+        let crc = Self::crc(key, &value);
+        value[8..12].copy_from_slice(&crc.to_be_bytes());
+        value
     }
 
     pub(super) fn decode(key: &IndexKey, value: &IndexValue) -> Result<Self, Damage> {

@@ -21,6 +21,8 @@ pub mod backend;
 pub mod disk;
 mod error;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod job;
 mod journal;

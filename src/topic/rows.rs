@@ -278,7 +278,13 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
     let value = BytesMut::from(value);
     Ok(match kind {
         TOPIC => Decoded::Topic(TopicRow::from_bytes(value)?),
-        EXTENT => Decoded::Extent(ExtentRow::from_bytes(value)?),
+        EXTENT => {
+            let row = ExtentRow::from_bytes(value)?;
+            in_order("start", row.start, row.end)?;
+            in_order("start_records", row.start_records, row.end_records)?;
+            in_order("start_bytes", row.start_bytes, row.end_bytes)?;
+            Decoded::Extent(row)
+        }
         PRODUCER => Decoded::Producer(ProducerId(id()), ProducerRow::from_bytes(value)?),
         REMEMBERED => {
             let producer = ProducerId(id());
@@ -299,7 +305,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, Malformed> {
         }
         GAP => Decoded::Gap(ConsumerId(id()), Gap::from_bytes(value)?),
         COPY => Decoded::Copy(ConsumerId(id()), id(), CopyRow::from_bytes(value)?),
-        DELAY_LOG => Decoded::DelayLog(DelayLogRow::from_bytes(value)?),
+        DELAY_LOG => {
+            let row = DelayLogRow::from_bytes(value)?;
+            in_order("start", row.start, row.end)?;
+            Decoded::DelayLog(row)
+        }
         DUE => {
             let (time, offset) = (id(), id());
             Decoded::Due(Due { time, offset }, DueRow::from_bytes(value)?)
@@ -393,6 +403,12 @@ fn remembered_key(topic: TopicId, id: ProducerId, block: u8) -> Vec<u8> {
     let mut key = key(topic, REMEMBERED, &[id.0]);
     key.push(block);
     key
+}
+
+/// What begins after its end contradicts itself.
+fn in_order(field: &'static str, start: u64, end: u64) -> Result<(), Malformed> {
+    let fault = "lies behind the end";
+    (start <= end).then_some(()).ok_or(Malformed { field, fault })
 }
 
 fn decode_remembered(mut value: &[u8]) -> Vec<Remembered> {
