@@ -408,7 +408,9 @@ fn remembered_key(topic: TopicId, id: ProducerId, block: u8) -> Vec<u8> {
 /// What begins after its end contradicts itself.
 fn in_order(field: &'static str, start: u64, end: u64) -> Result<(), Malformed> {
     let fault = "lies behind the end";
-    (start <= end).then_some(()).ok_or(Malformed { field, fault })
+    (start <= end)
+        .then_some(())
+        .ok_or(Malformed { field, fault })
 }
 
 fn decode_remembered(mut value: &[u8]) -> Vec<Remembered> {

@@ -67,6 +67,16 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
+    /// Lets it stand still.
+    pub(crate) fn suspend(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Lets it run on.
+    pub(crate) fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Stops it with SIGTERM, as an operator would, and waits until it is gone.
     pub(crate) fn stop(&mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();

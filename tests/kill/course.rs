@@ -11,6 +11,7 @@ use logdrive_client::{Client, Error, Options};
 use tokio::sync::watch;
 
 use crate::PATIENCE;
+use crate::plan::REQUEST_TIMEOUT;
 
 /// How the trial stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +83,7 @@ impl Course {
         let options = Options {
             client_name: format!("kill-{player}"),
             retry_for: PATIENCE,
+            request_timeout: REQUEST_TIMEOUT,
             ..Options::default()
         };
         Client::connect_with(self.address, options).await

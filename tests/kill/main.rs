@@ -1,8 +1,8 @@
-//! The broker killed with SIGKILL, again and again, under nine producers and ten consumers, five of
-//! them with leases and with workers that crash.
+//! The broker killed with SIGKILL, and now and then stopped with SIGSTOP, again and again, under
+//! nine producers and ten consumers, five of them with leases and with workers that crash.
 //!
 //! ```text
-//!  start ─► register ─► [ wait for an event, yield, SIGKILL, start again ] x kills ─► produce to
+//!  start ─► register ─► [ wait for an event, perhaps SIGSTOP, SIGKILL, start again ] x kills ─► produce to
 //!  the end ─► consume to the end ─► SIGKILL, start again ─► read all, sizes ─► check
 //! ```
 //!
@@ -42,7 +42,7 @@ use tokio::time::timeout;
 
 use broker::Broker;
 use course::{Course, Crossing, Noted, Stage};
-use plan::{CONSUMERS, KEPT, LEASED, Moment, PRODUCERS, Point, TOPICS, TRIMMED};
+use plan::{CONSUMERS, KEPT, LEASED, Moment, PRODUCERS, Point, Stop, TOPICS, TRIMMED};
 
 /// How long nothing may happen before the trial gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -66,9 +66,10 @@ fn whoever_uses_a_broker_that_is_killed_again_and_again_sees_nothing_but_pauses(
     print!("{report}");
     let (crossed, stored) = crossings(&told.crossings, &trial.killed_at);
     println!(
-        "{kills} kills: {} records under way at one of them ({} at the least), {stored} of these \
+        "{kills} kills, {} stops: {} records under way at one of them ({} at the least), {stored} of these \
          stored before it and answered by a broker that came after it; {} unknown outcomes, {} \
          only accepted; {} answers to consumers, {} bursts; {took:.1?}",
+        trial.stops,
         told.crossings.len(),
         crossed.iter().min().unwrap_or(&0),
         told.unknown,
@@ -101,6 +102,12 @@ fn crossings(crossings: &[Crossing], killed_at: &[u64]) -> (Vec<u64>, usize) {
     (crossed, stored)
 }
 
+fn yield_to_others(times: u64) {
+    for _ in 0..times {
+        std::thread::yield_now();
+    }
+}
+
 /// Creates all topics; one keeps few records.
 async fn create_topics(client: &Client) {
     let keeps = [Setting {
@@ -131,6 +138,8 @@ struct Trial {
     readers: JoinSet<Result<Recorder, String>>,
     /// The wall clock at each kill, in microseconds since 1970 UTC.
     killed_at: Vec<u64>,
+    /// How often the broker stood still.
+    stops: u64,
     dice: Rng,
     /// Last: players are told to end before it is.
     runtime: Runtime,
@@ -191,6 +200,7 @@ impl Trial {
             producers,
             readers,
             killed_at: Vec::new(),
+            stops: 0,
             runtime,
         }
     }
@@ -203,8 +213,24 @@ impl Trial {
                 self.survived();
                 self.reach(point.moment);
             }
-            for _ in 0..point.yields {
-                std::thread::yield_now();
+            yield_to_others(point.yields);
+            match point.stop {
+                Stop::None => {}
+                Stop::For(pause) => {
+                    self.broker.suspend();
+                    // The fault itself: nothing happens that could be awaited.
+                    std::thread::sleep(pause);
+                    self.broker.resume();
+                    self.stops += 1;
+                    if !matches!(point.moment, Moment::Starting) {
+                        self.reach(point.moment);
+                    }
+                    yield_to_others(point.yields);
+                }
+                Stop::UntilKilled => {
+                    self.broker.suspend();
+                    self.stops += 1;
+                }
             }
             self.stage.send_modify(|stage| stage.kills = kill);
             self.broker.kill();

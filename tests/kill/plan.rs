@@ -253,6 +253,11 @@ pub(crate) fn magnitude(dice: &mut Rng, most: u32) -> u64 {
     dice.u64(0..=1 << magnitude)
 }
 
+/// How long a client of this trial waits for an answer.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than that, and than the shorter leases.
+const LONG_STOP: Duration = Duration::from_millis(2_500);
+
 /// What is waited for before the broker is killed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Moment {
@@ -272,6 +277,19 @@ pub(crate) struct Point {
     pub(crate) moment: Moment,
     /// How often the processor is offered to others afterwards.
     pub(crate) yields: u64,
+    /// Whether it is stopped first, with SIGSTOP, and what then.
+    pub(crate) stop: Stop,
+}
+
+/// What becomes of a broker at such a point, before it is killed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// It runs until it is killed.
+    None,
+    /// It stands still for so long, then runs on until the next point, where it is killed.
+    For(Duration),
+    /// It is killed as it stands.
+    UntilKilled,
 }
 
 impl Point {
@@ -288,9 +306,18 @@ impl Point {
         } else {
             12
         };
+        let stop = match dice.u32(0..12) {
+            // Leases end meanwhile, clients give requests up, and the broker then does what it was
+            // asked on connections that are gone.
+            0 => Stop::For(LONG_STOP),
+            1 | 2 => Stop::For(Duration::from_millis(magnitude(dice, 9))),
+            3 => Stop::UntilKilled,
+            _ => Stop::None,
+        };
         Self {
             moment,
             yields: magnitude(dice, most),
+            stop,
         }
     }
 }
