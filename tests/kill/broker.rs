@@ -6,7 +6,7 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 
+/// Its data, in its directory.
+const DATA: &str = "data";
 /// What the broker says first when it is ready.
 const READY: &str = "logdrive listening on ";
 /// Ports to choose from: below those that systems give to outgoing connections, so that no client
@@ -89,6 +91,16 @@ impl Broker {
         (self.child, self.ready) = spawn(self.directory(), self.address);
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory().join(DATA)
+    }
+
     fn directory(&self) -> &Path {
         self.directory.as_ref().unwrap().path()
     }
@@ -118,7 +130,7 @@ fn spawn(directory: &Path, address: SocketAddr) -> (Child, Receiver<()>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
         .arg("serve")
         .arg("--data")
-        .arg(directory.join("data"))
+        .arg(directory.join(DATA))
         .arg("--listen")
         .arg(address.to_string())
         .stdin(Stdio::null())

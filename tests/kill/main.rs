@@ -18,15 +18,19 @@
 //! | [`producers`], [`typed`] | who produces, with the client and without |
 //! | [`readers`] | who reads |
 //! | [`leases`] | who works through records with leases |
+//! | [`noise`] | strangers |
+//! | [`soak`] | trial after trial on one directory |
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
 mod course;
 mod leases;
+mod noise;
 mod plan;
 mod producers;
 mod readers;
+mod soak;
 mod typed;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,7 +46,7 @@ use tokio::time::timeout;
 
 use broker::Broker;
 use course::{Course, Crossing, Noted, Stage};
-use plan::{CONSUMERS, KEPT, LEASED, Moment, PRODUCERS, Point, Stop, TOPICS, TRIMMED};
+use plan::{CONSUMERS, DEAD, KEPT, LEASED, Moment, PRODUCERS, Point, Stop, TOPICS, TRIMMED};
 
 /// How long nothing may happen before the trial gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -57,9 +61,10 @@ fn whoever_uses_a_broker_that_is_killed_again_and_again_sees_nothing_but_pauses(
     let kills = plan::environment("LOGDRIVE_KILLS").unwrap_or(KILLS);
     println!("LOGDRIVE_SEED={seed} LOGDRIVE_KILLS={kills}");
     let begun = Instant::now();
-    let mut trial = Trial::begin(seed);
+    let mut trial = Trial::begin_on(Broker::start(), seed, false);
     trial.kill_again_and_again(kills);
-    let told = trial.end();
+    let told = trial.end(true);
+    trial.broker.stop();
     let took = begun.elapsed();
 
     let report = history::check(told.notes);
@@ -136,6 +141,7 @@ struct Trial {
     stage: watch::Sender<Stage>,
     producers: JoinSet<Result<Noted, String>>,
     readers: JoinSet<Result<Recorder, String>>,
+    _strangers: JoinSet<()>,
     /// The wall clock at each kill, in microseconds since 1970 UTC.
     killed_at: Vec<u64>,
     /// How often the broker stood still.
@@ -148,8 +154,7 @@ struct Trial {
 impl Trial {
     /// Starts the broker, and lets all players register before any begins: a client survives the
     /// loss of a broker, but its first connection needs one.
-    fn begin(seed: u64) -> Self {
-        let broker = Broker::start();
+    fn begin_on(broker: Broker, seed: u64, noisy: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -158,6 +163,7 @@ impl Trial {
         let (stage, shown) = watch::channel(Stage::default());
         let course = Course::new(seed, broker.address, shown);
         let (mut producers, mut readers) = (JoinSet::new(), JoinSet::new());
+        let mut strangers = JoinSet::new();
         runtime.block_on(async {
             let client = course.connect("supervisor").await.unwrap();
             create_topics(&client).await;
@@ -187,6 +193,9 @@ impl Trial {
             for worker in leased {
                 readers.spawn(worker.run());
             }
+            for number in 0..if noisy { noise::STRANGERS } else { 0 } {
+                strangers.spawn(noise::stranger(course.clone(), number));
+            }
             producers.spawn(typed::run(course.clone()));
             for producer in ready {
                 producers.spawn(producer.run());
@@ -199,6 +208,7 @@ impl Trial {
             stage,
             producers,
             readers,
+            _strangers: strangers,
             killed_at: Vec::new(),
             stops: 0,
             runtime,
@@ -217,11 +227,7 @@ impl Trial {
             match point.stop {
                 Stop::None => {}
                 Stop::For(pause) => {
-                    self.broker.suspend();
-                    // The fault itself: nothing happens that could be awaited.
-                    std::thread::sleep(pause);
-                    self.broker.resume();
-                    self.stops += 1;
+                    self.stand_still(pause);
                     if !matches!(point.moment, Moment::Starting) {
                         self.reach(point.moment);
                     }
@@ -240,6 +246,28 @@ impl Trial {
         }
         self.survived();
         self.reach(Moment::Acknowledged(AFTERWARDS));
+    }
+
+    /// The same without kills: the broker stands still.
+    fn stop_again_and_again(&mut self, stops: u64) {
+        for _ in 0..stops {
+            let point = Point::choose(&mut self.dice);
+            self.reach(point.moment);
+            yield_to_others(point.yields);
+            self.stand_still(match point.stop {
+                Stop::For(pause) => pause,
+                Stop::None | Stop::UntilKilled => Duration::ZERO,
+            });
+        }
+        self.reach(Moment::Acknowledged(AFTERWARDS));
+    }
+
+    fn stand_still(&mut self, pause: Duration) {
+        self.broker.suspend();
+        // The fault itself: nothing happens that could be awaited.
+        std::thread::sleep(pause);
+        self.broker.resume();
+        self.stops += 1;
     }
 
     /// Waits until the broker is ready again, if it was killed.
@@ -281,9 +309,9 @@ impl Trial {
         });
     }
 
-    /// Lets all players come to their end, kills the broker once more when nothing is under way,
-    /// and looks at everything.
-    fn end(&mut self) -> Told {
+    /// Lets all players come to their end, kills the broker once more when nothing is under way, if
+    /// that is wanted, and looks at everything.
+    fn end(&mut self, kill: bool) -> Told {
         let mut told = Told::default();
         self.stage.send_modify(|stage| stage.finishing = true);
         for noted in self.all(|trial| &mut trial.producers) {
@@ -296,17 +324,29 @@ impl Trial {
         told.notes.push(last.unwrap());
         self.stage.send_modify(|stage| stage.all_produced = true);
         told.notes.extend(self.all(|trial| &mut trial.readers));
-        self.broker.kill();
-        self.broker.start_again();
-        self.broker.is_ready();
+        if kill {
+            self.broker.kill();
+            self.broker.start_again();
+            self.broker.is_ready();
+        }
         let course = &self.course;
         let last = self.runtime.block_on(async {
             let client = course.connect("supervisor").await?;
             readers::look_at_everything(&client).await
         });
         told.notes.push(last.unwrap());
-        self.broker.stop();
         told
+    }
+
+    /// Deletes what the trial has left.
+    fn clear(self) -> Broker {
+        self.runtime.block_on(async {
+            let client = self.course.connect("supervisor").await.unwrap();
+            for topic in TOPICS.into_iter().chain([DEAD]) {
+                client.delete_topic(topic).await.unwrap();
+            }
+        });
+        self.broker
     }
 
     /// What the players came back with, all of them.
