@@ -1,0 +1,161 @@
+//! Images of a disk after a power cut, taken from one recorded course of a store.
+//!
+//! Owns the dice of images: image `n` of seed `s` is always the same, and so are those that are
+//! taken below it, of a cut in its recovery or in what came after. Its neighbours: a
+//! [`Store`] makes the course and judges what is found, [`power_cuts`](super::power_cuts) says how
+//! many.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fastrand::Rng;
+
+use super::store::Store;
+use super::timeline::Timeline;
+use super::tiny;
+use crate::storage::Options;
+use crate::storage::disk::{Call, SimDisk};
+
+/// Steps of one course.
+const STEPS: u32 = 36;
+/// One in so many images is recorded in its turn, and gives images of its own recovery.
+const DESCENDS: u8 = 6;
+/// Images of one recovery.
+const BELOW: u8 = 4;
+/// How deep cuts follow upon cuts.
+const DEEPEST: usize = 4;
+/// Steps after a recovery at most.
+const STEPS_AFTER: u32 = 4;
+
+/// What is wrong with a store or its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing.
+    None,
+    /// The disk ignores so many of a hundred syncs.
+    Lies(u8),
+    /// Changes are announced before they are written.
+    AnswersEarly,
+}
+
+/// A store's life on a disk of which every moment is kept.
+#[derive(Debug)]
+pub(super) struct Course {
+    seed: u64,
+    options: Options,
+    life: Life,
+}
+
+#[derive(Debug)]
+struct Life {
+    disk: SimDisk,
+    timeline: Timeline,
+}
+
+/// What is wrong, and with which image.
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub(super) text: String,
+}
+
+impl Course {
+    /// Runs the workload of a seed once.
+    pub(super) fn record(seed: u64, fault: Fault) -> Self {
+        let disk = SimDisk::new(seed);
+        disk.record();
+        if let Fault::Lies(percent) = fault {
+            disk.ignore_syncs(percent);
+        }
+        let options = tiny(seed);
+        let random = Rng::with_seed(seed);
+        let mut store = Store::open(&disk, &options, &[Default::default()], random).unwrap();
+        if fault == Fault::AnswersEarly {
+            store.answer_early();
+        }
+        for step in 0..STEPS {
+            if fault == Fault::None && seed % 2 == 1 && matches!(step, 9 | 22) {
+                disk.fail_next(Call::Sync);
+            }
+            let outcome = store.step();
+            outcome.unwrap_or_else(|what| panic!("seed {seed}, step {step}: {what}"));
+        }
+        let timeline = store.close();
+        Self {
+            seed,
+            options,
+            life: Life { disk, timeline },
+        }
+    }
+
+    /// Changes of the disk in the whole course.
+    pub(super) fn changes(&self) -> u64 {
+        self.life.disk.changes()
+    }
+
+    /// The disk after a cut at the end, by one dice.
+    pub(super) fn last_image(&self) -> SimDisk {
+        self.life.disk.image(self.changes(), 1).unwrap()
+    }
+
+    /// Takes the image of a number and those below it, and says how many were looked at.
+    pub(super) fn check(&self, number: u64) -> Result<u64, Violation> {
+        // Neighbouring numbers must not give similar dice.
+        let mut dice = Rng::with_seed(self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut path = Vec::new();
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            self.explore(&self.life, &mut dice, &mut path)
+        }));
+        let checked = checked.unwrap_or_else(|panic| Err(panic_text(&*panic)));
+        checked.map_err(|what| {
+            let (seed, path) = (self.seed, path.join(", then "));
+            let again = format!("LOGDRIVE_CUT={seed}:{number}");
+            let text =
+                format!("{what}\nafter {path}; to see it again: {again} (see power_cuts.rs)");
+            Violation { text }
+        })
+    }
+
+    fn explore(&self, life: &Life, dice: &mut Rng, path: &mut Vec<String>) -> Result<u64, String> {
+        let changes = life.disk.changes();
+        let (cut, seed) = (dice.u64(0..=changes), dice.u64(..));
+        path.push(format!(
+            "a cut after change {cut} of {changes} (dice {seed})"
+        ));
+        let disk = life.disk.image(cut, seed).ok_or("no such moment")?;
+        let descends = path.len() < DEEPEST && dice.u8(..DESCENDS) == 0;
+        if descends {
+            disk.record();
+        }
+        let may_be = life.timeline.at(cut);
+        let mut store = Store::open(&disk, &self.options, &may_be, dice.fork())?;
+        if !descends {
+            // Closing it would take as long as opening it.
+            disk.cut_after(0);
+            return Ok(1);
+        }
+        for _ in 0..dice.u32(..=STEPS_AFTER) {
+            store.step()?;
+        }
+        store.check()?;
+        let timeline = if dice.bool() {
+            store.close()
+        } else {
+            // A process that is killed closes nothing.
+            disk.cut_after(0);
+            store.abandon()
+        };
+        let below = Life { disk, timeline };
+        let mut checked = 1;
+        for _ in 0..BELOW {
+            checked += self.explore(&below, dice, path)?;
+            path.pop();
+        }
+        Ok(checked)
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("it panicked: {}", text.unwrap_or("without a word"))
+}
