@@ -255,6 +255,20 @@ impl SimDisk {
     ///
     /// This disk goes on. Equal seeds give equal images.
     pub fn image(&self, changes: u64, seed: u64) -> Option<Self> {
+        let (moment, order, capacity) = self.moment(changes)?;
+        let (left, random) = moment.after_power_cut(Rng::with_seed(seed), order + 1);
+        Some(Self::holding(left, random, order, capacity))
+    }
+
+    /// The disk as the next process finds it if the one that uses it had ended when `changes`
+    /// changes had been made; `None` as for [`SimDisk::image`].
+    pub fn killed(&self, changes: u64, seed: u64) -> Option<Self> {
+        let (moment, order, capacity) = self.moment(changes)?;
+        Some(Self::holding(moment, Rng::with_seed(seed), order, capacity))
+    }
+
+    /// What was there at some moment, and the number of the change before it.
+    fn moment(&self, changes: u64) -> Option<(Moment, u64, Option<u64>)> {
         let state = self.state();
         let recording = state.recording.as_ref()?;
         let number = usize::try_from(changes.checked_sub(recording.first)?).ok()?;
@@ -263,9 +277,8 @@ impl SimDisk {
             None if changes == state.changes => &state.now,
             None => return None,
         };
-        let order = state.order + 1 - (state.changes - changes);
-        let (left, random) = moment.after_power_cut(Rng::with_seed(seed), order);
-        Some(Self::holding(left, random, order, state.capacity))
+        let order = state.order - (state.changes - changes);
+        Some((moment.clone(), order, state.capacity))
     }
 
     /// Lets the next call of that kind fail, once.

@@ -9,8 +9,8 @@
 //! - all that holds afterwards, after a kill, and after a power cut that follows.
 //!
 //! ```text
-//! cargo test -p logdrive --lib failing_io                                  every call of one seed
-//! LOGDRIVE_CUTS=all cargo test --release -p logdrive --lib failing_io      of many seeds
+//! cargo test -p logdrive --lib failing_io                                  every call of 4 seeds
+//! LOGDRIVE_CUTS=all cargo test --release -p logdrive --lib failing_io      of 100 seeds
 //! ```
 
 use fastrand::Rng;
@@ -20,7 +20,9 @@ use super::{tiny, wanted};
 use crate::storage::disk::{Fault, SimDisk};
 
 /// Steps of one workload.
-const STEPS: u32 = 14;
+const STEPS: u32 = 24;
+/// Seeds, each with every call failing in turn.
+const SEEDS: u64 = 4;
 /// Seeds, each with every call failing in turn, with `LOGDRIVE_CUTS=all`.
 const ALL_SEEDS: u64 = 100;
 /// A workload has fewer changes of the disk than this.
@@ -29,7 +31,7 @@ const MOST_CHANGES: u64 = 100_000;
 /// Runs a workload of which one change fails; whether it came that far.
 fn check(seed: u64, failing: u64, fault: Fault) -> Result<bool, String> {
     let options = tiny(seed);
-    let mut disk = SimDisk::new(seed ^ failing);
+    let disk = SimDisk::new(seed ^ failing);
     disk.record();
     disk.fail_change(failing, fault);
     let open = |disk: &SimDisk| {
@@ -47,32 +49,33 @@ fn check(seed: u64, failing: u64, fault: Fault) -> Result<bool, String> {
             .map_err(|what| format!("step {step}: {what}"))?;
     }
     store.check()?;
-    let mut dice = Rng::with_seed(seed ^ failing);
-    let (changes, may_be) = (disk.changes(), store.timeline.at_end());
+    let changes = disk.changes();
     if changes < failing {
         return Ok(false);
     }
-    // The power goes some time after the failure.
-    let cut = dice.u64(failing..=changes);
+    let mut dice = Rng::with_seed(seed ^ failing);
+    let (cut, timeline) = (dice.u64(failing..=changes), &store.timeline);
+    // Some time after the failure the power goes,
     let image = disk.image(cut, dice.u64(..)).ok_or("no such moment")?;
-    let found = Store::open(&image, &options, &store.timeline.at(cut), dice.fork());
+    let found = Store::open(&image, &options, &timeline.at(cut), dice.fork());
     found.map_err(|what| format!("after a power cut after change {cut}: {what}"))?;
     image.cut_after(0);
-    // Or the process is killed at the end, and the power goes then.
-    disk = disk.kill();
-    let next = Store::open(&disk, &options, &may_be, dice.fork());
-    let next = next.map_err(|what| format!("after a kill: {what}"))?;
-    drop(next);
-    let disk = disk.power_cut();
-    let last = Store::open(&disk, &options, &may_be, dice.fork());
-    last.map_err(|what| format!("after a kill and a power cut: {what}"))?;
-    disk.cut_after(0);
+    // or the process is killed, the next one knows nothing of it and goes on, and the power goes then.
+    let left = disk.killed(cut, dice.u64(..)).ok_or("no such moment")?;
+    let next = Store::open(&left, &options, &timeline.at(cut), dice.fork());
+    let mut next = next.map_err(|what| format!("after a kill after change {cut}: {what}"))?;
+    next.step()?;
+    let may_be = next.timeline.at_end();
+    let last = left.power_cut();
+    let found = Store::open(&last, &options, &may_be, dice.fork());
+    found.map_err(|what| format!("after a kill after change {cut} and a power cut: {what}"))?;
+    last.cut_after(0);
     Ok(true)
 }
 
 /// Every `step`th change from `first` on, of one seed or of many.
 fn check_all(fault: Fault, first: u64, step: usize) {
-    for seed in 0..wanted(1, ALL_SEEDS).min(ALL_SEEDS) {
+    for seed in 0..wanted(SEEDS, ALL_SEEDS).min(ALL_SEEDS) {
         let mut reached = 0;
         for failing in (first..MOST_CHANGES).step_by(step) {
             match check(seed, failing, fault) {
@@ -82,7 +85,7 @@ fn check_all(fault: Fault, first: u64, step: usize) {
             }
         }
         println!("seed {seed}: {reached} changes failed");
-        assert!(reached > 50, "only {reached} changes of seed {seed}");
+        assert!(reached > 40, "only {reached} changes of seed {seed}");
     }
 }
 

@@ -13,6 +13,7 @@ use logdrive_protocol::{ConsumerId, ProducerId, TopicId, WorkerId};
 use crate::storage::{Job, JobKind};
 use crate::topic::consumer::workers::Taker;
 use crate::topic::consumer::{Consumer, Turn};
+use crate::topic::delayed::{Due, delay_log};
 use crate::topic::rows::ExtentRow;
 use crate::topic::state::State;
 
@@ -26,6 +27,8 @@ pub(super) struct Held {
     pub(super) number: u64,
     pub(super) rows: BTreeMap<TopicId, RowMap>,
     pub(super) topics: BTreeMap<TopicId, Arc<Known>>,
+    /// The batches in each topic's delay log.
+    pub(super) delay_logs: BTreeMap<TopicId, Vec<Bytes>>,
 }
 
 /// What is known of one topic.
@@ -61,6 +64,8 @@ pub(super) struct Picture {
     extent: ExtentRow,
     producers: Vec<ProducerId>,
     consumers: Vec<Stand>,
+    /// What waits for its time: when, where in the delay log, and how many records.
+    waiting: Vec<(Due, u32)>,
 }
 
 /// Where a consumer stands.
@@ -91,6 +96,7 @@ impl Picture {
             extent: state.log.row(),
             producers: state.producers.ids().collect(),
             consumers: consumers.map(stand).collect(),
+            waiting: state.delayed.ready(u64::MAX, u64::MAX),
         }
     }
 
@@ -152,6 +158,10 @@ impl Held {
     /// Takes in what a topic hands to the storage.
     pub(super) fn take(&mut self, job: &Job) {
         let topic = job.topic;
+        if topic == delay_log(topic) {
+            let batches = self.delay_logs.entry(topic).or_default();
+            return take_batches(batches, job);
+        }
         if job.kind == JobKind::Delete {
             self.rows.remove(&topic);
             self.topics.remove(&topic);
@@ -169,13 +179,7 @@ impl Held {
         if job.kind == JobKind::Delete || topic.is_none() {
             return;
         }
-        let known = self.known(topic);
-        let batches = job.batches.iter();
-        known.batches.extend(batches.map(|it| it.bytes.clone()));
-        if let JobKind::Trim { before, .. } = job.kind {
-            let is_kept = |batch: &Bytes| Head::parse(batch).unwrap().end_offset() > before;
-            known.batches.retain(is_kept);
-        }
+        take_batches(&mut self.known(topic).batches, job);
     }
 
     /// What is known of a topic, to be changed.
@@ -194,6 +198,18 @@ impl Held {
     }
 }
 
+fn take_batches(batches: &mut Vec<Bytes>, job: &Job) {
+    let new = job.batches.iter().map(|it| it.bytes.clone());
+    match job.kind {
+        JobKind::Delete => batches.clear(),
+        JobKind::Change => batches.extend(new),
+        JobKind::Trim { before, .. } => {
+            batches.extend(new);
+            batches.retain(|batch| Head::parse(batch).unwrap().end_offset() > before);
+        }
+    }
+}
+
 impl Sent {
     /// To be sent once more.
     pub(super) fn again(&self) -> BytesMut {
@@ -201,12 +217,13 @@ impl Sent {
     }
 }
 
-/// A batch of these values.
+/// A batch of these values, the keys of which are their first bytes.
 pub(super) fn batch(values: &[Vec<u8>], time: u64, origin: Origin) -> BytesMut {
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.push(&NewRecord {
             timestamp: time,
+            key: value.get(..1),
             value,
             ..NewRecord::default()
         });

@@ -10,22 +10,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
 
-use super::store::Store;
+use super::store::{Counts, Store};
 use super::timeline::Timeline;
 use super::tiny;
 use crate::storage::Options;
 use crate::storage::disk::{Call, SimDisk};
 
 /// Steps of one course.
-const STEPS: u32 = 36;
+const STEPS: u32 = 50;
 /// One in so many images is recorded in its turn, and gives images of its own recovery.
-const DESCENDS: u8 = 6;
+const DESCENDS: u8 = 8;
+/// One in so many is what a killed process leaves; the power goes later.
+const KILLED: u8 = 16;
 /// Images of one recovery.
 const BELOW: u8 = 4;
 /// How deep cuts follow upon cuts.
 const DEEPEST: usize = 4;
 /// Steps after a recovery at most.
 const STEPS_AFTER: u32 = 4;
+
+/// How many images were looked at: of the first cut, of a cut after that, and so on.
+pub(super) type Depths = [u64; DEEPEST];
 
 /// What is wrong with a store or its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub(super) struct Course {
     seed: u64,
     options: Options,
     life: Life,
+    /// How often what was done in it.
+    pub(super) counts: Counts,
 }
 
 #[derive(Debug)]
@@ -79,11 +86,12 @@ impl Course {
             let outcome = store.step();
             outcome.unwrap_or_else(|what| panic!("seed {seed}, step {step}: {what}"));
         }
-        let timeline = store.close();
+        let (timeline, counts) = store.close();
         Self {
             seed,
             options,
             life: Life { disk, timeline },
+            counts,
         }
     }
 
@@ -98,15 +106,15 @@ impl Course {
     }
 
     /// Takes the image of a number and those below it, and says how many were looked at.
-    pub(super) fn check(&self, number: u64) -> Result<u64, Violation> {
+    pub(super) fn check(&self, number: u64) -> Result<Depths, Violation> {
         // Neighbouring numbers must not give similar dice.
         let mut dice = Rng::with_seed(self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut path = Vec::new();
+        let (mut path, mut depths) = (Vec::new(), Depths::default());
         let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.explore(&self.life, &mut dice, &mut path)
+            self.explore(&self.life, &mut dice, &mut path, &mut depths)
         }));
         let checked = checked.unwrap_or_else(|panic| Err(panic_text(&*panic)));
-        checked.map_err(|what| {
+        checked.map(|()| depths).map_err(|what| {
             let (seed, path) = (self.seed, path.join(", then "));
             let again = format!("LOGDRIVE_CUT={seed}:{number}");
             let text =
@@ -115,14 +123,30 @@ impl Course {
         })
     }
 
-    fn explore(&self, life: &Life, dice: &mut Rng, path: &mut Vec<String>) -> Result<u64, String> {
+    fn explore(
+        &self,
+        life: &Life,
+        dice: &mut Rng,
+        path: &mut Vec<String>,
+        depths: &mut Depths,
+    ) -> Result<(), String> {
         let changes = life.disk.changes();
         let (cut, seed) = (dice.u64(0..=changes), dice.u64(..));
+        // A process that is killed leaves what nobody has synced: the next one sees it, and a cut
+        // may take it then.
+        let is_killed = dice.u8(..KILLED) == 0;
+        let what = if is_killed { "a kill" } else { "a cut" };
         path.push(format!(
-            "a cut after change {cut} of {changes} (dice {seed})"
+            "{what} after change {cut} of {changes} (dice {seed})"
         ));
-        let disk = life.disk.image(cut, seed).ok_or("no such moment")?;
-        let descends = path.len() < DEEPEST && dice.u8(..DESCENDS) == 0;
+        depths[path.len() - 1] += 1;
+        let disk = if is_killed {
+            life.disk.killed(cut, seed)
+        } else {
+            life.disk.image(cut, seed)
+        };
+        let disk = disk.ok_or("no such moment")?;
+        let descends = path.len() < DEEPEST && (is_killed || dice.u8(..DESCENDS) == 0);
         if descends {
             disk.record();
         }
@@ -131,26 +155,25 @@ impl Course {
         if !descends {
             // Closing it would take as long as opening it.
             disk.cut_after(0);
-            return Ok(1);
+            return Ok(());
         }
         for _ in 0..dice.u32(..=STEPS_AFTER) {
             store.step()?;
         }
         store.check()?;
         let timeline = if dice.bool() {
-            store.close()
+            store.close().0
         } else {
             // A process that is killed closes nothing.
             disk.cut_after(0);
             store.abandon()
         };
         let below = Life { disk, timeline };
-        let mut checked = 1;
         for _ in 0..BELOW {
-            checked += self.explore(&below, dice, path)?;
+            self.explore(&below, dice, path, depths)?;
             path.pop();
         }
-        Ok(checked)
+        Ok(())
     }
 }
 

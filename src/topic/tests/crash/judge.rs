@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,10 @@ pub(super) fn judge(
         })?;
         topics.insert(topic, state);
     }
+    for (&log, batches) in &held.delay_logs {
+        let of_log = |what| format!("delay log {}: {what}", log.0 & !(1 << 63));
+        check_records(log, span_of(batches), batches, reader).map_err(of_log)?;
+    }
     Ok(Found { held, topics })
 }
 
@@ -86,7 +91,7 @@ fn check_topic(state: &State, known: &Known, reader: &Reader, now: u64) -> Resul
     if picture != known.picture {
         return Err(format!("it is {picture:?}, not {:?}", known.picture));
     }
-    check_records(state.id, known, reader)?;
+    check_records(state.id, known.picture.span(), &known.batches, reader)?;
     for sent in known.sends.iter().rev().take(RETRIES) {
         check_retry(state, sent, now)?;
     }
@@ -115,22 +120,31 @@ fn check_topic(state: &State, known: &Known, reader: &Reader, now: u64) -> Resul
     Ok(())
 }
 
+fn span_of(batches: &[Bytes]) -> Range<u64> {
+    let heads = || batches.iter().filter_map(|batch| Head::parse(batch));
+    let first = heads().next().map_or(0, |head| head.base_offset);
+    first..heads().next_back().map_or(0, |head| head.end_offset())
+}
+
 /// All records are there once, in order, as they were stored; and nothing is behind them.
-fn check_records(topic: TopicId, known: &Known, reader: &Reader) -> Result<(), String> {
-    let span = known.picture.span();
+fn check_records(
+    topic: TopicId,
+    span: Range<u64>,
+    batches: &[Bytes],
+    reader: &Reader,
+) -> Result<(), String> {
     let read = read(reader, topic, span.start, span.end)?;
-    if read != known.batches {
+    if read != batches {
         let offsets = |batches: &[Bytes]| -> Vec<_> {
             let heads = batches.iter().filter_map(|batch| Head::parse(batch));
             heads.map(|it| it.base_offset..it.end_offset()).collect()
         };
+        let (got, expected) = (offsets(&read), offsets(batches));
         return Err(format!(
-            "records {span:?} were read as {:?}, not {:?}",
-            offsets(&read),
-            offsets(&known.batches)
+            "records {span:?} were read as {got:?}, not {expected:?}"
         ));
     }
-    if let Some(last) = known.batches.last().and_then(|batch| Head::parse(batch)) {
+    if let Some(last) = batches.last().and_then(|batch| Head::parse(batch)) {
         let offset = last.base_offset.max(span.start);
         let located = reader.locate(topic, At::Offset(offset), span.end);
         let point = located.map_err(|error| error.to_string())?;

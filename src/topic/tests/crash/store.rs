@@ -15,8 +15,9 @@ use logdrive_protocol::TopicId;
 use super::held::{Held, Picture, RowMap, Sent};
 use super::judge::{self, Found};
 use super::timeline::Timeline;
-use crate::storage::disk::SimDisk;
-use crate::storage::{Announce, Job, JobKind, Notice, Options, Reader, Writer};
+use crate::storage::disk::{Disk, SimDisk};
+use crate::storage::{Announce, Appended, Job, JobKind, Notice, Options, Reader, Writer};
+use crate::topic::delayed::delay_log;
 use crate::topic::state::{Change, State};
 
 /// So often a recovery is tried: at most two faults are planned.
@@ -24,6 +25,9 @@ const ATTEMPTS: usize = 4;
 
 /// A notice, when it came in changes of the disk, and which segment was active.
 type Heard = (u64, TopicId, Notice);
+
+/// How often what was done.
+pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// Topics and the writer below them.
 #[derive(Debug)]
@@ -48,6 +52,10 @@ pub(super) struct Store {
     broker_ticket: u64,
     /// Failures of the disk that were looked at.
     failures_seen: usize,
+    /// The active segment, as it was seen last.
+    active: u64,
+    /// How often what was done.
+    pub(super) counts: Counts,
 }
 
 impl Store {
@@ -76,7 +84,7 @@ impl Store {
             writer,
             generation: recovered.generation,
             topics,
-            timeline: Timeline::new(held.clone()),
+            timeline: Timeline::new(may_be.to_vec()),
             held: (*held).clone(),
             jobs: Vec::new(),
             staged: BTreeMap::new(),
@@ -89,8 +97,11 @@ impl Store {
             next_id: 1 + newest * 100,
             broker_ticket: 0,
             failures_seen: disk.failed().len(),
+            active: 0,
+            counts: Counts::new(),
         };
         store.held.number = newest;
+        store.timeline.find(disk.changes(), held.number);
         let topics: Vec<_> = store.topics.keys().copied().collect();
         for topic in topics.into_iter().chain([TopicId::NONE]) {
             store.attach(topic);
@@ -134,6 +145,43 @@ impl Store {
         self.jobs.push(job);
     }
 
+    /// Hands over a change of a topic's delay log; nobody waits for its notice.
+    pub(super) fn submit_delay_log(
+        &mut self,
+        topic: TopicId,
+        ticket: u64,
+        batches: Vec<Appended>,
+        kind: JobKind,
+    ) {
+        let job = Job {
+            topic: delay_log(topic),
+            generation: self.generation,
+            ticket,
+            batches,
+            rows: Vec::new(),
+            announce: Announce::new(|_| {}),
+            kind,
+        };
+        self.held.take(&job);
+        self.jobs.push(job);
+    }
+
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Counts what the storage has done.
+    fn count_segments(&mut self) {
+        if let Some((number, _)) = self.writer.syncs().filter(|it| it.0 != self.active) {
+            self.active = number;
+            self.count("segment born");
+            let names = self.disk.list().unwrap_or_default();
+            if names.iter().any(|name| is_merged(name)) {
+                self.count("merged segment seen");
+            }
+        }
+    }
+
     /// Reserves ids, as the broker does before it hands them out.
     pub(super) fn reserve_ids(&mut self) {
         self.broker_ticket += 1;
@@ -162,8 +210,10 @@ impl Store {
         self.check_failures(&committed)?;
         let staged = std::mem::take(&mut self.staged);
         if self.writer.has_failed() {
+            self.count("commit failed");
             return self.recover();
         }
+        self.count_segments();
         match staged.keys().find(|topic| !committed.contains_key(topic)) {
             Some(topic) => Err(format!("topic {topic} was told nothing of its change")),
             None => Ok(()),
@@ -269,10 +319,18 @@ impl Store {
     }
 
     /// Ends gracefully.
-    pub(super) fn close(self) -> Timeline {
+    pub(super) fn close(self) -> (Timeline, Counts) {
         self.writer.close();
-        self.timeline
+        (self.timeline, self.counts)
     }
+}
+
+/// The number of the first segment that was merged: far above all others.
+const FIRST_MERGED: u64 = 10_000_000_000_000_000_000;
+
+fn is_merged(name: &str) -> bool {
+    let number = name.strip_suffix(".redb").map(str::parse::<u64>);
+    matches!(number, Some(Ok(number)) if number > FIRST_MERGED)
 }
 
 /// What producers were never answered, if this flush was found.

@@ -10,7 +10,7 @@ use super::held::Held;
 /// The course of one store on one disk.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    base: Arc<Held>,
+    base: Vec<Arc<Held>>,
     events: Vec<(u64, Event)>,
 }
 
@@ -20,13 +20,14 @@ enum Event {
     Staged(Arc<Held>),
     /// The flush of this number was announced: it is on disk for good.
     Committed(u64),
-    /// After a failure the flush of this number was found, and those after it are gone for good.
+    /// After a failure or a start the flush of this number was found and written anew: those after
+    /// it are gone for good.
     Found(u64),
 }
 
 impl Timeline {
-    /// Begins with what was found on the disk.
-    pub(super) fn new(base: Arc<Held>) -> Self {
+    /// Begins with what may be on the disk.
+    pub(super) fn new(base: Vec<Arc<Held>>) -> Self {
         Self {
             base,
             events: Vec::new(),
@@ -48,11 +49,10 @@ impl Timeline {
     /// What may be there after a power cut when `changes` changes were made; the first one was
     /// acknowledged.
     pub(super) fn at(&self, changes: u64) -> Vec<Arc<Held>> {
-        let mut may_be = vec![self.base.clone()];
+        let mut may_be = self.base.clone();
         for (at, event) in &self.events {
             match event {
-                // Nothing of it was written when it was staged.
-                Event::Staged(held) if *at < changes => may_be.push(held.clone()),
+                Event::Staged(held) if *at <= changes => may_be.push(held.clone()),
                 Event::Committed(number) if *at <= changes => {
                     may_be.retain(|held| held.number >= *number);
                 }

@@ -15,16 +15,18 @@ use crate::storage::{At, JobKind};
 use crate::topic::consumer::taking::Enough;
 use crate::topic::consumer::workers::Taker;
 use crate::topic::consumer::{Plan as Look, Seen, Turn, Wish};
+use crate::topic::delayed::delay_log;
+use crate::topic::due;
 use crate::topic::log::Slice;
 use crate::topic::retention::Due;
 use crate::topic::rows::TopicRow;
-use crate::topic::state::{Acks, Append, Plan, Planned, State};
+use crate::topic::state::{Acks, Append, Plan, Planned, Schedule, State};
 use crate::topic::trimming;
 
 /// Topics that live at a time.
 const TOPICS: usize = 3;
 /// Records of a topic that retention keeps.
-const KEPT_RECORDS: &str = "12";
+const KEPT_RECORDS: &str = "6";
 /// The longest lease, in microseconds.
 const LEASE: u64 = 5_000_000;
 const WORKERS: [WorkerId; 2] = [WorkerId(1), WorkerId(2)];
@@ -55,9 +57,11 @@ impl Store {
             self.create_topic();
             return Ok(());
         };
-        match self.random.u8(..32) {
+        match self.random.u8(..36) {
             0..10 => self.produce(topic)?,
             10..12 => self.retry(topic)?,
+            32 | 33 => self.schedule(topic)?,
+            34 | 35 => self.deliver(topic)?,
             12..18 => self.take(topic)?,
             18..22 => self.ack(topic)?,
             22 => self.nack(topic)?,
@@ -68,8 +72,8 @@ impl Store {
             28 => self.register_consumer(topic)?,
             29 => self.transact(topic)?,
             30 => self.move_or_forget(topic)?,
-            _ if self.topics.len() < TOPICS => self.create_topic(),
-            _ if self.random.u8(..3) == 0 => self.delete_topic(topic),
+            _ if self.topics.len() < TOPICS && self.random.bool() => self.create_topic(),
+            _ if self.random.bool() => self.delete_topic(topic),
             _ => self.alter_topic(topic)?,
         }
         Ok(())
@@ -86,6 +90,7 @@ impl Store {
     }
 
     fn create_topic(&mut self) {
+        self.count("topic created");
         let id = TopicId(self.fresh_id());
         let retains = self
             .random
@@ -105,7 +110,11 @@ impl Store {
 
     fn delete_topic(&mut self, topic: TopicId) {
         if let Some(mut state) = self.topics.remove(&topic) {
+            self.count("topic deleted");
             let change = state.stage(Vec::new());
+            if state.delayed.is_stored() {
+                self.submit_delay_log(topic, change.ticket, Vec::new(), JobKind::Delete);
+            }
             self.submit(topic, change, JobKind::Delete);
         }
     }
@@ -119,14 +128,15 @@ impl Store {
 
     /// Values that no other batch has.
     fn values(&mut self) -> Vec<Vec<u8>> {
-        let bytes = if self.random.u8(..12) == 0 {
+        let bytes = if self.random.u8(..6) == 0 {
             800..2_500
         } else {
             5..150
         };
         let count = self.random.usize(1..4);
         let value = |at: usize| {
-            let mut value = format!("{}-{at}-{} ", self.now, self.random.u64(..)).into_bytes();
+            let key = self.random.choice(["a", "b", "c"]).unwrap();
+            let mut value = format!("{key}{at}-{} ", self.random.u128(..)).into_bytes();
             value.resize(value.len() + self.random.usize(bytes.clone()), b'.');
             value
         };
@@ -155,8 +165,67 @@ impl Store {
         else {
             return Err("a new batch was taken for a retry".to_owned());
         };
+        self.count("produced");
         self.note_sent(topic, sent, receipt.base_offset);
         self.submit(topic, change, JobKind::Change);
+        Ok(())
+    }
+
+    /// A batch that is to wait for its time.
+    fn schedule(&mut self, topic: TopicId) -> Result<(), String> {
+        let batch = self.next_batch(topic);
+        let sent = batch.clone().freeze();
+        let (now, due) = (self.now, self.now + self.random.u64(1..8_000_000));
+        let scheduled = self.state(topic).schedule(batch, due, now).map_err(text)?;
+        let Schedule::New(scheduled) = scheduled else {
+            return Err("a new batch was taken for a retry".to_owned());
+        };
+        self.count("scheduled");
+        self.note_sent(topic, sent, scheduled.receipt.base_offset);
+        let (change, batches) = (scheduled.change, vec![scheduled.appended]);
+        self.submit_delay_log(topic, change.ticket, batches, JobKind::Change);
+        self.submit(topic, change, JobKind::Change);
+        Ok(())
+    }
+
+    /// What has fallen due gets its place; the delay log is cleared where nothing waits.
+    fn deliver(&mut self, topic: TopicId) -> Result<(), String> {
+        let (now, reader) = (self.now, self.reader());
+        let state = self.state(topic);
+        let mut due = Vec::new();
+        for (at, records) in state.delayed.ready(now, state.committed()) {
+            let read = due::read_one(&reader, delay_log(topic), at, records);
+            let batch = read.map_err(|error| error.to_string())?;
+            due.push((at, BytesMut::from(&batch[..])));
+        }
+        if let Some(change) = state.deliver(due, now) {
+            self.count("delivered");
+            self.submit(topic, change, JobKind::Change);
+        }
+        let state = self.state(topic);
+        if state.delayed.is_spent(true) {
+            let row = state.delayed.clear(topic);
+            let change = state.stage(vec![row]);
+            self.count("delay log cleared");
+            self.submit_delay_log(topic, change.ticket, Vec::new(), JobKind::Delete);
+            self.submit(topic, change, JobKind::Change);
+        } else if let Some(lowest) = state
+            .delayed
+            .ready(u64::MAX, u64::MAX)
+            .iter()
+            .map(|(due, _)| due.offset)
+            .min()
+        {
+            // As soon as anything could go, not only when it is worth it.
+            let (row, end) = state.delayed.trim(topic, lowest);
+            let change = state.stage(vec![row]);
+            let kind = JobKind::Trim {
+                before: lowest,
+                end,
+            };
+            self.submit_delay_log(topic, change.ticket, Vec::new(), kind);
+            self.submit(topic, change, JobKind::Change);
+        }
         Ok(())
     }
 
@@ -191,6 +260,7 @@ impl Store {
             Append::Staged(receipt, _) | Append::Durable(receipt)
                 if receipt.base_offset == sent.offset =>
             {
+                self.count("retried");
                 Ok(())
             }
             other => Err(format!("the retry of {sent:?} is {other:?}")),
@@ -231,6 +301,7 @@ impl Store {
         let now = self.now;
         let registered = self.state(topic).register_producer(&request, fresh, now);
         let (registration, change) = registered.map_err(text)?;
+        self.count("producer registered");
         let known = self.held.known(topic);
         known.sends.retain(|sent| sent.producer != registration.id);
         let next = (registration.epoch, registration.next_sequence);
@@ -241,8 +312,12 @@ impl Store {
 
     fn register_consumer(&mut self, topic: TopicId) -> Result<(), String> {
         let id = ConsumerId(self.fresh_id());
-        let keyed = setting("max_leased", "40");
-        let settings = self.random.bool().then_some(keyed).into_iter().collect();
+        self.count("consumer registered");
+        let settings = match self.random.u8(..3) {
+            0 => vec![setting("max_leased", "40")],
+            1 => vec![setting("order", "key")],
+            _ => Vec::new(),
+        };
         let state = self.topics.get_mut(&topic).unwrap();
         let (from, start) = (state.log.visible(), state.log.staged_start().0);
         let from = if from.offset < start.offset || self.random.u8(..3) > 0 {
@@ -287,12 +362,14 @@ impl Store {
         };
         let closely = its.looks_closely(leased);
         let looks = its.looks().clone();
+        let mut is_cold = false;
         let slice = match its.plan(end, leased, now) {
             Look::Read(from) => {
                 let most = if closely && from < next { 0 } else { most };
                 match state.log.read_staged(from, most, 4_096) {
                     Some(slice) => slice,
                     None => {
+                        is_cold = true;
                         let read = reader.read(topic, from, visible, 4_096);
                         let batches = read.map_err(|error| error.to_string())?.batches;
                         Slice::of(from, visible, most, 4_096, batches.into_iter())
@@ -320,6 +397,14 @@ impl Store {
             connection: ConnectionId(worker.0),
         };
         let (taken, change) = state.take(taker, wish, &seen, now).map_err(text)?;
+        if is_cold {
+            self.count("read from the disk");
+        }
+        self.count(if leased {
+            "taken on lease"
+        } else {
+            "taken for good"
+        });
         let known = self.held.known(topic);
         if !taken.is_empty() {
             known.workers.insert((consumer, worker), sequence);
@@ -381,6 +466,7 @@ impl Store {
         self.note_settled(topic, consumer, &part[0]);
         let acked = self.state(topic).ack(consumer, worker, &part);
         let (_, change) = acked.map_err(text)?;
+        self.count("acked");
         self.submit(topic, change, JobKind::Change);
         Ok(())
     }
@@ -392,6 +478,7 @@ impl Store {
         let (now, due) = (self.now, self.random.bool().then_some(self.now + 100));
         let nacked = self.state(topic).nack(consumer, worker, &[part], due, now);
         if let Ok((_, change)) = nacked {
+            self.count("given back");
             self.submit(topic, change, JobKind::Change);
         }
         Ok(())
@@ -401,6 +488,7 @@ impl Store {
     fn expire(&mut self, topic: TopicId) {
         let now = self.now;
         for (_, change) in self.state(topic).expire(now) {
+            self.count("leases ended");
             if let Some(change) = change {
                 self.submit(topic, change, JobKind::Change);
             }
@@ -439,6 +527,12 @@ impl Store {
             ..Gap::default()
         };
         if let Some((change, kind)) = self.state(topic).trim(found.to, found.time, &gap) {
+            let by_rule = reason == Gap::RETENTION;
+            self.count(if by_rule {
+                "trimmed by the rule"
+            } else {
+                "purged"
+            });
             self.submit(topic, change, kind);
         }
         Ok(())
@@ -472,6 +566,7 @@ impl Store {
         if let Some(other) = other {
             let batch = held::batch(&self.values(), now, Origin::default());
             let plan = self.plan(other, batch)?;
+            self.count("transaction");
             let change = self.state(other).carry_out(*plan);
             self.submit(other, change, JobKind::Change);
         }
@@ -495,32 +590,34 @@ impl Store {
         let producer = self.random.choice(producers);
         let state = self.topics.get_mut(&topic).unwrap();
         let known = self.held.known(topic);
-        let change = match (dice, producer) {
-            (0..3, _) => {
+        let (change, what) = match (dice, producer) {
+            (0..2, _) => {
                 let to = state.log.visible();
                 known.settled.remove(&consumer);
-                state.seek(consumer, to, None).map_err(text)?
+                let moved = state.seek(consumer, to, None);
+                (moved.map_err(text)?, "consumer moved")
             }
-            (3, _) => {
+            (2, _) => {
                 known.workers.remove(&(consumer, worker));
                 let forgotten = state.consumers.forget_worker(topic, consumer, worker);
                 let forgotten = forgotten.map_err(text)?;
-                state.stage(forgotten)
+                (state.stage(forgotten), "worker ended")
             }
-            (4, Some((producer, (epoch, _)))) => {
+            (3 | 4, Some((producer, (epoch, _)))) => {
                 known.producers.remove(&producer);
                 known.sends.retain(|sent| sent.producer != producer);
                 let gone = state.producers.unregister(topic, producer, epoch);
                 let gone = gone.map_err(text)?;
-                state.stage(gone)
+                (state.stage(gone), "producer unregistered")
             }
             _ => {
                 known.settled.remove(&consumer);
                 known.workers.retain(|(of, _), _| *of != consumer);
                 let gone = state.consumers.remove(consumer).map_err(text)?;
-                state.stage(gone)
+                (state.stage(gone), "consumer unregistered")
             }
         };
+        self.count(what);
         self.submit(topic, change, JobKind::Change);
         Ok(())
     }
