@@ -3,11 +3,12 @@
 //! Owns the whole of a disk in memory, and decides everything by a seed. It never touches a real
 //! file. It lives in the library because the tests of the crate and those beside it both run
 //! storage on it. Its neighbours: the contract in [`disk`](super), [`Content`] for one file's
-//! bytes, [`Names`] for the directory.
+//! bytes, [`Names`] for the directory, [`Moment`] for both.
 
 mod content;
 mod file;
 mod medium;
+mod moment;
 mod names;
 mod weather;
 
@@ -26,8 +27,8 @@ use rustix::io::Errno;
 
 use self::content::Content;
 use self::file::SimFile;
+use self::moment::{Moment, Recording};
 use self::names::{FileId, Names};
-use self::weather::Weather;
 use super::{Disk, DiskFile};
 
 /// Free space of a disk without a limit.
@@ -134,42 +135,6 @@ struct State {
     recording: Option<Recording>,
 }
 
-/// What a disk holds; copies share what has not changed.
-#[derive(Debug, Clone, Default)]
-struct Moment {
-    names: Arc<Names>,
-    files: BTreeMap<FileId, Arc<Content>>,
-    next_file: FileId,
-}
-
-/// The moments before each change since a recording began.
-#[derive(Debug)]
-struct Recording {
-    /// The number of changes at its beginning.
-    first: u64,
-    moments: Vec<Moment>,
-}
-
-impl Moment {
-    /// What a power cut leaves of it; `order` is the change after its last one.
-    fn after_power_cut(&self, random: Rng, order: u64) -> (Self, Rng) {
-        let files = self.files.values();
-        let pending = files.filter_map(|file| file.first_pending());
-        let first = pending.chain(self.names.first_pending()).min();
-        let mut weather = Weather::new(random, first.unwrap_or(order)..order);
-        let names = self.names.after_power_cut(&mut weather);
-        let kept = names.named();
-        let files = self.files.iter().filter(|(id, _)| kept.contains(id));
-        let files = files.map(|(id, file)| (*id, Arc::new(file.after_power_cut(&mut weather))));
-        let left = Self {
-            files: files.collect(),
-            names: Arc::new(names),
-            next_file: self.next_file,
-        };
-        (left, weather.random)
-    }
-}
-
 impl SimDisk {
     /// An empty disk; equal seeds and equal calls give equal faults.
     pub fn new(seed: u64) -> Self {
@@ -241,46 +206,6 @@ impl SimDisk {
         self.state().ignored_syncs = percent;
     }
 
-    /// Keeps every moment from here on, for [`SimDisk::image`].
-    pub fn record(&self) {
-        let mut state = self.state();
-        state.recording = Some(Recording {
-            first: state.changes,
-            moments: Vec::new(),
-        });
-    }
-
-    /// The disk as it is found after a power cut that came when `changes` changes had been made;
-    /// `None` if that was before the recording or is still to come.
-    ///
-    /// This disk goes on. Equal seeds give equal images.
-    pub fn image(&self, changes: u64, seed: u64) -> Option<Self> {
-        let (moment, order, capacity) = self.moment(changes)?;
-        let (left, random) = moment.after_power_cut(Rng::with_seed(seed), order + 1);
-        Some(Self::holding(left, random, order, capacity))
-    }
-
-    /// The disk as the next process finds it if the one that uses it had ended when `changes`
-    /// changes had been made; `None` as for [`SimDisk::image`].
-    pub fn killed(&self, changes: u64, seed: u64) -> Option<Self> {
-        let (moment, order, capacity) = self.moment(changes)?;
-        Some(Self::holding(moment, Rng::with_seed(seed), order, capacity))
-    }
-
-    /// What was there at some moment, and the number of the change before it.
-    fn moment(&self, changes: u64) -> Option<(Moment, u64, Option<u64>)> {
-        let state = self.state();
-        let recording = state.recording.as_ref()?;
-        let number = usize::try_from(changes.checked_sub(recording.first)?).ok()?;
-        let moment = match recording.moments.get(number) {
-            Some(moment) => moment,
-            None if changes == state.changes => &state.now,
-            None => return None,
-        };
-        let order = state.order - (state.changes - changes);
-        Some((moment.clone(), order, state.capacity))
-    }
-
     /// Lets the next call of that kind fail, once.
     pub fn fail_next(&self, call: Call) {
         self.state().failing_kinds.insert(call);
@@ -336,7 +261,7 @@ impl State {
         let mut fails = None;
         if call.changes() {
             if let Some(recording) = &mut self.recording {
-                recording.moments.push(self.now.clone());
+                recording.push(self.now.clone());
             }
             self.changes += 1;
             self.order += 1;

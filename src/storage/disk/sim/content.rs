@@ -6,8 +6,8 @@
 
 use std::io;
 
-use super::Weather;
 use super::medium::{Medium, PAGE, Page};
+use super::weather::Weather;
 
 /// A file as a page cache over a medium:
 ///

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::Weather;
+use super::weather::Weather;
 
 /// The identity of a file, which it keeps under whatever name.
 pub(super) type FileId = u64;
