@@ -13,6 +13,8 @@
 //! LOGDRIVE_CUTS=all cargo test --release -p logdrive --lib failing_io      of 100 seeds
 //! ```
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 use super::store::Store;
@@ -36,7 +38,7 @@ fn check(seed: u64, failing: u64, fault: Fault) -> Result<bool, String> {
     disk.fail_change(failing, fault);
     let open = |disk: &SimDisk| {
         let random = Rng::with_seed(seed);
-        Store::open(disk, &options, &[Default::default()], random)
+        Store::open(disk, &options, &[Arc::default()], random)
     };
     // A failure at the very start is an error, and the next attempt succeeds.
     let mut store = match open(&disk) {

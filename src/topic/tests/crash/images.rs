@@ -7,14 +7,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::engine::Engine;
 use super::store::{Counts, Store};
 use super::timeline::Timeline;
 use super::tiny;
-use crate::storage::Options;
 use crate::storage::disk::{Call, SimDisk};
+use crate::storage::{Options, Recovered};
 
 /// Steps of one course.
 const STEPS: u32 = 50;
@@ -68,19 +70,36 @@ pub(super) struct Violation {
 impl Course {
     /// Runs the workload of a seed once.
     pub(super) fn record(seed: u64, fault: Fault) -> Self {
+        let disk = Self::recording(seed, fault);
+        let opened = Engine::inline(&disk, &tiny(seed));
+        Self::run(seed, fault, disk, opened.unwrap())
+    }
+
+    /// The same over the storage with its threads: each time somewhat different.
+    pub(super) fn record_threads(seed: u64) -> Self {
+        let disk = Self::recording(seed, Fault::None);
+        let opened = Engine::threads(&disk, &tiny(seed));
+        Self::run(seed, Fault::None, disk, opened.unwrap())
+    }
+
+    fn recording(seed: u64, fault: Fault) -> SimDisk {
         let disk = SimDisk::new(seed);
         disk.record();
         if let Fault::Lies(percent) = fault {
             disk.ignore_syncs(percent);
         }
-        let options = tiny(seed);
+        disk
+    }
+
+    fn run(seed: u64, fault: Fault, disk: SimDisk, opened: (Engine, Recovered)) -> Self {
+        let fails = fault == Fault::None && !opened.0.has_threads() && seed % 2 == 1;
         let random = Rng::with_seed(seed);
-        let mut store = Store::open(&disk, &options, &[Default::default()], random).unwrap();
+        let mut store = Store::over(opened, &disk, &[Arc::default()], random).unwrap();
         if fault == Fault::AnswersEarly {
             store.answer_early();
         }
         for step in 0..STEPS {
-            if fault == Fault::None && seed % 2 == 1 && matches!(step, 9 | 22) {
+            if fails && matches!(step, 9 | 22) {
                 disk.fail_next(Call::Sync);
             }
             let outcome = store.step();
@@ -89,7 +108,7 @@ impl Course {
         let (timeline, counts) = store.close();
         Self {
             seed,
-            options,
+            options: tiny(seed),
             life: Life { disk, timeline },
             counts,
         }

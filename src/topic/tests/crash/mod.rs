@@ -17,6 +17,7 @@
 //!
 //! [`power_cuts`] and [`failing_io`] are the tests; the others are the model that both use.
 
+mod engine;
 mod failing_io;
 mod held;
 mod images;

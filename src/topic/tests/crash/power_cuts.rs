@@ -34,6 +34,8 @@ use crate::storage::disk::Disk;
 
 /// Images of all shares, unless `LOGDRIVE_CUTS` says another number.
 const IMAGES: u64 = 20_000;
+/// Images of courses with threads: a fourth of these.
+const THREADED_IMAGES: u64 = 8_000;
 /// With `LOGDRIVE_CUTS=all`.
 const ALL_IMAGES: u64 = 1_000_000;
 /// Tests that look at a share each, beside each other.
@@ -97,6 +99,26 @@ fn what_was_acknowledged_survives_power_cuts_third_share() {
 #[test]
 fn what_was_acknowledged_survives_power_cuts_fourth_share() {
     check_share(3);
+}
+
+/// The same over the storage with its own threads, where segments are closed, merged and removed
+/// while flushes go on. No seed gives such a course again: what fails here is told in full.
+#[test]
+fn what_was_acknowledged_survives_power_cuts_while_threads_work() {
+    let wanted = wanted(THREADED_IMAGES, ALL_IMAGES) / SHARES;
+    let mut checked = 0;
+    for seed in 0.. {
+        let course = Course::record_threads(seed);
+        for number in 0..NUMBERS / 20 {
+            match course.check(number) {
+                Ok(images) => checked += images.iter().sum::<u64>(),
+                Err(violation) => panic!("with threads, seed {seed}: {}", violation.text),
+            }
+            if checked >= wanted {
+                return;
+            }
+        }
+    }
 }
 
 /// `LOGDRIVE_CUT=seed:number` looks at one image again.

@@ -1,4 +1,4 @@
-//! The broker's store without its shell: topics over a writer, all in this thread.
+//! The broker's store without its shell: topics over the storage.
 //!
 //! Owns what the topics' actors own beside the logic: which ticket is durable, and what becomes of
 //! what was staged when a write fails. It takes every start and every recovery to the
@@ -8,20 +8,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use fastrand::Rng;
 use logdrive_protocol::TopicId;
 
+use super::engine::Engine;
 use super::held::{Held, Picture, RowMap, Sent};
 use super::judge::{self, Found};
 use super::timeline::Timeline;
 use crate::storage::disk::{Disk, SimDisk};
-use crate::storage::{Announce, Appended, Job, JobKind, Notice, Options, Reader, Writer};
+use crate::storage::{Announce, Appended, Job, JobKind, Notice, Options, Reader, Recovered};
 use crate::topic::delayed::delay_log;
 use crate::topic::state::{Change, State};
 
 /// So often a recovery is tried: at most two faults are planned.
 const ATTEMPTS: usize = 4;
+
+/// How long threads may take for a flush on a disk in memory, at the worst.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A notice, when it came in changes of the disk, and which segment was active.
 type Heard = (u64, TopicId, Notice);
@@ -33,7 +38,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) disk: SimDisk,
-    writer: Writer,
+    engine: Engine,
     generation: u64,
     pub(super) topics: BTreeMap<TopicId, State>,
     pub(super) timeline: Timeline,
@@ -67,9 +72,17 @@ impl Store {
         may_be: &[Arc<Held>],
         random: Rng,
     ) -> Result<Self, String> {
-        let opened = Writer::open(Arc::new(disk.clone()), options.clone());
-        let (writer, recovered) = opened.map_err(|error| format!("refused: {error}"))?;
-        if writer.has_failed() {
+        Self::over(Engine::inline(disk, options)?, disk, may_be, random)
+    }
+
+    /// Takes up what a storage was opened with.
+    pub(super) fn over(
+        (engine, recovered): (Engine, Recovered),
+        disk: &SimDisk,
+        may_be: &[Arc<Held>],
+        random: Rng,
+    ) -> Result<Self, String> {
+        if engine.has_failed() {
             return Err("it has failed already".to_owned());
         }
         let rows = recovered.topics.into_iter();
@@ -77,11 +90,11 @@ impl Store {
         let newest = may_be.last().map_or(0, |held| held.number);
         // Later than anything that was ever noted.
         let now = 1_000_000 + newest * 2_000_000;
-        let Found { held, topics } = judge::judge(&rows.collect(), &writer.reader(), may_be, now)?;
+        let Found { held, topics } = judge::judge(&rows.collect(), &engine.reader(), may_be, now)?;
         let (sender, notices) = mpsc::channel();
         let mut store = Self {
             disk: disk.clone(),
-            writer,
+            engine,
             generation: recovered.generation,
             topics,
             timeline: Timeline::new(may_be.to_vec()),
@@ -110,12 +123,12 @@ impl Store {
     }
 
     pub(super) fn reader(&self) -> Reader {
-        self.writer.reader()
+        self.engine.reader()
     }
 
     /// Says what is staged is durable before it is: a fault that must be found.
     pub(super) fn answer_early(&mut self) {
-        self.writer.announce_early();
+        self.engine.announce_early();
     }
 
     fn announce(&self, topic: TopicId) -> Announce {
@@ -126,7 +139,7 @@ impl Store {
 
     pub(super) fn attach(&mut self, topic: TopicId) {
         let announce = self.announce(topic);
-        self.writer.attach(topic, announce);
+        self.engine.attach(topic, announce);
     }
 
     /// Hands over a change of a topic, to be in the next flush.
@@ -172,7 +185,7 @@ impl Store {
 
     /// Counts what the storage has done.
     fn count_segments(&mut self) {
-        if let Some((number, _)) = self.writer.syncs().filter(|it| it.0 != self.active) {
+        if let Some(number) = self.engine.active().filter(|it| *it != self.active) {
             self.active = number;
             self.count("segment born");
             let names = self.disk.list().unwrap_or_default();
@@ -205,11 +218,11 @@ impl Store {
             let held = Arc::new(self.held.clone());
             self.timeline.stage(self.disk.changes(), held);
         }
-        self.writer.commit(jobs);
+        self.engine.commit(jobs);
         let committed = self.hear()?;
         self.check_failures(&committed)?;
         let staged = std::mem::take(&mut self.staged);
-        if self.writer.has_failed() {
+        if self.engine.has_failed() {
             self.count("commit failed");
             return self.recover();
         }
@@ -223,7 +236,17 @@ impl Store {
     /// Takes in what was announced: which topics heard of a commit, and when.
     fn hear(&mut self) -> Result<BTreeMap<TopicId, u64>, String> {
         let mut committed = BTreeMap::new();
-        for (at, topic, notice) in self.notices.try_iter() {
+        loop {
+            let is_awaited = self.engine.has_threads() && committed.len() < self.staged.len();
+            let next = if is_awaited {
+                let next = self.notices.recv_timeout(PATIENCE);
+                Some(next.map_err(|_| "nothing was said of a flush")?)
+            } else {
+                self.notices.try_recv().ok()
+            };
+            let Some((at, topic, notice)) = next else {
+                return Ok(committed);
+            };
             match notice {
                 Notice::Committed { generation, ticket } => {
                     if generation != self.generation || self.staged.get(&topic) != Some(&ticket) {
@@ -239,14 +262,13 @@ impl Store {
                 Notice::Reloaded { .. } => return Err("reloaded before it recovered".to_owned()),
             }
         }
-        Ok(committed)
     }
 
     /// No acknowledgement after a failed call on what the flush was written to.
     fn check_failures(&mut self, committed: &BTreeMap<TopicId, u64>) -> Result<(), String> {
         let failed = self.disk.failed();
         let new = failed.iter().skip(self.failures_seen);
-        let active = self.writer.syncs().map(|(number, _)| number);
+        let active = self.engine.active();
         for (change, call, name) in new {
             let number = name.split('.').next().and_then(|it| it.parse::<u64>().ok());
             let is_its_own = name == "journal" || (number.is_some() && number == active);
@@ -263,7 +285,7 @@ impl Store {
     fn recover(&mut self) -> Result<(), String> {
         let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
-            outcome = self.writer.recover().map_err(|error| error.to_string());
+            outcome = self.engine.recover();
             if outcome.is_ok() {
                 break;
             }
@@ -286,7 +308,7 @@ impl Store {
             }
         }
         let may_be = self.timeline.at_end();
-        let found = judge::judge(&rows, &self.writer.reader(), &may_be, self.now)?;
+        let found = judge::judge(&rows, &self.engine.reader(), &may_be, self.now)?;
         self.unknown = lost(&may_be, &found.held);
         self.timeline.find(self.disk.changes(), found.held.number);
         let before = std::mem::take(&mut self.topics);
@@ -310,7 +332,7 @@ impl Store {
             return Err(format!("{} flushes are open", may_be.len()));
         };
         judge::check_once(held)?;
-        judge::judge(&held.rows, &self.writer.reader(), &may_be, self.now).map(drop)
+        judge::judge(&held.rows, &self.engine.reader(), &may_be, self.now).map(drop)
     }
 
     /// Ends without a word, as a process does whose disk is gone.
@@ -320,7 +342,7 @@ impl Store {
 
     /// Ends gracefully.
     pub(super) fn close(self) -> (Timeline, Counts) {
-        self.writer.close();
+        self.engine.close();
         (self.timeline, self.counts)
     }
 }
