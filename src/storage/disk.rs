@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use real::{OpenDiskError, RealDisk};
-pub use sim::{Call, SimDisk};
+pub use sim::{Call, Fault, SimDisk};
 
 /// A flat directory of files; names contain no separators.
 ///

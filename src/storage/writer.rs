@@ -86,6 +86,9 @@ pub struct Writer {
     health: Health,
     hands: Hands,
     space_checked: Option<Instant>,
+    /// A planted fault: changes are announced before they are written.
+    #[cfg(test)]
+    announces_early: bool,
 }
 
 #[derive(Debug)]
@@ -177,6 +180,8 @@ impl Writer {
             health,
             hands,
             space_checked: None,
+            #[cfg(test)]
+            announces_early: false,
         };
         let topics = writer.first_carry()?;
         writer.hands.give(Chore::CheckSpace);
@@ -206,6 +211,13 @@ impl Writer {
     /// Whether a commit failed and [`Writer::recover`] has not succeeded since.
     pub fn has_failed(&self) -> bool {
         self.active.is_none()
+    }
+
+    /// From here on changes are announced before they are written: tests of power cuts must find
+    /// that.
+    #[cfg(test)]
+    pub(crate) fn announce_early(&mut self) {
+        self.announces_early = true;
     }
 
     /// From here on `Failed` and `Reloaded` reach this topic even when it has no job in a flush.
@@ -260,6 +272,10 @@ impl Writer {
         let Some(mut active) = self.active.take() else {
             return;
         };
+        #[cfg(test)]
+        if self.announces_early {
+            self.audience.committed(flush, self.generation);
+        }
         match self.journal(&mut active, flush) {
             Ok(true) => {
                 self.unsaved.append(flush);

@@ -255,7 +255,8 @@ impl Topic {
     }
 }
 
-fn read_one(
+/// The batch at its place in the delay log.
+pub(super) fn read_one(
     reader: &Reader,
     delay_log: logdrive_protocol::TopicId,
     due: Due,

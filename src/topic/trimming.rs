@@ -49,12 +49,12 @@ pub(super) struct Retaining {
 
 /// Where the log may begin, and what is known of what goes.
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    to: Mark,
+pub(super) struct Found {
+    pub(super) to: Mark,
     /// When its record was appended; 0 if not known.
-    time: u64,
-    first_time: u64,
-    last_time: u64,
+    pub(super) time: u64,
+    pub(super) first_time: u64,
+    pub(super) last_time: u64,
 }
 
 impl Topic {
@@ -240,7 +240,7 @@ impl Topic {
 }
 
 /// The last of several places among the records of a topic, as the storage has them.
-fn find(
+pub(super) fn find(
     reader: &Reader,
     topic: TopicId,
     extent: &Extent,

@@ -3,11 +3,14 @@
 //! Owns the whole of a disk in memory, and decides everything by a seed. It never touches a real
 //! file. It lives in the library because the tests of the crate and those beside it both run
 //! storage on it. Its neighbours: the contract in [`disk`](super), [`Content`] for one file's
-//! bytes, [`Names`] for the directory.
+//! bytes, [`Names`] for the directory, [`Moment`] for both.
 
 mod content;
 mod file;
+mod medium;
+mod moment;
 mod names;
+mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,6 +27,7 @@ use rustix::io::Errno;
 
 use self::content::Content;
 use self::file::SimFile;
+use self::moment::{Moment, Recording};
 use self::names::{FileId, Names};
 use super::{Disk, DiskFile};
 
@@ -67,6 +71,24 @@ impl Call {
     }
 }
 
+/// Why a planned fault refuses a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// `EIO`.
+    Broken,
+    /// `ENOSPC`.
+    Full,
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Broken => Errno::IO.into(),
+            Fault::Full => Errno::NOSPC.into(),
+        }
+    }
+}
+
 /// A disk in memory; clones are the same disk.
 ///
 /// What each fault does:
@@ -74,7 +96,8 @@ impl Call {
 /// - **power cut**: every write since a file's last sync is independently kept, lost, or torn at
 ///   sectors of 512 or 4096 bytes; changes of length are kept or lost; changes of names are kept or
 ///   lost, each atomically, and never without earlier ones of the same name or file. So a later
-///   change may survive an earlier one.
+///   change may survive an earlier one. Some cuts keep exactly what came before a change, others
+///   exactly what came after it.
 /// - **failed sync**: the writes that it should have made durable stay visible and are never
 ///   written, even if a later sync succeeds; as Linux does it. Lengths survive in the journal.
 /// - **failed write**: the first half was written. **Failed create, rename, unlink, change of
@@ -91,84 +114,50 @@ pub struct SimDisk {
 #[derive(Debug)]
 struct State {
     random: Rng,
-    names: Names,
-    files: BTreeMap<FileId, Content>,
+    now: Moment,
     /// Open handles of each file that has any.
     handles: BTreeMap<FileId, usize>,
-    next_file: FileId,
     calls: u64,
     changes: u64,
+    /// The change that is being made, counted over all processes.
+    order: u64,
     /// Power goes off when this many changes were made.
     cut_after: Option<u64>,
     failing_numbers: BTreeSet<u64>,
+    failing_changes: BTreeMap<u64, Fault>,
     failing_kinds: BTreeSet<Call>,
+    /// Calls on files that have failed, with the number of the change and the file's name.
+    failed: Vec<(u64, Call, String)>,
+    /// Of a hundred syncs, how many are ignored.
+    ignored_syncs: u8,
     capacity: Option<u64>,
     power: bool,
-}
-
-/// What one power cut does: how much it loses, and in which unit.
-///
-/// The rate is drawn once for each cut. With one rate for all, the cuts that lose all but one of
-/// fifty writes, or only one of them, would never come.
-struct Weather {
-    random: Rng,
-    /// In percent.
-    keep: u8,
-    sector: usize,
-}
-
-impl Weather {
-    fn new(mut random: Rng) -> Self {
-        let keep = random.choice([0, 10, 50, 90, 100]).unwrap_or_default();
-        let sector = if random.bool() { 512 } else { content::PAGE };
-        Self {
-            random,
-            keep,
-            sector,
-        }
-    }
-
-    fn keeps(&mut self) -> bool {
-        self.random.u8(0..100) < self.keep
-    }
-
-    fn tears(&mut self) -> bool {
-        self.random.bool()
-    }
+    recording: Option<Recording>,
 }
 
 impl SimDisk {
     /// An empty disk; equal seeds and equal calls give equal faults.
     pub fn new(seed: u64) -> Self {
-        Self::from_parts(
-            Rng::with_seed(seed),
-            Names::default(),
-            BTreeMap::new(),
-            0,
-            None,
-        )
+        Self::holding(Moment::default(), Rng::with_seed(seed), 0, None)
     }
 
-    fn from_parts(
-        random: Rng,
-        names: Names,
-        files: BTreeMap<FileId, Content>,
-        next_file: FileId,
-        capacity: Option<u64>,
-    ) -> Self {
+    fn holding(now: Moment, random: Rng, order: u64, capacity: Option<u64>) -> Self {
         let state = State {
             random,
-            names,
-            files,
+            now,
             handles: BTreeMap::new(),
-            next_file,
             calls: 0,
             changes: 0,
+            order,
             cut_after: None,
             failing_numbers: BTreeSet::new(),
+            failing_changes: BTreeMap::new(),
             failing_kinds: BTreeSet::new(),
+            failed: Vec::new(),
+            ignored_syncs: 0,
             capacity,
             power: true,
+            recording: None,
         };
         #[expect(clippy::disallowed_types, reason = "see the import")]
         let state = Arc::new(Mutex::new(state));
@@ -201,6 +190,22 @@ impl SimDisk {
         self.state().failing_numbers.insert(number);
     }
 
+    /// Lets the change of that number fail, once; the first change of a disk is number 1.
+    pub fn fail_change(&self, number: u64, fault: Fault) {
+        self.state().failing_changes.insert(number, fault);
+    }
+
+    /// The changes of files that have failed: which change, which call, and the file's name.
+    pub fn failed(&self) -> Vec<(u64, Call, String)> {
+        self.state().failed.clone()
+    }
+
+    /// Lets so many of a hundred syncs, of files and of the directory, do nothing and say that they
+    /// succeeded.
+    pub fn ignore_syncs(&self, percent: u8) {
+        self.state().ignored_syncs = percent;
+    }
+
     /// Lets the next call of that kind fail, once.
     pub fn fail_next(&self, call: Call) {
         self.state().failing_kinds.insert(call);
@@ -220,22 +225,9 @@ impl SimDisk {
     pub fn power_cut(&self) -> Self {
         let mut state = self.state();
         state.power = false;
-        let mut weather = Weather::new(state.random.fork());
-        let names = state.names.after_power_cut(&mut weather);
-        let kept = names.named();
-        let files = state
-            .files
-            .iter()
-            .filter(|(id, _)| kept.contains(id))
-            .map(|(id, file)| (*id, file.after_power_cut(&mut weather)))
-            .collect();
-        Self::from_parts(
-            weather.random,
-            names,
-            files,
-            state.next_file,
-            state.capacity,
-        )
+        let (random, order) = (state.random.fork(), state.order + 1);
+        let (left, random) = state.now.after_power_cut(random, order);
+        Self::holding(left, random, order, state.capacity)
     }
 
     /// Ends the process that uses the disk, and gives the disk to the next one.
@@ -246,12 +238,8 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let mut state = self.state();
         state.power = false;
-        let (random, names, files) = (
-            state.random.fork(),
-            state.names.clone(),
-            state.files.clone(),
-        );
-        Self::from_parts(random, names, files, state.next_file, state.capacity)
+        let (random, now) = (state.random.fork(), state.now.clone());
+        Self::holding(now, random, state.order, state.capacity)
     }
 
     fn open_file(&self, state: &mut State, file: FileId) -> Arc<dyn DiskFile> {
@@ -262,7 +250,7 @@ impl SimDisk {
 
 impl State {
     /// Counts a call and says whether it fails; with the power off every call is an error.
-    fn begin(&mut self, call: Call) -> io::Result<bool> {
+    fn begin(&mut self, call: Call) -> io::Result<Option<Fault>> {
         if self.cut_after.is_some_and(|limit| self.changes >= limit) {
             self.power = false;
         }
@@ -270,56 +258,95 @@ impl State {
             return Err(io::Error::other("the power is off"));
         }
         self.calls += 1;
-        self.changes += u64::from(call.changes());
+        let mut fails = None;
+        if call.changes() {
+            if let Some(recording) = &mut self.recording {
+                recording.push(self.now.clone());
+            }
+            self.changes += 1;
+            self.order += 1;
+            fails = self.failing_changes.remove(&self.changes);
+        }
         let by_number = self.failing_numbers.remove(&self.calls);
-        Ok(self.failing_kinds.remove(&call) || by_number)
+        let planned = self.failing_kinds.remove(&call) || by_number;
+        Ok(fails.or(planned.then_some(Fault::Broken)))
+    }
+
+    /// Like `begin`, for calls that change a file: notes which one it was if it fails.
+    fn begin_on(&mut self, call: Call, file: FileId) -> io::Result<Option<Fault>> {
+        let fails = self.begin(call)?;
+        if fails.is_some() {
+            let name = self.now.names.name_of(file).unwrap_or_default().to_owned();
+            self.failed.push((self.changes, call, name));
+        }
+        Ok(fails)
     }
 
     /// Like `begin`, for calls that leave nothing behind when they fail.
     fn begin_whole(&mut self, call: Call) -> io::Result<()> {
-        if self.begin(call)? {
-            Err(Errno::IO.into())
-        } else {
-            Ok(())
+        match self.begin(call)? {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
         }
     }
 
-    /// Like `begin`, for calls that may have happened when they fail: whether to do it, and what to
-    /// say.
+    /// For calls that may have happened when they fail: whether to do it, and what to say.
+    fn unsure(&mut self, fails: Option<Fault>) -> (bool, io::Result<()>) {
+        match fails {
+            Some(fault) => (self.random.bool(), Err(fault.into())),
+            None => (true, Ok(())),
+        }
+    }
+
     fn begin_unsure(&mut self, call: Call) -> io::Result<(bool, io::Result<()>)> {
         let fails = self.begin(call)?;
-        Ok(if fails {
-            (self.random.bool(), Err(Errno::IO.into()))
-        } else {
-            (true, Ok(()))
-        })
+        Ok(self.unsure(fails))
+    }
+
+    /// Whether this sync is one that is ignored.
+    fn lies(&mut self) -> bool {
+        self.ignored_syncs > 0 && self.random.u8(..100) < self.ignored_syncs
     }
 
     fn free(&self) -> u64 {
         let Some(capacity) = self.capacity else {
             return AMPLE;
         };
-        let named = self.names.named();
+        let named = self.now.names.named();
         let in_use = |id| named.contains(id) || self.handles.contains_key(id);
-        let taken = self
-            .files
-            .iter()
+        let files = self.now.files.iter();
+        let taken = files
             .filter(|(id, _)| in_use(id))
             .map(|(_, file)| file.space());
         capacity.saturating_sub(taken.sum())
     }
 
-    fn content(&mut self, file: FileId) -> io::Result<&mut Content> {
-        self.files
-            .get_mut(&file)
+    fn file(&self, file: FileId) -> io::Result<&Content> {
+        let found = self.now.files.get(&file);
+        found
+            .map(|file| &**file)
             .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// A file's content, to be changed: no moment that is kept sees it.
+    fn content(&mut self, file: FileId) -> io::Result<&mut Content> {
+        let found = self.now.files.get_mut(&file);
+        found
+            .map(Arc::make_mut)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&mut self) -> &mut Names {
+        Arc::make_mut(&mut self.now.names)
     }
 
     /// Forgets the content of files that nothing can reach any more, not even after a power cut.
     fn sweep(&mut self) {
-        let reachable = self.names.files();
-        self.files
-            .retain(|id, _| reachable.contains(id) || self.handles.contains_key(id));
+        let reachable = self.now.names.files();
+        let handles = &self.handles;
+        self.now
+            .files
+            .retain(|id, _| reachable.contains(id) || handles.contains_key(id));
     }
 }
 
@@ -327,24 +354,24 @@ impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.begin_whole(Call::List)?;
-        Ok(state.names.list())
+        Ok(state.now.names.list())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         state.begin_whole(Call::Open)?;
-        let file = state.names.find(name)?;
+        let file = state.now.names.find(name)?;
         Ok(self.open_file(&mut state, file))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         let (happens, answer) = state.begin_unsure(Call::Create)?;
-        let file = state.next_file;
+        let (file, at) = (state.now.next_file, state.order);
         if happens {
-            state.next_file += 1;
-            state.files.insert(file, Content::default());
-            state.names.create(name, file);
+            state.now.next_file += 1;
+            state.now.files.insert(file, Arc::default());
+            state.names().create(at, name, file);
         }
         answer?;
         Ok(self.open_file(&mut state, file))
@@ -354,7 +381,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let (happens, answer) = state.begin_unsure(Call::Rename)?;
         if happens {
-            state.names.rename(from, to)?;
+            let at = state.order;
+            state.names().rename(at, from, to)?;
         }
         answer
     }
@@ -363,7 +391,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let (happens, answer) = state.begin_unsure(Call::Unlink)?;
         if happens {
-            state.names.unlink(name)?;
+            let at = state.order;
+            state.names().unlink(at, name)?;
         }
         answer
     }
@@ -371,7 +400,10 @@ impl Disk for SimDisk {
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.state();
         state.begin_whole(Call::SyncDir)?;
-        state.names.sync();
+        if state.lies() {
+            return Ok(());
+        }
+        state.names().sync();
         state.sweep();
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Topics as actors, over a broker in this thread's system and a simulated disk.
 
+mod crash;
 mod delayed;
 mod together;
 

@@ -30,25 +30,25 @@ impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.disk.state();
         state.begin_whole(Call::Len)?;
-        Ok(state.content(self.file)?.len() as u64)
+        Ok(state.file(self.file)?.len() as u64)
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.begin_whole(Call::ReadAt)?;
-        state.content(self.file)?.read(offset, out)
+        state.file(self.file)?.read(offset, out)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        let fails = state.begin(Call::WriteAt)?;
-        let room = state.free();
+        let fails = state.begin_on(Call::WriteAt, self.file)?;
+        let (room, at) = (state.free(), state.order);
         let content = state.content(self.file)?;
-        if fails {
-            content.write(offset, &bytes[..bytes.len() / 2], room)?;
-            return Err(Errno::IO.into());
+        if let Some(fault) = fails {
+            content.write(at, offset, &bytes[..bytes.len() / 2], room)?;
+            return Err(fault.into());
         }
-        let written = content.write(offset, bytes, room)?;
+        let written = content.write(at, offset, bytes, room)?;
         if written < bytes.len() {
             Err(Errno::NOSPC.into())
         } else {
@@ -58,20 +58,25 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        let (happens, answer) = state.begin_unsure(Call::SetLen)?;
+        let fails = state.begin_on(Call::SetLen, self.file)?;
+        let (happens, answer) = state.unsure(fails);
         if happens {
-            state.content(self.file)?.set_len(len)?;
+            let at = state.order;
+            state.content(self.file)?.set_len(at, len)?;
         }
         answer
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        let fails = state.begin(Call::Sync)?;
+        let fails = state.begin_on(Call::Sync, self.file)?;
+        if fails.is_none() && state.lies() {
+            return Ok(());
+        }
         let content = state.content(self.file)?;
-        if fails {
+        if let Some(fault) = fails {
             content.fail_sync();
-            return Err(Errno::IO.into());
+            return Err(fault.into());
         }
         content.sync();
         Ok(())

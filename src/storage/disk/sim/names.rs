@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::Weather;
+use super::weather::Weather;
 
 /// The identity of a file, which it keeps under whatever name.
 pub(super) type FileId = u64;
@@ -21,7 +21,8 @@ pub(super) type FileId = u64;
 pub(super) struct Names {
     seen: BTreeMap<String, FileId>,
     durable: BTreeMap<String, FileId>,
-    pending: Vec<Change>,
+    /// With their places in the order of all changes of the disk.
+    pending: Vec<(u64, Change)>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,35 +54,39 @@ impl Names {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    pub(super) fn create(&mut self, name: &str, file: FileId) {
-        self.change(Change::Created {
-            name: name.to_owned(),
-            file,
-        });
+    /// The name that a file has now.
+    pub(super) fn name_of(&self, file: FileId) -> Option<&str> {
+        let mut named = self.seen.iter().filter(|(_, id)| **id == file);
+        named.next().map(|(name, _)| name.as_str())
     }
 
-    pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+    /// The first change that is not durable.
+    pub(super) fn first_pending(&self) -> Option<u64> {
+        self.pending.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn create(&mut self, at: u64, name: &str, file: FileId) {
+        let name = name.to_owned();
+        self.change(at, Change::Created { name, file });
+    }
+
+    pub(super) fn rename(&mut self, at: u64, from: &str, to: &str) -> io::Result<()> {
         let file = self.find(from)?;
-        self.change(Change::Renamed {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            file,
-        });
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.change(at, Change::Renamed { from, to, file });
         Ok(())
     }
 
-    pub(super) fn unlink(&mut self, name: &str) -> io::Result<()> {
+    pub(super) fn unlink(&mut self, at: u64, name: &str) -> io::Result<()> {
         let file = self.find(name)?;
-        self.change(Change::Unlinked {
-            name: name.to_owned(),
-            file,
-        });
+        let name = name.to_owned();
+        self.change(at, Change::Unlinked { name, file });
         Ok(())
     }
 
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, at: u64, change: Change) {
         change.apply(&mut self.seen);
-        self.pending.push(change);
+        self.pending.push((at, change));
     }
 
     pub(super) fn sync(&mut self) {
@@ -91,7 +96,7 @@ impl Names {
 
     /// Files that have a name, or had one that a power cut may bring back.
     pub(super) fn files(&self) -> BTreeSet<FileId> {
-        let pending = self.pending.iter().map(Change::file);
+        let pending = self.pending.iter().map(|(_, change)| change.file());
         let named = self.seen.values().chain(self.durable.values()).copied();
         named.chain(pending).collect()
     }
@@ -105,10 +110,10 @@ impl Names {
     pub(super) fn after_power_cut(&self, weather: &mut Weather) -> Self {
         let mut left = self.durable.clone();
         let (mut lost_names, mut lost_files) = (BTreeSet::new(), BTreeSet::new());
-        for change in &self.pending {
+        for (at, change) in &self.pending {
             let held_up = lost_files.contains(&change.file())
                 || change.names().any(|name| lost_names.contains(name));
-            if !held_up && weather.keeps() {
+            if !held_up && weather.keeps(*at) {
                 change.apply(&mut left);
             } else {
                 lost_files.insert(change.file());

@@ -1,5 +1,7 @@
 //! Each fault of the simulated disk, planted and shown; and redb, which must survive all of them.
 
+mod moments;
+
 use std::collections::BTreeSet;
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
