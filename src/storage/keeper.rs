@@ -61,8 +61,8 @@ pub(super) enum Chore {
     Open { number: u64, reply: Sender<Opened> },
     /// A handle gave wrong bytes: drop it.
     Discard(u64),
-    /// Note that this segment is active.
-    Mark(u64),
+    /// Note that this segment is active, and its birth.
+    Mark { number: u64, birth: u64 },
     /// Let these sealed segments go; nothing refers to them.
     Release(Vec<u64>),
     /// Make one segment of several.
@@ -196,6 +196,7 @@ impl Keeper {
                 reply,
             } => {
                 let cache = self.options.active_cache_bytes;
+                let identity = identity.of_segment(number, self.options.salt);
                 let inbox = self.inbox.clone();
                 let made = self.blank(&layout::unborn_name(number));
                 let made = made.map_err(SegmentError::from);
@@ -220,9 +221,9 @@ impl Keeper {
                     shelf.contains_key(&number) && Arc::make_mut(shelf).remove(&number).is_some()
                 });
             }
-            Chore::Mark(number) => {
+            Chore::Mark { number, birth } => {
                 // Without the note a removed segment might go unnoticed; nothing else depends on it.
-                if let Err(error) = newest::mark(&*self.disk, number) {
+                if let Err(error) = newest::mark(&*self.disk, number, birth) {
                     tracing::warn!(segment = number, %error, "the newest segment is not noted");
                 }
             }

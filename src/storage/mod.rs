@@ -21,6 +21,7 @@ pub mod backend;
 pub mod disk;
 mod error;
 mod flush;
+mod header;
 mod health;
 mod job;
 mod journal;
