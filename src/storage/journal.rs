@@ -17,7 +17,8 @@
 //!       0         4         8           16            24
 //!     0 +---------+---------+-----------+-------------+
 //!       | CRC-32C | length  | segment   | flush       |   the CRC covers all after itself;
-//!    24 +---------+---------+-----------+-------------+   length is the body's
+//!    24 +---------+---------+-----------+-------------+   length is the body's. It begins with
+//!       |                                                 the segment's birth, if it has one
 //!       | body: topics u32, each
 //!       |         topic u64, batches u32, each
 //!       |           records before u64, bytes before u64, digest u64, length u32, batch
@@ -41,6 +42,7 @@ use logdrive_protocol::TopicId;
 use super::disk::{Disk, DiskFile};
 use super::flush::Flush;
 use super::job::{Announce, Appended, Job, JobKind, Row, Totals};
+use super::segment::Segment;
 
 /// The file's name.
 pub(super) const NAME: &str = "journal";
@@ -89,16 +91,16 @@ impl Journal {
     /// Makes the flush with this number durable; `false` if there is no room for it.
     ///
     /// After an error nobody knows whether it is.
-    pub(super) fn append(&mut self, segment: u64, number: u64, flush: &Flush) -> io::Result<bool> {
+    pub(super) fn append(&mut self, of: Of, number: u64, flush: &Flush) -> io::Result<bool> {
         self.entry.clear();
         self.entry.resize(HEAD_BYTES, 0);
         flush.encode(&mut self.entry);
         let (head, body) = self.entry.split_at_mut(HEAD_BYTES);
         let length = count(body.len());
         head[CRC_BYTES..8].copy_from_slice(&length);
-        head[8..16].copy_from_slice(&segment.to_be_bytes());
+        head[8..16].copy_from_slice(&of.segment.to_be_bytes());
         head[16..].copy_from_slice(&number.to_be_bytes());
-        let crc = crc32c::crc32c(&self.entry[CRC_BYTES..]);
+        let crc = of.crc(&self.entry[CRC_BYTES..]);
         self.entry[..CRC_BYTES].copy_from_slice(&crc.to_be_bytes());
         // Whole blocks: the rest of one would have to be read first.
         self.entry
@@ -172,7 +174,7 @@ pub(super) enum Unreadable {
 /// next one is only written when it is whole, so one that is followed by another was changed since.
 pub(super) fn entries(
     disk: &dyn Disk,
-    segment: u64,
+    of: Of,
     after: u64,
 ) -> Result<Vec<(u64, Flush)>, Unreadable> {
     let file = disk.open(NAME).map_err(|error| match error.kind() {
@@ -184,17 +186,16 @@ pub(super) fn entries(
     file.read_at(0, &mut content)?;
     let mut found = Vec::new();
     let (mut at, mut next) = (0, after + 1);
-    while let Some(entry) = Entry::at(&content, at).filter(|it| it.is(segment, next)) {
+    while let Some(entry) = Entry::at(&content, at, of).filter(|it| it.number == next) {
         // Its CRC fits, so this is no damage, and must not be passed over in silence.
         let flush = Flush::decode(entry.body).ok_or(Unreadable::Unknown(at as u64))?;
         found.push((next, flush));
         (at, next) = (entry.end, next + 1);
     }
-    let later = (at..content.len()).step_by(BLOCK).skip(1);
-    for block in later.filter_map(|at| Entry::at(&content, at)) {
-        if block.segment == segment && block.number >= next {
-            return Err(Unreadable::Damaged(at as u64));
-        }
+    // One that could follow right here would be in the chain, so this place is looked at too.
+    let mut later = (at..content.len()).step_by(BLOCK);
+    if later.any(|at| Entry::at(&content, at, of).is_some_and(|it| it.number >= next)) {
+        return Err(Unreadable::Damaged(at as u64));
     }
     Ok(found)
 }
@@ -202,12 +203,41 @@ pub(super) fn entries(
 /// Looks for an entry in any bytes.
 #[cfg(any(test, fuzzing))]
 pub(super) fn look_at(content: &[u8]) {
-    let _ = Entry::at(content, 0).map(|entry| entry.end);
+    let of = Of {
+        segment: Fields(content.get(8..).unwrap_or_default())
+            .u64()
+            .unwrap_or_default(),
+        birth: 0,
+    };
+    let _ = Entry::at(content, 0, of).map(|entry| entry.end);
 }
 
-/// A whole entry.
-struct Entry<'a> {
+/// Whose entries they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of {
     segment: u64,
+    birth: u64,
+}
+
+impl Of {
+    pub(super) fn new(segment: &Segment) -> Self {
+        Self {
+            segment: segment.number,
+            birth: segment.birth,
+        }
+    }
+
+    /// The CRC of what comes after it in an entry.
+    fn crc(self, covered: &[u8]) -> u32 {
+        if self.birth == 0 {
+            return crc32c::crc32c(covered);
+        }
+        crc32c::crc32c_append(crc32c::crc32c(&self.birth.to_be_bytes()), covered)
+    }
+}
+
+/// A whole entry of a segment.
+struct Entry<'a> {
     number: u64,
     body: &'a [u8],
     /// Where the next one begins.
@@ -215,8 +245,8 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The entry at a place, if there is one.
-    fn at(content: &'a [u8], at: usize) -> Option<Self> {
+    /// The entry at a place, if there is one of this segment.
+    fn at(content: &'a [u8], at: usize, of: Of) -> Option<Self> {
         let mut fields = Fields(content.get(at..)?);
         let crc = fields.u32()?;
         let covered = fields.0;
@@ -224,16 +254,12 @@ impl<'a> Entry<'a> {
         let (segment, number) = (fields.u64()?, fields.u64()?);
         let body = fields.take(length)?;
         let covered = &covered[..HEAD_BYTES - CRC_BYTES + length];
-        (crc32c::crc32c(covered) == crc).then_some(Self {
-            segment,
+        let is_whole = segment == of.segment && of.crc(covered) == crc;
+        is_whole.then_some(Self {
             number,
             body,
             end: (at + HEAD_BYTES + length).next_multiple_of(BLOCK),
         })
-    }
-
-    fn is(&self, segment: u64, number: u64) -> bool {
-        (self.segment, self.number) == (segment, number)
     }
 }
 

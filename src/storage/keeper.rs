@@ -61,8 +61,8 @@ pub(super) enum Chore {
     Open { number: u64, reply: Sender<Opened> },
     /// A handle gave wrong bytes: drop it.
     Discard(u64),
-    /// Note that this segment is active.
-    Mark(u64),
+    /// Note that this segment is active, and its birth.
+    Mark { number: u64, birth: u64 },
     /// Let these sealed segments go; nothing refers to them.
     Release(Vec<u64>),
     /// Make one segment of several.
@@ -102,6 +102,8 @@ pub(super) struct Keeper {
     releasing: VecDeque<u64>,
     /// When the last one went.
     released_at: Option<Instant>,
+    /// When the last piece of a merge, of the files written ahead, or a look at the space ended.
+    rested_at: Instant,
     stopping: bool,
     /// Writable handles whose close must come before the end.
     unclosed: BTreeSet<u64>,
@@ -133,39 +135,57 @@ impl Keeper {
             merging: None,
             releasing: VecDeque::new(),
             released_at: None,
+            rested_at: Instant::now(),
             stopping: false,
             unclosed: BTreeSet::new(),
         }
     }
 
-    /// Does chores until it is stopped.
+    /// Does chores until it is stopped; what is its own to do comes when none of them waits.
     pub(super) fn run(mut self, chores: &Receiver<Chore>) {
         while !(self.stopping && self.unclosed.is_empty()) {
-            let pause = self.release_pause();
-            if pause == Some(Duration::ZERO) {
-                self.release_one();
-                continue;
-            }
-            let next = if let Some(pause) = pause {
-                chores.recv_timeout(pause)
-            } else if self.merging.is_some() {
-                chores.recv_timeout(self.options.merge_pause)
-            } else if self.health.is_low_space() {
-                chores.recv_timeout(self.options.space_check_interval)
-            } else if self.writes_ahead && self.ahead.is_wanting() {
-                chores.recv_timeout(self.options.ahead_pause)
-            } else {
-                chores.recv().map_err(RecvTimeoutError::from)
+            let next = match self.pause() {
+                Some(pause) => chores.recv_timeout(pause),
+                None => chores.recv().map_err(RecvTimeoutError::from),
             };
             match next {
                 Ok(chore) => self.perform(chore),
-                Err(RecvTimeoutError::Timeout) if pause.is_some() => self.release_one(),
-                Err(RecvTimeoutError::Timeout) if self.merging.is_some() => self.merge_on(),
-                Err(RecvTimeoutError::Timeout) if self.health.is_low_space() => self.check_space(),
-                Err(RecvTimeoutError::Timeout) => self.write_ahead(),
+                Err(RecvTimeoutError::Timeout) => self.attend(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// How long until something of its own is due, if there is anything to do.
+    fn pause(&self) -> Option<Duration> {
+        let background = if self.merging.is_some() {
+            Some(self.options.merge_pause)
+        } else if self.health.is_low_space() {
+            Some(self.options.space_check_interval)
+        } else if self.writes_ahead && self.ahead.is_wanting() {
+            Some(self.options.ahead_pause)
+        } else {
+            None
+        };
+        // From the last piece on, so that chores put nothing off for good.
+        let background = background.map(|pause| pause.saturating_sub(self.rested_at.elapsed()));
+        self.release_pause().into_iter().chain(background).min()
+    }
+
+    /// Does a piece of what is its own: a file that is due goes, or else a merge, the free space or
+    /// the files written ahead go on.
+    fn attend(&mut self) {
+        if self.release_pause() == Some(Duration::ZERO) {
+            return self.release_one();
+        }
+        if self.merging.is_some() {
+            self.merge_on();
+        } else if self.health.is_low_space() {
+            self.check_space();
+        } else if self.writes_ahead && self.ahead.is_wanting() {
+            self.write_ahead();
+        }
+        self.rested_at = Instant::now();
     }
 
     pub(super) fn perform(&mut self, chore: Chore) {
@@ -176,6 +196,7 @@ impl Keeper {
                 reply,
             } => {
                 let cache = self.options.active_cache_bytes;
+                let identity = identity.of_segment(number, self.options.salt);
                 let inbox = self.inbox.clone();
                 let made = self.blank(&layout::unborn_name(number));
                 let made = made.map_err(SegmentError::from);
@@ -200,9 +221,9 @@ impl Keeper {
                     shelf.contains_key(&number) && Arc::make_mut(shelf).remove(&number).is_some()
                 });
             }
-            Chore::Mark(number) => {
+            Chore::Mark { number, birth } => {
                 // Without the note a removed segment might go unnoticed; nothing else depends on it.
-                if let Err(error) = newest::mark(&*self.disk, number) {
+                if let Err(error) = newest::mark(&*self.disk, number, birth) {
                     tracing::warn!(segment = number, %error, "the newest segment is not noted");
                 }
             }
@@ -324,7 +345,6 @@ impl Keeper {
         });
     }
 
-    /// Lets a sealed segment go that nothing refers to any more.
     /// How long producers still have the disk for themselves before the next file goes, if there is
     /// one: while it does, every fsync waits for the file system to give its blocks back.
     fn release_pause(&self) -> Option<Duration> {
@@ -350,6 +370,7 @@ impl Keeper {
         }
     }
 
+    /// Lets a sealed segment go that nothing refers to any more.
     fn release(&mut self, number: u64) {
         self.shelf.send_modify(|shelf| {
             Arc::make_mut(shelf).remove(&number);

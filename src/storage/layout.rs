@@ -5,7 +5,8 @@
 //! [reader](super::reader) decodes.
 //!
 //! ```text
-//! meta     "format" u32, "segment" u64, "cluster" 16 bytes, "node" u64, "features" u32
+//! meta     "format" u32, "segment" u64, "cluster" 16 bytes, "node" u64, "features" u32,
+//!          "birth" u64: what tells the segment from any other that has its number
 //!
 //! index    key    topic u64 | first offset u64
 //!          value  log number u64 | row head (64 bytes)
@@ -48,14 +49,17 @@
 //! topic | F0 | first offset   extent: from here on the topic is in segment u64;
 //!                             first append time u64, records and bytes before u64 each; of a
 //!                             sealed segment also the topic's batches there in bytes u64
-//! 0     | F1 | segment        catalogue: batches in bytes u64, first and last append time u64
+//! 0     | F1 | segment        catalogue: batches in bytes u64, first and last append time u64, birth u64
 //! 0     | F2                  flush: number u64, the active segment's batches in bytes u64, first
 //!                             and last append time u64, then (topic u64, first offset u64) of what
 //!                             the last durable commit appended
 //! ```
 //!
 //! Format 3: extents say how many bytes they stand for, and there are [merged](super::merge)
-//! segments, numbered from [`FIRST_MERGED`] on, whose state is empty. Format 2 has neither: a bit of
+//! segments, numbered from [`FIRST_MERGED`] on, whose state is empty. A segment has a birth, which
+//! the catalogue, the [journal](super::journal) and the file [newest](super::newest) know, so that
+//! another store's file in its place is noticed; segments without one are not told apart. Format 2
+//! has none of these: a bit of
 //! the meta row "features" says that the [journal](super::journal) goes on where the segment's last
 //! durable commit ends. Format 1 has no journal either.
 //!
@@ -101,6 +105,7 @@ pub(super) const META_SEGMENT: &str = "segment";
 pub(super) const META_CLUSTER: &str = "cluster";
 pub(super) const META_NODE: &str = "node";
 pub(super) const META_FEATURES: &str = "features";
+pub(super) const META_BIRTH: &str = "birth";
 
 /// The last flushes of a segment may be in the journal alone.
 pub(super) const FEATURE_JOURNAL: u32 = 1;
@@ -344,6 +349,8 @@ pub(super) struct Contents {
     pub(super) payload: u64,
     pub(super) first_time: u64,
     pub(super) last_time: u64,
+    /// Of the segment; 0 where it has none, and for the active one, whose own meta table says it.
+    pub(super) birth: u64,
 }
 
 impl Contents {
@@ -352,7 +359,7 @@ impl Contents {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        words(&[self.payload, self.first_time, self.last_time])
+        words(&[self.payload, self.first_time, self.last_time, self.birth])
     }
 
     /// Reads a catalogue row's own bytes.
@@ -361,6 +368,7 @@ impl Contents {
             payload: u64_at(value, 0),
             first_time: u64_at(value, 8),
             last_time: u64_at(value, 16),
+            birth: u64_at(value, 24),
         }
     }
 
@@ -397,6 +405,7 @@ impl FlushRow {
             payload,
             first_time,
             last_time,
+            birth: _,
         } = self.contents;
         let mut out = words(&[self.number, payload, first_time, last_time]);
         for (topic, first) in &self.appended {
@@ -412,6 +421,7 @@ impl FlushRow {
             payload: u64_at(value, 8),
             first_time: u64_at(value, 16),
             last_time: u64_at(value, 24),
+            birth: 0,
         };
         let pairs = value.get(32..).unwrap_or_default().chunks_exact(16);
         let appended = pairs
@@ -554,6 +564,7 @@ mod tests {
             payload: 6,
             first_time: 7,
             last_time: 8,
+            birth: 0,
         };
         let appended = vec![(TopicId(1), 2), (TopicId(3), 4)];
         let flush = FlushRow {
@@ -564,6 +575,14 @@ mod tests {
         let stored = sealed(&FlushRow::key(), &flush.encode());
         assert_eq!(FlushRow::decode(&stored).unwrap(), flush);
         assert_eq!(own_row(&FlushRow::key()), Some(OwnRow::Flush));
+        let contents = Contents {
+            birth: 9,
+            ..contents
+        };
+        assert_eq!(Contents::decode(&contents.encode()), contents);
+        // As it was written before there were births.
+        let birth = Contents::decode(&contents.encode()[..24]).birth;
+        assert_eq!(birth, 0);
         assert_eq!(
             own_row(&Contents::key(8)),
             Some(OwnRow::Catalogue { segment: 8 })

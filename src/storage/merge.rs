@@ -136,24 +136,35 @@ pub(super) enum Broken {
 }
 
 impl Merge {
-    /// Finds out what lives, as the active segment says now.
+    /// Finds out what lives, as the active segment says now, and that the sources are those it means.
     pub(super) fn begin(
         order: Order,
         target: Segment,
         sources: BTreeMap<u64, Arc<Segment>>,
     ) -> Result<Self, SegmentError> {
         let pieces = guarded(|| plan(&order))?;
+        for (number, source) in &sources {
+            let vouched = guarded(|| source.vouch(born(&order.active, *number)?));
+            if let Err(error) = vouched {
+                // Who asked may have gone.
+                let _ = order.reply.send(Err(vec![*number]));
+                return Err(error);
+            }
+        }
         Ok(Self {
             next: pieces.first().map_or(0, |piece| piece.extent.first),
             number: order.number,
             generation: order.generation,
             reply: order.reply,
-            target,
             sources,
             pieces,
             at: 0,
             next_log: 0,
-            contents: Contents::default(),
+            contents: Contents {
+                birth: target.birth,
+                ..Contents::default()
+            },
+            target,
         })
     }
 
@@ -242,6 +253,16 @@ impl Merge {
         drop(self.target);
         // Who asked may have gone.
         let _ = self.reply.send(Err(unreadable));
+    }
+}
+
+/// The birth of a sealed segment, as the active one has it; 0 if it does not say.
+pub(super) fn born(active: &Segment, number: u64) -> Result<u64, SegmentError> {
+    let txn = active.begin_read()?;
+    let key = Contents::key(number);
+    match txn.open_table(STATE)?.get(&key[..])? {
+        Some(row) => Ok(Contents::decode(layout::unseal(&key, row.value())?).birth),
+        None => Ok(0),
     }
 }
 

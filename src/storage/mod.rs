@@ -23,6 +23,7 @@ mod error;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod header;
 mod health;
 mod job;
 mod journal;

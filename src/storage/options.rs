@@ -13,6 +13,9 @@ const MIB: u64 = 1024 * KIB;
 /// What a storage is opened with; [`Options::default`] suits a broker.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What tells the segments that this process makes from those of any other: drawn at random, but
+    /// in a simulation, which must run the same way twice.
+    pub salt: u64,
     /// Payload bytes after which a segment is followed by the next one.
     pub segment_bytes: u64,
     /// Bytes of batches in one chunk at most; the default, with row head and redb's own, is 1 MiB.
@@ -70,6 +73,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            salt: fastrand::u64(..),
             segment_bytes: 256 * MIB,
             chunk_bytes: super::layout::FULL_CHUNK_BYTES,
             flush_bytes: 16 << 20,

@@ -22,6 +22,7 @@ use super::disk::Disk;
 use super::job::Totals;
 use super::keeper::{Chore, Shelf};
 use super::layout::{Extent, STATE};
+use super::merge;
 use super::options::Options;
 use super::scan::{self, Located, Scan};
 use super::segment::{Segment, SegmentError, guarded};
@@ -402,6 +403,9 @@ impl Reader {
             })
         } else {
             self.sealed(number).and_then(|segment| {
+                if !segment.is_vouched() {
+                    segment.vouch(guarded(|| merge::born(&snapshot.active, number))?)?;
+                }
                 segment.touch(self.clock.fetch_add(1, Ordering::Relaxed));
                 guarded(|| {
                     outcome = Some(body(&segment, &segment.begin_read()?));

@@ -29,6 +29,7 @@ use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
 use super::flush::{Flush, put};
+use super::header::Trust;
 use super::journal;
 use super::keeper::Chore;
 use super::layout::{
@@ -86,32 +87,33 @@ pub(super) fn find(
             FileKind::Other => {}
         }
     }
-    if let Some(missing) = newest::marked(disk).filter(|marked| Some(*marked) > newest) {
+    let noted = newest::marked(disk);
+    if let Some(missing) = noted.filter(|note| Some(note.number) > newest) {
         return Err(OpenError::Missing {
-            file: layout::segment_name(missing),
+            file: layout::segment_name(missing.number),
             note: newest::NAME,
         });
     }
     let Some(number) = newest else {
         return Ok(None);
     };
-    let open = || {
-        let segment = Segment::open_overlaid(disk, number, options.active_cache_bytes)?;
-        let identity = segment.identify()?;
-        Ok((segment, identity))
-    };
     let unreadable = |error| OpenError::unreadable(number, error);
-    let (segment, identity) = open().map_err(unreadable)?;
+    let cache = options.active_cache_bytes;
+    let (segment, identity) =
+        Segment::open_checked(disk, number, cache, Trust::LastWhole).map_err(unreadable)?;
+    if let Some(note) = noted.filter(|note| note.number == number) {
+        segment.vouch(note.birth).map_err(unreadable)?;
+    }
     if identity.journaled {
         let begun = last_flush(&segment).map_err(unreadable)?;
-        let entries =
-            journal::entries(disk, number, begun.number).map_err(|error| match error {
-                journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
-                fault => OpenError::Journal {
-                    fault: fault.to_string(),
-                    file: layout::segment_name(number),
-                },
-            })?;
+        let of = journal::Of::new(&segment);
+        let entries = journal::entries(disk, of, begun.number).map_err(|error| match error {
+            journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
+            fault => OpenError::Journal {
+                fault: fault.to_string(),
+                file: layout::segment_name(number),
+            },
+        })?;
         replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
@@ -215,6 +217,7 @@ pub(super) fn carry_over(
     let segment = file
         .map_err(SegmentError::from)
         .and_then(|file| {
+            let identity = identity.of_segment(number, options.salt);
             Segment::create(file, number, identity, options.active_cache_bytes, closer)
         })
         .map_err(failed)?;
@@ -360,7 +363,13 @@ impl Picture {
                 tally.name(extent);
             }
         }
-        let found = source.map(|source| (source.number, self.flush.contents));
+        let found = source.map(|source| {
+            let contents = Contents {
+                birth: source.birth,
+                ..self.flush.contents
+            };
+            (source.number, contents)
+        });
         for (segment, contents) in self.catalogue.iter().copied().chain(found) {
             if let Some(share) = tally.sealed.get_mut(&segment) {
                 share.contents = contents;

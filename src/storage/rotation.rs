@@ -31,7 +31,11 @@ pub(super) fn carry_state(
         flushes: tally.flushes,
         ..Tally::default()
     };
-    let mut catalogue = vec![(old.number, tally.contents)];
+    let contents = Contents {
+        birth: old.birth,
+        ..tally.contents
+    };
+    let mut catalogue = vec![(old.number, contents)];
     for row in from.open_table(STATE)?.iter()? {
         let (key, stored) = row?;
         let (key, stored) = (key.value(), stored.value());

@@ -26,6 +26,7 @@ use redb::{
 
 use super::backend::{Backend, Witness};
 use super::disk::{Disk, DiskFile};
+use super::header::{self, Trust};
 use super::keeper::Chore;
 use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
@@ -37,9 +38,24 @@ pub(super) struct Identity {
     pub(super) node: u64,
     /// Whether the last flushes of a segment may be in the journal alone.
     pub(super) journaled: bool,
+    /// What tells this segment from any other of its number; 0 for one that was made before there
+    /// were births.
+    pub(super) birth: u64,
 }
 
 impl Identity {
+    /// The same directory's, for a new segment.
+    pub(super) fn of_segment(self, number: u64, salt: u64) -> Self {
+        // A round of the splitmix64 finalizer: neighbours have nothing in common.
+        let word = salt ^ number;
+        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let birth = word ^ (word >> 27);
+        Self {
+            birth: birth.max(1),
+            ..self
+        }
+    }
+
     fn features(self) -> u32 {
         if self.journaled {
             layout::FEATURE_JOURNAL
@@ -138,6 +154,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
+    /// See [`Identity`]; 0 also before it was [identified](Self::identify).
+    pub(super) birth: u64,
+    /// Whether it was found to be the one that the catalogue means.
+    vouched: AtomicBool,
     db: Option<Handle>,
     file: Arc<dyn DiskFile>,
     fence: Arc<AtomicBool>,
@@ -190,6 +210,7 @@ impl Segment {
                 meta.insert(layout::META_SEGMENT, &number.to_be_bytes()[..])?;
                 meta.insert(layout::META_CLUSTER, &identity.cluster[..])?;
                 meta.insert(layout::META_NODE, &identity.node.to_be_bytes()[..])?;
+                meta.insert(layout::META_BIRTH, &identity.birth.to_be_bytes()[..])?;
                 meta.insert(
                     layout::META_FEATURES,
                     &identity.features().to_be_bytes()[..],
@@ -202,6 +223,8 @@ impl Segment {
             let db = Some(Handle::Writable(db));
             Ok(Self {
                 number,
+                birth: identity.birth,
+                vouched: AtomicBool::new(false),
                 db,
                 file,
                 fence,
@@ -233,26 +256,66 @@ impl Segment {
                 Err(error) => Err(error.into()),
             }
         })?;
-        match opened {
-            Some(db) => Ok(Self::sealed(number, Handle::Clean(db), file)),
-            None => Self::open_overlaid(disk, number, cache_bytes),
-        }
+        let mut segment = match opened {
+            Some(db) => Self::sealed(number, Handle::Clean(db), file),
+            None => {
+                let overlay = Overlay::new(file.clone())?;
+                Self::overlaid(number, overlay, file, cache_bytes, false)?
+            }
+        };
+        segment.birth = segment.identify()?.birth;
+        Ok(segment)
     }
 
-    /// Opens a segment so that redb can repair it without a write to the file.
-    pub(super) fn open_overlaid(
+    /// Opens a segment so that redb can repair it without a write to the file, every page checked.
+    ///
+    /// redb looks at no checksum of its own in a file that was closed cleanly, and ours do not tell
+    /// a page from an older one of the same place.
+    pub(super) fn open_checked(
         disk: &dyn Disk,
         number: u64,
         cache_bytes: usize,
-    ) -> Result<Self, SegmentError> {
+        trust: Trust,
+    ) -> Result<(Self, Identity), SegmentError> {
         let file = existing(disk, number)?;
         let overlay = Overlay::new(file.clone())?;
+        header::restrict(&overlay, trust)?;
+        let mut segment = Self::overlaid(number, overlay, file, cache_bytes, true)?;
+        let identity = segment.identify()?;
+        segment.birth = identity.birth;
+        Ok((segment, identity))
+    }
+
+    fn overlaid(
+        number: u64,
+        overlay: Overlay,
+        file: Arc<dyn DiskFile>,
+        cache_bytes: usize,
+        checked: bool,
+    ) -> Result<Self, SegmentError> {
         let db = guarded(|| {
             Ok(Builder::new()
                 .set_cache_size(cache_bytes)
+                .set_check_integrity_on_open(checked)
                 .create_with_backend(overlay)?)
         })?;
         Ok(Self::sealed(number, Handle::Overlaid(db), file))
+    }
+
+    /// Whether this is the segment that the catalogue means, `born` so; 0 is any.
+    pub(super) fn vouch(&self, born: u64) -> Result<(), SegmentError> {
+        if born != 0 && born != self.birth {
+            return Err(SegmentError::Unreadable(
+                "it is not the file that was written here: another one has its name".into(),
+            ));
+        }
+        self.vouched.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether that is known already.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.vouched.load(Ordering::Acquire)
     }
 
     /// Closes a segment that nobody else holds; an error if any write of it has failed.
@@ -272,6 +335,8 @@ impl Segment {
     fn sealed(number: u64, db: Handle, file: Arc<dyn DiskFile>) -> Self {
         Self {
             number,
+            birth: 0,
+            vouched: AtomicBool::new(false),
             db: Some(db),
             file,
             fence: Arc::new(AtomicBool::new(true)),
@@ -356,10 +421,13 @@ impl Segment {
             }
             let cluster = read(layout::META_CLUSTER)?.try_into().unwrap_or_default();
             let features = number(&read(layout::META_FEATURES)?);
+            let birth = meta.get(layout::META_BIRTH)?;
+            let birth = birth.map_or(0, |guard| number(guard.value()));
             Ok(Identity {
                 cluster,
                 node: number(&read(layout::META_NODE)?),
                 journaled: features & u64::from(layout::FEATURE_JOURNAL) != 0,
+                birth,
             })
         })
     }

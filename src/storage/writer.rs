@@ -34,7 +34,7 @@ use super::error::OpenError;
 use super::flush::Flush;
 use super::health::Health;
 use super::job::{Announce, Job};
-use super::journal::Journal;
+use super::journal::{self, Journal};
 use super::keeper::{Chore, Keeper};
 use super::layout::{self, STATE};
 use super::merge::Outcome;
@@ -336,7 +336,8 @@ impl Writer {
             return Ok(false);
         };
         let number = active.tally.flushes + 1;
-        let journaled = journal.append(active.segment.number, number, flush)?;
+        let of = journal::Of::new(&active.segment);
+        let journaled = journal.append(of, number, flush)?;
         active.tally.flushes += u64::from(journaled);
         Ok(journaled)
     }
@@ -403,7 +404,8 @@ impl Writer {
         let cache = self.options.active_cache_bytes;
         let closer = self.hands.closer();
         let file = self.disk.create(&layout::unborn_name(self.floor))?;
-        Segment::create(file, self.floor, self.identity, cache, closer).map(Some)
+        let identity = self.identity.of_segment(self.floor, self.options.salt);
+        Segment::create(file, self.floor, identity, cache, closer).map(Some)
     }
 
     fn rotate(
@@ -444,7 +446,8 @@ impl Writer {
         let segment = Arc::new(spare);
         // The keeper knows of the old one before any reader can see the new one.
         self.hands.give(Chore::Retire(old));
-        self.hands.give(Chore::Mark(number));
+        let birth = segment.birth;
+        self.hands.give(Chore::Mark { number, birth });
         self.view.send_replace(Some(segment.clone()));
         self.expired_since = None;
         self.space_checked = None;

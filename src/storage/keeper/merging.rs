@@ -55,7 +55,8 @@ impl Keeper {
         }
         let (name, cache) = (layout::unborn_name(order.number), MERGE_CACHE_BYTES);
         let file = self.disk.create(&name)?;
-        let target = Segment::create(file, order.number, order.identity, cache, None);
+        let identity = order.identity.of_segment(order.number, self.options.salt);
+        let target = Segment::create(file, order.number, identity, cache, None);
         match target.and_then(|target| Merge::begin(order, target, sources)) {
             Ok(merge) => {
                 self.merging = Some(merge);

@@ -450,3 +450,175 @@ fn a_flipped_bit_of_any_row_is_named_as_damage() {
         }
     }
 }
+
+/// Where a page is in two files, one of them may come to stand in the other's place. All rows of an
+/// older page of state are intact, and redb compares its checksums only where it must repair: a
+/// start after a clean stop took them for the newest, and a topic began anew at an old offset.
+#[test]
+fn a_start_takes_no_page_of_another_file_or_place_for_its_own() {
+    let (world, disk, writer) = filled(10);
+    writer.close();
+    let names = segments(&disk);
+    let [.., before, newest] = &names[..] else {
+        panic!("too few segments")
+    };
+    let expected = open(&copy_of(&disk), &tiny()).unwrap().1.topics;
+    let pages = disk.open(newest).unwrap().len().unwrap() / 4096;
+    let (mut refused, mut unused) = (0, 0);
+    for page in 1..pages {
+        for (file, from) in [(before, page), (newest, page % (pages - 1) + 1)] {
+            let disk = copy_of(&disk);
+            let source = disk.open(file).unwrap();
+            let mut content = vec![0; 4096];
+            if source.read_at(from * 4096, &mut content).is_err() {
+                continue;
+            }
+            let target = disk.open(newest).unwrap();
+            target.write_at(page * 4096, &content).unwrap();
+            match open(&disk, &tiny()) {
+                Ok((writer, recovered)) => {
+                    assert_eq!(
+                        recovered.topics, expected,
+                        "page {page} from {from} of {file}"
+                    );
+                    world.check_records(&writer.reader());
+                    unused += 1;
+                }
+                Err(OpenError::Unreadable { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(
+        refused > 5 && unused > 5,
+        "{refused} refused, {unused} unused"
+    );
+}
+
+/// Batches of 1,500 bytes of one topic, in several segments, as any store with that topic has them.
+fn store_of(value: u8, options: &Options) -> (SimDisk, world::Log) {
+    let disk = SimDisk::new(value.into());
+    let (mut writer, recovered) = open(&disk, options).unwrap();
+    let mut log = world::Log::default();
+    for ticket in 1..=50 {
+        writer.commit([Job {
+            topic: TopicId(1),
+            generation: recovered.generation,
+            ticket,
+            batches: vec![append(&mut log, TopicId(1), &[vec![value; 1_500]], ticket)],
+            rows: vec![Row {
+                key: world::row_key(TopicId(1), 1),
+                value: Some(vec![value]),
+            }],
+            announce: Announce::new(|_| {}),
+            kind: JobKind::Change,
+        }]);
+    }
+    writer.close();
+    (disk, log)
+}
+
+/// The same files on a disk of their own.
+pub(super) fn copy_of(disk: &SimDisk) -> SimDisk {
+    let copy = SimDisk::new(0);
+    for name in disk.list().unwrap() {
+        replace(&copy, &name, disk);
+    }
+    copy
+}
+
+/// Puts a file of another disk in the place of one.
+fn replace(disk: &SimDisk, name: &str, other: &SimDisk) {
+    let file = other.open(name).unwrap();
+    let mut content = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(0, &mut content).unwrap();
+    let mine = disk.create(name).unwrap();
+    mine.write_at(0, &content).unwrap();
+}
+
+/// Topics of all stores are called 1, 2, 3 inside, and begin at 0: another store's segment had
+/// records of every offset that was asked for, with checksums that fit, and they were delivered.
+#[test]
+fn another_stores_segment_is_never_read_as_ones_own() {
+    let options = saved_at_once();
+    let (mine, log) = store_of(1, &options);
+    let (other, _) = store_of(
+        2,
+        &Options {
+            salt: 2,
+            ..options.clone()
+        },
+    );
+    let names = segments(&mine);
+    assert_eq!(names, segments(&other));
+    let (newest, sealed) = names.split_last().unwrap();
+    for name in sealed {
+        let disk = copy_of(&mine);
+        replace(&disk, name, &other);
+        let (writer, _) = open(&disk, &options).unwrap();
+        let mut next = 0;
+        let mut said = Vec::new();
+        while next < log.next {
+            match writer.reader().read(TopicId(1), next, log.next, 5_000) {
+                Ok(read) => {
+                    let wrong = read.batches.iter().find(|it| !log.batches.contains(it));
+                    assert!(wrong.is_none(), "another store's record");
+                    next = Head::parse(read.batches.last().unwrap())
+                        .unwrap()
+                        .end_offset();
+                }
+                Err(ReadError::Damaged { to, what, .. }) => {
+                    said.push(what);
+                    next = to;
+                }
+                Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
+            }
+        }
+        let named = said
+            .iter()
+            .all(|what| what.contains("another one has its name"));
+        assert!(named && said.len() == 1, "{said:?}");
+    }
+    let disk = copy_of(&mine);
+    replace(&disk, newest, &other);
+    let refusal = open(&disk, &options).unwrap_err().to_string();
+    assert!(refusal.contains("another one has its name"), "{refusal}");
+}
+
+/// A merge that copied what it found would have given it the blessing of a new segment.
+#[test]
+fn another_stores_segment_is_not_merged() {
+    let options = saved_at_once();
+    let (mine, mut log) = store_of(1, &options);
+    let (other, _) = store_of(
+        2,
+        &Options {
+            salt: 2,
+            ..options.clone()
+        },
+    );
+    replace(&mine, &segments(&mine)[1], &other);
+    let merging = Options {
+        dead_bytes: 1,
+        ..options
+    };
+    let (mut writer, recovered) = open(&mine, &merging).unwrap();
+    // Of the first three segments, one batch in the last one.
+    let job = |ticket, kind| Job {
+        topic: TopicId(1),
+        generation: recovered.generation,
+        ticket,
+        batches: vec![],
+        rows: vec![],
+        announce: Announce::new(|_| {}),
+        kind,
+    };
+    let in_the_second = 25;
+    writer.commit([job(1, log.trim(in_the_second))]);
+    for ticket in 2..6 {
+        writer.commit([job(ticket, JobKind::Change)]);
+    }
+    let read = writer.reader().read(TopicId(1), in_the_second, log.next, 1);
+    let said = read.unwrap_err().to_string();
+    assert!(said.contains("another one has its name"), "{said}");
+}

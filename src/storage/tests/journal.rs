@@ -122,7 +122,7 @@ fn an_entry_stays_as_it_is_for_ever() {
     assert_eq!(
         hex,
         concat!(
-            "bb543a66000000ab00000000000000010000000000000002",
+            "693db3c3000000ab00000000000000010000000000000002",
             "00000001000000000000000700000001",
             "0000000000000000000000000000000025a69078fb1403fe00000068",
             "57c22eba00000068000000000000000700000000000000000000000000000001",
@@ -133,6 +133,63 @@ fn an_entry_stays_as_it_is_for_ever() {
             "00000000000000000000000000000000000000"
         )
     );
+}
+
+/// redb goes back to the commit before one that is not whole. Where that was acknowledged and the
+/// journal went on from it, the start did the same, and forgot both in silence.
+#[test]
+fn a_segment_that_lost_the_flush_before_the_journals_first_is_not_gone_on_with() {
+    let disk = SimDisk::new(1);
+    let (mut writer, _) = open(&disk, &tiny()).unwrap();
+    let mut log = Log::default();
+    for (ticket, bytes) in [(1, 9_000), (2, 9_000), (3, 10)] {
+        let batch = append(&mut log, TOPIC, &[vec![1; bytes]], 1);
+        writer.commit([Job {
+            topic: TOPIC,
+            generation: 1,
+            ticket,
+            batches: vec![batch],
+            rows: vec![],
+            announce: Announce::new(drop),
+            kind: JobKind::Change,
+        }]);
+    }
+    let disk = disk.kill();
+    let file = disk.open(&layout::segment_name(1)).unwrap();
+    let mut god = [0];
+    file.read_at(9, &mut god).unwrap();
+    let slot = 64 + 128 * u64::from(god[0] & 1);
+    file.write_at(slot + 112, &[0; 16]).unwrap();
+    let refusal = found(&disk).unwrap_err();
+    assert!(
+        refusal.contains("the file journal is damaged at byte 0"),
+        "{refusal}"
+    );
+}
+
+/// Before segments had a birth, the CRC of an entry covered no more than what stands behind it.
+#[test]
+fn an_entry_of_a_segment_without_a_birth_is_read() {
+    let disk = journaled(1);
+    super::world::change_segment(&disk, &layout::segment_name(1), |txn| {
+        let mut meta = txn.open_table(layout::META).unwrap();
+        meta.remove(layout::META_BIRTH).unwrap();
+    });
+    disk.unlink("newest").unwrap();
+    assert_eq!(
+        found(&disk),
+        Ok("nothing".into()),
+        "it is of another segment"
+    );
+    let disk = journaled(1);
+    super::world::change_segment(&disk, &layout::segment_name(1), |txn| {
+        let mut meta = txn.open_table(layout::META).unwrap();
+        meta.remove(layout::META_BIRTH).unwrap();
+    });
+    disk.unlink("newest").unwrap();
+    let file = disk.open(JOURNAL).unwrap();
+    file.write_at(0, &[0xbb, 0x54, 0x3a, 0x66]).unwrap();
+    assert_eq!(found(&disk), Ok("b 1".into()));
 }
 
 #[test]

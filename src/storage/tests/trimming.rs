@@ -256,6 +256,7 @@ fn check_space(ending: Ending) {
         expired_wait: Duration::ZERO,
         merge_step_bytes: 16 << 10,
         merge_pause: Duration::from_millis(1),
+        release_pause: Duration::from_millis(1),
         journal_bytes: 64 << 10,
         ..Options::default()
     };
@@ -307,4 +308,75 @@ fn check_space(ending: Ending) {
     reading.join().unwrap();
     kept.check(&storage.reader());
     storage.close();
+}
+
+/// While dead files waited for their turn nothing was merged and nothing written ahead: steady
+/// retention, which always has some that wait, stopped both for good.
+#[test]
+fn merging_and_writing_ahead_go_on_while_dead_files_wait_for_their_turn() {
+    let options = Options {
+        journal_bytes: 0,
+        dead_bytes: 16 << 10,
+        merge_pause: Duration::from_millis(1),
+        ahead_pause: Duration::from_millis(1),
+        release_pause: Duration::from_hours(1),
+        ..merging()
+    };
+    let disk = SimDisk::new(1);
+    let (storage, _) = Storage::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let write = |side: &mut Side, bytes: usize| {
+        let job = side.append(&[vec![1; bytes]], 1);
+        storage.submit(job);
+        side.wait();
+    };
+    let trim = |side: &mut Side| {
+        let job = side.trim(side.log.next);
+        storage.submit(job);
+        side.wait();
+    };
+    let (mut gone, mut kept, mut brief) = (Side::new(1), Side::new(2), Side::new(3));
+    (0..80).for_each(|_| write(&mut gone, 1_500));
+    let wholly_gone = segments(&disk);
+    assert!(wholly_gone.len() > 3, "{wholly_gone:?}");
+    for _ in 0..40 {
+        write(&mut kept, 200);
+        write(&mut brief, 1_500);
+    }
+    trim(&mut gone);
+    // The first one goes at once, and is written again; the last one is not dead yet.
+    let waiting = &wholly_gone[1..wholly_gone.len() - 1];
+    trim(&mut brief);
+    // Each look is a flush, as a living store has them.
+    let mut until = |what: &str, holds: &dyn Fn() -> bool| {
+        let looks = (0..20_000).find(|_| {
+            write(&mut kept, 10);
+            holds()
+        });
+        assert!(looks.is_some(), "never: {what}");
+    };
+    let is_merged = || segments(&disk).iter().any(|number| *number >= FIRST_MERGED);
+    until("segments are merged", &is_merged);
+    let active = || segments(&disk).into_iter().filter(|it| *it < FIRST_MERGED);
+    let rotated = active().max().unwrap() + 4;
+    until("segments follow", &|| active().max().unwrap() >= rotated);
+    let ahead = || {
+        let names = disk.list().unwrap();
+        names.iter().filter(|name| name.ends_with(".ahead")).count()
+    };
+    until("files are written ahead again", &|| {
+        ahead() == options.ahead_segments
+    });
+    let there = segments(&disk);
+    for number in waiting {
+        assert!(there.contains(number), "{number} does not wait: {there:?}");
+    }
+    kept.check(&storage.reader());
+    storage.close();
+    let there = segments(&disk);
+    for number in waiting {
+        assert!(
+            !there.contains(number),
+            "{number} outlives a stop: {there:?}"
+        );
+    }
 }

@@ -22,6 +22,7 @@ pub(super) const BROKER: TopicId = TopicId(0);
 /// Small enough that a short workload rotates several times and splits batches.
 pub(super) fn tiny() -> Options {
     Options {
+        salt: 1,
         segment_bytes: 24 << 10,
         chunk_bytes: 3 << 10,
         flush_bytes: 64 << 10,

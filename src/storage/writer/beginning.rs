@@ -98,7 +98,8 @@ impl Writer {
             self.hands.give(Chore::Shelve(found.segment));
         }
         self.view.send_replace(Some(segment.clone()));
-        self.hands.give(Chore::Mark(segment.number));
+        let (number, birth) = (segment.number, segment.birth);
+        self.hands.give(Chore::Mark { number, birth });
         if !dead.is_empty() {
             self.hands.give(Chore::Unlink(dead));
         }
