@@ -141,6 +141,8 @@ pub mod net;
 pub mod pool;
 pub mod reply;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod storage;
 pub mod suggest;
 pub mod topic;

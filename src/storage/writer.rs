@@ -23,10 +23,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::time::Instant;
 
 use logdrive_protocol::TopicId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::disk::Disk;

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Active, Writer};
 use crate::storage::flush::Flush;
