@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use turmoil::net::TcpListener;
 
 use super::trace;
@@ -83,7 +83,7 @@ impl Machine {
                 Ok(opened) => break opened,
                 Err(error) => trace::note(&format!("cannot open: {error:?}"), 0, &[]),
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         };
         let storage = store.handle();
         let writing = tokio::task::spawn_local(store.run());
@@ -113,6 +113,9 @@ impl Machine {
         drop(tell);
         for one in told {
             one.send_modify(|news: &mut News| news.going_away = true);
+            // A connection's actor and its writer both hear it, in a random order that makes no
+            // difference as long as they are alone.
+            sleep(Duration::from_millis(1)).await;
         }
         let all_gone = async { while connections.join_next().await.is_some() {} };
         let _ = timeout(STOP_WAIT, all_gone).await;

@@ -1,63 +1,91 @@
 //! Broker, clients and checker in one process, on a simulated network, disk and clock.
 
+mod course;
+mod faults;
 mod host;
+mod leases;
+mod plan;
+mod producers;
+mod readers;
+mod run;
 mod trace;
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use logdrive_client::{Client, ConsumerOptions, Options, ProducerOptions};
+use run::Outcome;
 
-fn first(seed: u64) -> (u64, u64) {
-    fastrand::seed(seed);
-    trace::begin(false);
-    wire::begin();
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .tick_duration(Duration::from_millis(2))
-        .simulation_duration(Duration::from_secs(60))
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(20))
-        .build();
-    let machine = host::Machine::new(seed);
-    let broker = machine.clone();
-    sim.host(host::NAME, move || broker.clone().serve());
-    sim.client("one", async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let options = Options {
-            connector: Some(wire::connector(1)),
-            ..Options::default()
-        };
-        let client = Client::connect_with("broker:7440", options).await?;
-        client.create_topic("T", &[], true).await?;
-        let mut producer = client.producer(&["T"], ProducerOptions::default()).await?;
-        for number in 0..20 {
-            producer.send("T", format!("{number}")).await?;
-        }
-        let mut consumer = client
-            .consumer("C", &["T"], ConsumerOptions::default())
-            .await?;
-        let mut count = 0;
-        while count < 20 {
-            count += consumer.get_batch(None).await?.unwrap().record_count();
-        }
-        Ok(())
-    });
-    let began = Instant::now();
-    while !sim.step().unwrap() {
-        trace::set_now(sim.elapsed());
-    }
-    println!(
-        "{seed}: {:?} simulated in {:?}",
-        sim.elapsed(),
-        began.elapsed()
-    );
-    trace::digest()
+/// A number from the environment, which must be one if it is there.
+fn environment(name: &str) -> Option<u64> {
+    let given = std::env::var(name).ok()?;
+    let number = given.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name}={given} is not a number")))
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..5 {
-        assert_eq!(first(seed), first(seed));
+    for seed in 0..40 {
+        let (one, words) = (run::run(seed, true), trace::words());
+        let (other, others) = (run::run(seed, true), trace::words());
+        if one.digest == other.digest {
+            continue;
+        }
+        let same = words.iter().zip(&others).take_while(|(a, b)| a == b);
+        let at = same.count();
+        for words in [&words, &others] {
+            let near = at.saturating_sub(10)..words.len().min(at + 5);
+            println!("{}\n", words[near].join("\n"));
+        }
+        panic!("LOGDRIVE_SEED={seed}: event {at} is another one");
     }
+}
+
+/// Whether a failure shall be shown: once more, in words.
+fn show(seed: u64, outcome: &Outcome) {
+    let verdict = outcome.verdict.as_ref().unwrap_err();
+    let _again = run::run(seed, true);
+    let words = trace::words();
+    if let Ok(path) = std::env::var("LOGDRIVE_TRACE") {
+        std::fs::write(path, words.join("\n")).unwrap();
+    }
+    let last = words.len().saturating_sub(60);
+    println!("{}", words[last..].join("\n"));
+    println!("LOGDRIVE_SEED={seed}: {verdict}");
+}
+
+#[test]
+fn no_promise_is_broken_whatever_fails() {
+    let only = environment("LOGDRIVE_SEED");
+    let count = environment("LOGDRIVE_SIMULATIONS").unwrap_or(200);
+    let seeds = only.map_or(0..count, |seed| seed..seed + 1);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    let began = Instant::now();
+    let failed = std::sync::atomic::AtomicU64::new(0);
+    let done = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = run::run(seed, false);
+                    if outcome.verdict.is_err() {
+                        failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        show(seed, &outcome);
+                    }
+                    let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                    if done % 100 == 0 {
+                        println!(
+                            "{done} seeds, {:.1} each second",
+                            done as f64 / began.elapsed().as_secs_f64()
+                        );
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(failed.into_inner(), 0);
 }
