@@ -138,6 +138,7 @@ pub mod counters;
 pub mod history;
 pub mod limits;
 pub mod net;
+mod planted;
 pub mod pool;
 pub mod reply;
 pub mod server;

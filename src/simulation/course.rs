@@ -205,7 +205,7 @@ impl Course {
                 first: Duration::from_millis(20),
                 longest: Duration::from_millis(500),
             },
-            connector: Some(wire::connector(self.host)),
+            connector: Some(wire::connector(self.host, player)),
         };
         let address = format!("{}:{}", host::NAME, host::PORT);
         Client::connect_with(address, options).await

@@ -139,7 +139,7 @@ impl Worker {
     /// Notes a portion, settles it, and perhaps crashes before, meanwhile or afterwards.
     async fn process(&mut self, portion: &Portion) -> Result<(), String> {
         self.course.happened();
-        note_gaps(&mut self.notes, portion, self.plan.name)?;
+        note_gaps(&self.course, &mut self.notes, portion, self.plan.name)?;
         let received = trace::micros();
         let topic = known(portion.topic());
         let asked = self.taker.asked.insert(topic, received).unwrap_or_default();

@@ -25,8 +25,8 @@ fn environment(name: &str) -> Option<u64> {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..40 {
-        let (one, words) = (run::run(seed, true), trace::words());
-        let (other, others) = (run::run(seed, true), trace::words());
+        let (one, words) = (run::run(seed, None, true), trace::words());
+        let (other, others) = (run::run(seed, None, true), trace::words());
         if one.digest == other.digest {
             continue;
         }
@@ -43,7 +43,7 @@ fn the_same_seed_gives_the_same_trace() {
 /// Whether a failure shall be shown: once more, in words.
 fn show(seed: u64, outcome: &Outcome) {
     let verdict = outcome.verdict.as_ref().unwrap_err();
-    let _again = run::run(seed, true);
+    let _again = run::run(seed, None, true);
     let words = trace::words();
     if let Ok(path) = std::env::var("LOGDRIVE_TRACE") {
         std::fs::write(path, words.join("\n")).unwrap();
@@ -71,7 +71,7 @@ fn no_promise_is_broken_whatever_fails() {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run::run(seed, false);
+                    let outcome = run::run(seed, None, false);
                     if outcome.verdict.is_err() {
                         failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         show(seed, &outcome);
@@ -88,4 +88,26 @@ fn no_promise_is_broken_whatever_fails() {
         }
     });
     assert_eq!(failed.into_inner(), 0);
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let only = std::env::var("LOGDRIVE_BUG").ok();
+    let bugs = crate::planted::Bug::ALL.into_iter();
+    for bug in bugs.filter(|it| only.as_ref().is_none_or(|only| *only == format!("{it:?}"))) {
+        let began = Instant::now();
+        let caught = (0..1_000).find_map(|seed| {
+            run::run(seed, Some(bug), false)
+                .verdict
+                .err()
+                .map(|it| (seed, it))
+        });
+        match caught {
+            Some((seed, verdict)) => println!(
+                "{bug:?}: seed {seed}, {:?}: {verdict:.600}",
+                began.elapsed()
+            ),
+            None => println!("{bug:?} IS NOT FOUND"),
+        }
+    }
 }

@@ -77,7 +77,10 @@ impl Ready {
                 .await;
             match sent {
                 // An earlier start of the program was slow to register, and has taken over.
-                Err(error) if error.code() == Some(ErrorCode::FencedEpoch) => {
+                Err(error)
+                    if error.code() == Some(ErrorCode::FencedEpoch)
+                        || error.kind() == ErrorKind::OutcomeUnknown =>
+                {
                     self.notes.unknown(origin(self.plan.name, topic, sequence));
                     self.producer = register(&self.course, self.plan).await?;
                 }
@@ -179,6 +182,11 @@ async fn register(course: &Course, plan: ProducerPlan) -> Result<Producer, Error
         let options = ProducerOptions {
             name: plan.is_named.then(|| plan.name.to_owned()),
             registered: plan.manner != Manner::Unregistered,
+            // Without an id nobody sees that a batch overtakes an older one that was refused.
+            batches_in_flight: match plan.manner {
+                Manner::Unregistered => 1,
+                _ => ProducerOptions::default().batches_in_flight,
+            },
             ..ProducerOptions::default()
         };
         let client = course.connect_at_last(plan.name).await?;

@@ -116,7 +116,7 @@ impl Worker {
         };
         match taken {
             Taken::Portion(portion) => {
-                note_gaps(&mut self.notes, portion, plan.name)?;
+                note_gaps(&course, &mut self.notes, portion, plan.name)?;
                 note(&mut self.notes, answer(portion.topic()), portion);
                 if let Some(last) = portion.records().last() {
                     course.has_read(plan.name, known(portion.topic()), last.offset + 1);
@@ -178,9 +178,10 @@ fn note(notes: &mut Recorder, answer: Answer<'_>, portion: &Portion) {
 
 /// Notes the gaps that a consumer was told; a topic that keeps its records has none.
 pub(super) fn note_gaps(
+    course: &Course,
     notes: &mut Recorder,
     portion: &Portion,
-    consumer: &str,
+    consumer: &'static str,
 ) -> Result<(), String> {
     for gap in portion.gaps() {
         if **portion.topic() != *TRIMMED {
@@ -192,6 +193,7 @@ pub(super) fn note_gaps(
             records: gap.records,
         };
         notes.told(TRIMMED, consumer, told);
+        course.has_read(consumer, TRIMMED, gap.to);
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use logdrive_client::{Client, Error, ProducerOptions};
 use logdrive_protocol::operations::Setting;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use turmoil::Sim;
 
 use super::course::{Course, Stage};
@@ -24,6 +25,7 @@ use super::host::{self, Machine};
 use super::plan::{self, CONSUMERS, DEAD, KEPT, LEASED, PRODUCERS, TOPICS, TRIMMED};
 use super::{leases, producers, readers, trace, wire};
 use crate::history::{self, Recorder};
+use crate::planted::{self, Bug};
 
 /// The network and all hosts go on by so much at a time.
 const TICK: Duration = Duration::from_millis(4);
@@ -68,9 +70,10 @@ fn count_panics() {
     PANICS.set(0);
 }
 
-/// Runs the simulation of a seed; `told` keeps the last events in words.
-pub(super) fn run(seed: u64, told: bool) -> Outcome {
+/// Runs the simulation of a seed, with a bug if one is given; `told` keeps the events in words.
+pub(super) fn run(seed: u64, bug: Option<Bug>, told: bool) -> Outcome {
     count_panics();
+    planted::plant(bug);
     fastrand::seed(seed);
     trace::begin(told);
     wire::begin();
@@ -298,12 +301,18 @@ async fn in_the_calm(course: &Course) -> Result<Recorder, String> {
     let words = |error: Error| format!("{error:?}");
     let client = course.connect_at_last("last").await.map_err(words)?;
     let options = ProducerOptions::default();
-    let mut producer = client.producer(&TOPICS, options).await.map_err(words)?;
+    let mut producer = loop {
+        match client.producer(&TOPICS, options.clone()).await {
+            // It was full a moment ago.
+            Err(error) if error.is_retryable() => sleep(Duration::from_millis(100)).await,
+            other => break other.map_err(words)?,
+        }
+    };
     let mut notes = Recorder::new();
     all_up_to_date(course).await?;
     for round in 0..CALM_ROUNDS {
         // All wait for records now, which one after the other must reach.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_millis(200)).await;
         producers::produce_the_last(course, &mut producer, &mut notes, round)
             .await
             .map_err(words)?;
@@ -315,10 +324,10 @@ async fn in_the_calm(course: &Course) -> Result<Recorder, String> {
 async fn all_up_to_date(course: &Course) -> Result<(), String> {
     let up_to_date = async {
         while !course.all_have_read() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     };
-    let waited = tokio::time::timeout(CALM_PATIENCE, up_to_date).await;
+    let waited = timeout(CALM_PATIENCE, up_to_date).await;
     waited.map_err(|_| {
         let everybody = course.everybody();
         format!("nothing fails, and a reader is behind for {CALM_PATIENCE:?}: {everybody}")
