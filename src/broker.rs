@@ -49,6 +49,21 @@ pub struct About {
     pub started_at: u64,
 }
 
+/// What a broker stands on: everything that a simulation must control comes in from here.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// Where the data is.
+    pub disk: Arc<dyn Disk>,
+    /// Who writes it.
+    pub storage: Handle,
+    /// Where cold reads run.
+    pub pool: Pool,
+    /// What says the time of day, in microseconds since 1970 UTC.
+    pub wall: fn() -> u64,
+    /// Over which topics are spread; none for this thread alone.
+    pub arbiters: Vec<ArbiterHandle>,
+}
+
 /// A request that names things rather than giving their ids.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -92,6 +107,7 @@ pub struct Broker {
     disk: Arc<dyn Disk>,
     storage: Handle,
     pool: Pool,
+    wall: fn() -> u64,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
     clock: Clock,
@@ -114,24 +130,30 @@ pub struct Broker {
 const IDS_PER_REQUEST: u64 = 2;
 
 impl Broker {
-    /// A broker over what the storage has recovered; topics are spread over `arbiters`.
+    /// A broker over what the storage has recovered.
     pub fn new(
         about: About,
-        disk: Arc<dyn Disk>,
-        storage: Handle,
+        ground: Ground,
         recovered: Recovered,
         budget: Arc<Budget>,
         counters: Arc<Counters>,
-        arbiters: Vec<ArbiterHandle>,
     ) -> Self {
+        let Ground {
+            disk,
+            storage,
+            pool,
+            wall,
+            arbiters,
+        } = ground;
         Self {
             about,
             disk,
             storage,
-            pool: Pool::default(),
+            pool,
+            wall,
             budget,
             counters,
-            clock: Clock::default(),
+            clock: Clock::new(wall),
             generation: recovered.generation,
             failed: false,
             names: BTreeMap::new(),
@@ -186,6 +208,7 @@ impl Broker {
         Surroundings {
             storage: self.storage.clone(),
             pool: self.pool.clone(),
+            wall: self.wall,
             budget: self.budget.clone(),
             broker: ctx.address().recipient(),
         }

@@ -141,9 +141,12 @@ pub mod fuzzing;
 pub mod history;
 pub mod limits;
 pub mod net;
+mod planted;
 pub mod pool;
 pub mod reply;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod storage;
 pub mod suggest;
 pub mod topic;

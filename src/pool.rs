@@ -1,6 +1,7 @@
 //! The one bounded pool for blocking work of topics: cold reads, and matching against filters.
 //!
-//! Owns counts, not threads: the runtime's blocking threads do the work, at most so many at once.
+//! Owns counts, not threads: the runtime's blocking threads do the work, at most so many at once. In
+//! a simulation the caller's thread does it.
 
 use std::sync::Arc;
 
@@ -17,6 +18,17 @@ pub struct Pool {
     searching: Arc<Semaphore>,
     /// Regular expressions that may be kept while a fetch waits.
     greps: Arc<Semaphore>,
+    runs: Runs,
+}
+
+/// Where the work is done.
+#[derive(Clone, Copy, Debug)]
+enum Runs {
+    /// On the runtime's blocking threads.
+    Beside,
+    /// On the thread that asks, after so much time of its runtime.
+    #[cfg(test)]
+    Here(fn() -> std::time::Duration),
 }
 
 impl Default for Pool {
@@ -26,11 +38,21 @@ impl Default for Pool {
             places: count(BLOCKING_THREADS),
             searching: count(SEARCHING_THREADS),
             greps: count(MAX_WAITING_GREPS),
+            runs: Runs::Beside,
         }
     }
 }
 
 impl Pool {
+    /// A pool without threads: a piece of work takes as long as `takes` says, and is done then.
+    #[cfg(test)]
+    pub(crate) fn inline(takes: fn() -> std::time::Duration) -> Self {
+        Self {
+            runs: Runs::Here(takes),
+            ..Self::default()
+        }
+    }
+
     /// Runs `work` when a place is free.
     ///
     /// # Errors
@@ -45,6 +67,12 @@ impl Pool {
             .acquire_owned()
             .await
             .context("the pool is closed")?;
+        #[cfg(test)]
+        if let Runs::Here(takes) = self.runs {
+            tokio::time::sleep(takes()).await;
+            let _held_until_done = place;
+            return Ok(work());
+        }
         let done = tokio::task::spawn_blocking(move || {
             let _held_until_done = place;
             work()

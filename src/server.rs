@@ -16,15 +16,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::broker::{About, Broker, state_number};
+use crate::broker::{About, Broker, Ground, state_number};
 use crate::clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
 use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
 use crate::net::{TcpListener, TcpStream, split_tcp};
+use crate::pool::Pool;
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
-use crate::storage::{self, Disk, Health, Storage};
+use crate::storage::{self, Disk, Health, Recovered, Storage};
 use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
@@ -69,32 +70,16 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
         .await
         .context("opening the store")??;
-    let about = About {
-        address: address.to_string(),
-        node: NodeId(recovered.node_id.max(1)),
-        cluster: recovered.cluster_id,
-        started_at: clock::wall(),
-    };
-    let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
-    let (tell, news) = watch::channel(News::default());
     let arbiters = arbiters();
-    let broker = Broker::new(
-        about.clone(),
+    let ground = Ground {
         disk,
-        storage.handle(),
-        recovered,
-        budget.clone(),
-        counters.clone(),
-        arbiters.clone(),
-    )
-    .start();
-    let around = connection::Surroundings {
-        broker,
-        budget,
-        counters,
-        news,
-        about,
+        storage: storage.handle(),
+        pool: Pool::default(),
+        wall: clock::wall,
+        arbiters: arbiters.clone(),
     };
+    let (tell, news) = watch::channel(News::default());
+    let around = begin(address.to_string(), ground, recovered, news);
     // From here on a signal is a graceful stop, so it may come as soon as the address is known.
     let stop = stop_signal()?;
     eprintln!("logdrive listening on {address}");
@@ -114,6 +99,36 @@ async fn run(options: Options) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || storage.close())
         .await
         .context("closing the store")
+}
+
+/// Starts the broker over what its store has recovered: what connections need from then on.
+pub(crate) fn begin(
+    address: String,
+    ground: Ground,
+    recovered: Recovered,
+    news: watch::Receiver<News>,
+) -> connection::Surroundings {
+    let about = About {
+        address,
+        node: NodeId(recovered.node_id.max(1)),
+        cluster: recovered.cluster_id,
+        started_at: (ground.wall)(),
+    };
+    let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
+    let broker = Broker::new(
+        about.clone(),
+        ground,
+        recovered,
+        budget.clone(),
+        counters.clone(),
+    );
+    connection::Surroundings {
+        broker: broker.start(),
+        budget,
+        counters,
+        news,
+        about,
+    }
 }
 
 /// One for each core but one, at least one; the first is this thread's own.
@@ -187,7 +202,8 @@ fn serve_in(
     }
 }
 
-async fn watch_condition(health: Health, tell: watch::Sender<News>) {
+/// Tells connections what becomes of the store.
+pub(crate) async fn watch_condition(health: Health, tell: watch::Sender<News>) {
     let mut interval = tokio::time::interval(CONDITION_INTERVAL);
     loop {
         interval.tick().await;

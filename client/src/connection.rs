@@ -13,7 +13,7 @@
 //! It never connects again (that is the dialer's) and never looks into a body. A lone request is
 //! written by whoever asks, with the [`Pen`], and wakes the task only with its answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ pub(crate) fn begin(
         pen: Some(Box::new(Pen::new(writer))),
         requests: asked,
         orders: ordered,
-        waiting: HashMap::new(),
+        waiting: BTreeMap::new(),
         alarm: Alarm::default(),
         heard: Instant::now(),
         address,
@@ -154,7 +154,8 @@ struct Connection {
     orders: mpsc::Receiver<Order>,
     /// By correlation id; an entry stays until its answer comes, even if nobody waits for it, so
     /// that every answer is one to a known request.
-    waiting: HashMap<u32, Waiting>,
+    /// In order, because all of them are told of an end.
+    waiting: BTreeMap<u32, Waiting>,
     /// Goes off no later than the first deadline among `waiting` and the pen's.
     alarm: Alarm,
     /// When something arrived last.
@@ -211,7 +212,7 @@ impl Connection {
         // Whoever asks from now on finds neither pen nor task; what is queued behind was never
         // sent.
         self.requests.close();
-        for (_, waiting) in self.waiting.drain() {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
             waiting.tell(Err(end.clone()));
         }
         while let Some(asked) = self.requests.recv().await {
@@ -246,11 +247,14 @@ impl Connection {
         let room = self.has_room();
         let pen = self.pen.as_mut().filter(|pen| !pen.is_done());
         let writes = pen.is_some();
+        // In this order nobody starves: only so many arrivals are outstanding, and requests come
+        // last. Dice would make two runs of one simulation differ.
         tokio::select! {
-            asked = self.requests.recv(), if room => Event::Asked(asked),
+            biased;
             Some(order) = self.orders.recv() => Event::Ordered(order),
-            wrote = write(pen), if writes => Event::Wrote(wrote),
             arrival = self.reader.next() => Event::Arrived(arrival),
+            wrote = write(pen), if writes => Event::Wrote(wrote),
+            asked = self.requests.recv(), if room => Event::Asked(asked),
             () = self.desk.left() => Event::Left,
             () = self.alarm.rings() => Event::Alarmed,
         }

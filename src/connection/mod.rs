@@ -263,7 +263,9 @@ impl Connection {
     /// What waits for records is not served; what was begun is answered while the socket lives.
     fn withdraw(&self) {
         self.window.finish();
-        for topic in self.topics.values() {
+        let mut topics: Vec<_> = self.topics.iter().collect();
+        topics.sort_unstable_by_key(|(id, _)| **id);
+        for (_, topic) in topics {
             topic.do_send(Gone(self.id));
         }
     }

@@ -75,6 +75,7 @@ pub(super) async fn converse(
                     let connection = typing.connection.clone();
                     let mut executed = pin!(typing.execute(&line));
                     tokio::select! {
+                        biased;
                         executed = &mut executed => executed,
                         () = lines.closed() => {
                             // Records that nobody is there to read must not be taken.

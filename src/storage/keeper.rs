@@ -19,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redb::Database;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::disk::{Disk, DiskFile};

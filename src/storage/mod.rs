@@ -25,6 +25,8 @@ mod flush;
 pub(crate) mod fuzzing;
 mod header;
 mod health;
+#[cfg(test)]
+mod inline;
 mod job;
 mod journal;
 mod keeper;
@@ -57,6 +59,8 @@ use tokio::sync::watch;
 pub use self::disk::Disk;
 pub use self::error::OpenError;
 pub use self::health::{Condition, Health};
+#[cfg(test)]
+pub(crate) use self::inline::Inline;
 pub use self::job::{Announce, Appended, Job, JobKind, Notice, Row, Totals};
 use self::keeper::Keeper;
 pub use self::options::Options;
@@ -85,9 +89,17 @@ pub struct Storage {
 /// What topics hold of the store: where jobs go, and how cold records are read; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    inbox: Sender<Message>,
+    inbox: Outbox,
     reader: Reader,
     health: Health,
+}
+
+/// The way to who writes.
+#[derive(Clone, Debug)]
+enum Outbox {
+    Thread(Sender<Message>),
+    #[cfg(test)]
+    Inline(tokio::sync::mpsc::UnboundedSender<Message>),
 }
 
 impl std::ops::Deref for Storage {
@@ -154,12 +166,12 @@ impl Storage {
         let (inbox, messages) = mpsc::channel();
         let writing = spawn(
             "storage",
-            Box::new(move || thread::run(writer, &messages, &options)),
+            Box::new(move || thread::run(writer, messages, &options)),
         )?;
         Ok((
             Self {
                 handle: Handle {
-                    inbox,
+                    inbox: Outbox::Thread(inbox),
                     reader,
                     health,
                 },
@@ -211,7 +223,11 @@ impl Handle {
     fn send(&self, message: Message) {
         // The thread outlives this value, unless it panicked: then nothing is announced any more,
         // and what waits for a notice is answered as of unknown outcome.
-        drop(self.inbox.send(message));
+        match &self.inbox {
+            Outbox::Thread(inbox) => drop(inbox.send(message)),
+            #[cfg(test)]
+            Outbox::Inline(inbox) => drop(inbox.send(message)),
+        }
     }
 
     /// A reader for cold records.

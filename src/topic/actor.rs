@@ -6,7 +6,7 @@
 //! the storage thread sends notices; requests are carried out in `requests`,
 //! records are given in [`serving`](super::serving).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct Surroundings {
     pub storage: Handle,
     /// Where cold reads run.
     pub pool: Pool,
+    /// What says the time of day, in microseconds since 1970 UTC.
+    pub wall: fn() -> u64,
     /// What tails are counted against.
     pub budget: Arc<Budget>,
     /// Who maps names and ids.
@@ -96,7 +98,7 @@ pub struct Topic {
     pub(super) clock: Clock,
     pub(super) counts: Counts,
     /// Requests of each consumer that change its cursor, in order.
-    pub(super) lines: HashMap<ConsumerId, Line>,
+    pub(super) lines: BTreeMap<ConsumerId, Line>,
     pub(super) waiting: Waiting<Waiter>,
     pub(super) reserve: Reserve,
     pub(super) due: Watch,
@@ -137,10 +139,10 @@ impl Topic {
     pub fn newborn(state: State, generation: u64, around: Surroundings) -> Self {
         Self {
             state,
+            clock: Clock::new(around.wall),
             around,
-            clock: Clock::default(),
             counts: Counts::default(),
-            lines: HashMap::new(),
+            lines: BTreeMap::new(),
             waiting: Waiting::default(),
             reserve: Reserve::default(),
             due: Watch::default(),

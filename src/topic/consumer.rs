@@ -20,7 +20,7 @@ mod settling;
 pub mod taking;
 pub mod workers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -426,7 +426,7 @@ impl Consumer {
         ids: &mut ParcelIds,
         changed: &mut Vec<Row>,
     ) -> (Vec<operations::Range>, u64) {
-        let mut by_parcel: HashMap<u64, Vec<Range<u64>>> = HashMap::new();
+        let mut by_parcel: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
         for (entry, parcel) in &pick.again {
             push_offset(by_parcel.entry(*parcel).or_default(), entry.offset);
         }

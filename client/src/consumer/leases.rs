@@ -221,11 +221,9 @@ impl Holder {
                 .iter()
                 .filter_map(|it| it.held.due(self.auto_extend));
             let due = due.min();
+            // What is done and what is due come first: both end by themselves.
             tokio::select! {
-                order = inbox.recv(), if takes => match order {
-                    Some(order) => self.take(order),
-                    None => open = false,
-                },
+                biased;
                 Some(done) = self.work.join_next() => {
                     if let Ok(done) = done {
                         self.done(done);
@@ -237,6 +235,10 @@ impl Holder {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.keep_time();
                 }
+                order = inbox.recv(), if takes => match order {
+                    Some(order) => self.take(order),
+                    None => open = false,
+                },
             }
             self.go_on();
         }

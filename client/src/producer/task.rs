@@ -180,6 +180,7 @@ impl Task {
                 continue;
             }
             tokio::select! {
+                biased;
                 Some((id, produced)) = running.flights.next(), if !running.flights.is_empty() => {
                     self.landed(running, id, produced);
                 }

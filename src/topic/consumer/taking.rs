@@ -12,10 +12,11 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use logdrive_protocol::batch::{self, Head, RecordView};
+use tokio::time::Instant;
 
 use super::super::filter::Filter;
 use super::config::ConsumerConfig;

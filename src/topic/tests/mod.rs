@@ -13,7 +13,9 @@ use logdrive_protocol::operations::{Answer, CreateTopic, Fetch, Payload, Produce
 use logdrive_protocol::{Failure, NodeId, Position, TopicId};
 
 use super::{Call, Topic};
-use crate::broker::{About, Ask, Broker, LocateAll};
+use crate::broker::{About, Ask, Broker, Ground, LocateAll};
+use crate::clock::wall;
+use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::storage::disk::SimDisk;
 use crate::storage::{Options, Storage};
@@ -57,8 +59,14 @@ impl World {
             started_at: 0,
         };
         let (budget, counters) = (Arc::default(), Arc::default());
-        let handle = storage.handle();
-        let broker = Broker::new(about, shared, handle, recovered, budget, counters, vec![]);
+        let ground = Ground {
+            disk: shared,
+            storage: storage.handle(),
+            pool: Pool::default(),
+            wall,
+            arbiters: Vec::new(),
+        };
+        let broker = Broker::new(about, ground, recovered, budget, counters);
         Self {
             disk,
             storage,

@@ -106,6 +106,7 @@ fn stuck(world: &World) -> (Addr<Topic>, mpsc::Sender<()>) {
     let around = Surroundings {
         storage: world.storage.handle(),
         pool: crate::pool::Pool::default(),
+        wall: crate::clock::wall,
         budget: Arc::default(),
         broker: world.broker.clone().recipient(),
     };
