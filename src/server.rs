@@ -25,6 +25,7 @@ use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
 use crate::storage::{self, Disk, Health, Storage};
+use crate::tls;
 use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
@@ -41,18 +42,22 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Files of a segment's size that are written ahead.
     pub write_ahead: usize,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<tls::Options>,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
 /// ready.
 ///
 /// # Errors
-/// The directory is in use, unreadable or of a newer format; the port is taken.
+/// The directory is in use, unreadable or of a newer format; the port is taken; a certificate or key
+/// cannot be used.
 pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
+    let (tls, renewal) = options.tls.map(tls::open).transpose()?.unzip();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
@@ -94,7 +99,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
         counters,
         news,
         about,
+        tls,
     };
+    if let Some(renewal) = renewal {
+        renew_on_hangup(renewal)?;
+    }
     // From here on a signal is a graceful stop, so it may come as soon as the address is known.
     let stop = stop_signal()?;
     eprintln!("logdrive listening on {address}");
@@ -198,6 +207,30 @@ async fn watch_condition(health: Health, tell: watch::Sender<News>) {
             changed
         });
     }
+}
+
+/// Reads certificates again after each SIGHUP, as long as the process lives.
+#[cfg(unix)]
+fn renew_on_hangup(renewal: tls::Renewal) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    let renewal = Arc::new(renewal);
+    actix::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let again = renewal.clone();
+            match tokio::task::spawn_blocking(move || again.renew()).await {
+                Ok(Ok(())) => eprintln!("logdrive has read its certificates again"),
+                Ok(Err(error)) => tracing::error!("the certificates stay as they were: {error:#}"),
+                Err(error) => tracing::error!(%error, "reading certificates"),
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn renew_on_hangup(_: tls::Renewal) -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Takes the signals over; what is returned waits for the first of them.
