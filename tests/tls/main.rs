@@ -104,7 +104,7 @@ fn a_peer_that_has_said_its_last_is_answered_and_one_that_is_cut_off_has_said_no
         said.starts_with("+ offset=0 synced\n+ offset=1 synced\n* app 0"),
         "{said}"
     );
-    assert!(said.ends_with("+ next=2\n"), "{said}");
+    assert!(said.ends_with("+ n=2\n"), "{said}");
 
     // Whoever can cut a connection could shorten a last line, if it counted without its end.
     let mut cut = Encrypted::open(broker.address, &authority.path("ca.pem"), &TLS13);
