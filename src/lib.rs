@@ -81,7 +81,8 @@
 //!
 //! Imports point one way. Beside that line stand what several rooms use: [`reply`], [`window`],
 //! [`clock`], [`counters`], [`pool`], [`suggest`], and [`limits`], where every bound has its name, unit
-//! and default. [`net`] is the only place that names socket types. [`history`] checks what clients
+//! and default. [`net`] is the only place that names socket types, and [`tls`] puts an encrypted one in
+//! their place, on the same port. [`history`] checks what clients
 //! have seen and knows nothing of the broker: `logdrive demo` and the tests that kill a broker are
 //! judged by it.
 //!
@@ -149,6 +150,7 @@ pub mod server;
 mod simulation;
 pub mod storage;
 pub mod suggest;
+pub mod tls;
 pub mod topic;
 pub mod window;
 

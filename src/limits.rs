@@ -32,8 +32,13 @@ pub const COPY_BATCH_BYTES: usize = 4 << 10;
 pub const MAX_CONNECTIONS: usize = 20_000;
 /// How long a connection may send nothing at all.
 pub const FIRST_BYTE_WAIT: Duration = Duration::from_mins(1);
-/// How long the preface may take once its first byte has arrived.
+/// How long the preface may take once its first byte has arrived; a TLS handshake before it has the
+/// same time.
 pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
+/// Bytes that TLS holds back of what a connection sends, before the connection waits (64 KiB).
+pub const TLS_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes that are read of a peer whose TLS handshake has failed, so that it can read why (64 KiB).
+pub const TLS_UNREAD_BYTES: u64 = 64 << 10;
 /// How long a person may think between two text commands.
 pub const TEXT_IDLE: Duration = Duration::from_mins(30);
 /// How long a peer may read nothing while an answer waits for it.

@@ -26,6 +26,7 @@ use crate::pool::Pool;
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
 use crate::storage::{self, Disk, Health, Recovered, Storage};
+use crate::tls;
 use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
@@ -42,18 +43,22 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Files of a segment's size that are written ahead.
     pub write_ahead: usize,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<tls::Options>,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
 /// ready.
 ///
 /// # Errors
-/// The directory is in use, unreadable or of a newer format; the port is taken.
+/// The directory is in use, unreadable or of a newer format; the port is taken; a certificate or key
+/// cannot be used.
 pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
+    let (tls, renewal) = options.tls.map(tls::open).transpose()?.unzip();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
@@ -79,7 +84,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
         arbiters: arbiters.clone(),
     };
     let (tell, news) = watch::channel(News::default());
-    let around = begin(address.to_string(), ground, recovered, news);
+    let around = connection::Surroundings {
+        tls,
+        ..begin(address.to_string(), ground, recovered, news)
+    };
+    if let Some(renewal) = renewal {
+        renew_on_hangup(renewal)?;
+    }
     // From here on a signal is a graceful stop, so it may come as soon as the address is known.
     let stop = stop_signal()?;
     eprintln!("logdrive listening on {address}");
@@ -101,7 +112,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .context("closing the store")
 }
 
-/// Starts the broker over what its store has recovered: what connections need from then on.
+/// Starts the broker over what its store has recovered: what connections need from then on, without
+/// TLS.
 pub(crate) fn begin(
     address: String,
     ground: Ground,
@@ -128,6 +140,7 @@ pub(crate) fn begin(
         counters,
         news,
         about,
+        tls: None,
     }
 }
 
@@ -214,6 +227,30 @@ pub(crate) async fn watch_condition(health: Health, tell: watch::Sender<News>) {
             changed
         });
     }
+}
+
+/// Reads certificates again after each SIGHUP, as long as the process lives.
+#[cfg(unix)]
+fn renew_on_hangup(renewal: tls::Renewal) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    let renewal = Arc::new(renewal);
+    actix::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let again = renewal.clone();
+            match tokio::task::spawn_blocking(move || again.renew()).await {
+                Ok(Ok(())) => eprintln!("logdrive has read its certificates again"),
+                Ok(Err(error)) => tracing::error!("the certificates stay as they were: {error:#}"),
+                Err(error) => tracing::error!(%error, "reading certificates"),
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn renew_on_hangup(_: tls::Renewal) -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Takes the signals over; what is returned waits for the first of them.

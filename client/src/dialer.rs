@@ -6,15 +6,21 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use logdrive_protocol::body::Body;
+use logdrive_protocol::frame::{FLAG_ERROR, FrameDecoder};
 use logdrive_protocol::operations::Hello;
 use logdrive_protocol::preface::{BrokerPreface, ClientPreface};
+use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::codec::Decoder;
 
 use crate::link::{Link, Parking};
-use crate::net;
 use crate::{Addresses, Error, ErrorKind, Options};
+use crate::{net, tls};
 
+/// Longest frame in which a broker says why it does not let a client in.
+const REFUSAL_BYTES: u32 = 4 << 10;
 /// Callers that wait for the dialer; more wait for their turn.
 const CALLERS: usize = 64;
 
@@ -198,22 +204,38 @@ async fn open(address: &str, options: &Options) -> Result<Link, Error> {
             _ => "is the address right, and the broker running?",
         };
         let kind = ErrorKind::Unreachable;
-        Error::new(kind, format!("cannot reach {address}: {}", plain(&error))).with_hint(hint)
+        // What the broker thinks of a client's certificate may come behind the handshake.
+        tls::fault(address, &error).unwrap_or_else(|| {
+            Error::new(kind, format!("cannot reach {address}: {}", plain(&error))).with_hint(hint)
+        })
     };
     let socket = net::connect(address, options.connector.as_ref()).await;
     let mut socket = socket.map_err(unreachable)?;
+    if let Some(tls) = &options.tls {
+        socket = tls.connect(address, socket).await?;
+    }
     let mut preface = BytesMut::new();
     ClientPreface::default().encode(&mut preface);
     socket.write_all(&preface).await.map_err(unreachable)?;
+    socket.flush().await.map_err(unreachable)?;
     preface.clear();
+    let strange = |failure: Failure| {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("{address}: {}", failure.message),
+        )
+        .with_hint(failure.hint)
+    };
     loop {
-        let decoded = BrokerPreface::decode(&mut preface).map_err(|failure| {
-            Error::new(
-                ErrorKind::Protocol,
-                format!("{address}: {}", failure.message),
-            )
-            .with_hint(failure.hint)
-        })?;
+        // A preface begins with another byte.
+        let decoded = if preface.first() == Some(&0) {
+            match refusal(&preface).map_err(strange)? {
+                Some(failure) => return Err(Error::from(failure).after(address)),
+                None => None,
+            }
+        } else {
+            BrokerPreface::decode(&mut preface).map_err(strange)?
+        };
         if let Some(broker) = decoded {
             tracing::debug!(address, "connected");
             return Ok(Link::begin(
@@ -231,6 +253,20 @@ async fn open(address: &str, options: &Options) -> Result<Link, Error> {
             )
             .with_hint("is this a logdrive broker, and is it still taking connections?"));
         }
+    }
+}
+
+/// What a broker says in place of its preface if it does not let the client in: nothing as long as
+/// it has not come in whole.
+fn refusal(input: &BytesMut) -> Result<Option<Failure>, Failure> {
+    let nonsense = || Failure::new(ErrorCode::BadPreface, "the other side is not logdrive");
+    let frame = FrameDecoder::new(REFUSAL_BYTES).decode(&mut input.clone());
+    match frame.map_err(|_| nonsense())? {
+        None => Ok(None),
+        Some(frame) if frame.flags & FLAG_ERROR == 0 => Err(nonsense()),
+        Some(frame) => Failure::from_bytes(frame.body)
+            .map(Some)
+            .map_err(|_| nonsense()),
     }
 }
 

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Refused(ErrorCode),
     /// No broker could be reached: nothing was sent.
     Unreachable,
+    /// No connection, because of TLS or of a certificate: nothing was sent.
+    Tls(TlsFault),
     /// The connection ended before the answer came.
     ConnectionLost,
     /// The answer did not come in time.
@@ -26,6 +28,26 @@ pub enum ErrorKind {
     Closed,
     /// The caller's arguments cannot be served; nothing was sent.
     Invalid,
+}
+
+/// Why there is no connection with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// Nobody whom the client trusts has signed the broker's certificate.
+    Untrusted,
+    /// The broker's certificate is not valid any more, or not yet.
+    Expired,
+    /// The broker's certificate is for another name.
+    WrongName,
+    /// The other side does not speak TLS.
+    NotSpoken,
+    /// The broker demands a certificate of the client.
+    CertificateRequired,
+    /// The broker refuses the client's certificate.
+    CertificateRefused,
+    /// Another fault in the handshake, which the text names.
+    Failed,
 }
 
 /// An error of the client.
@@ -102,7 +124,8 @@ impl Error {
         match self.kind {
             ErrorKind::Refused(code) => code.is_retryable(),
             ErrorKind::Unreachable | ErrorKind::ConnectionLost | ErrorKind::Timeout => true,
-            ErrorKind::Protocol
+            ErrorKind::Tls(_)
+            | ErrorKind::Protocol
             | ErrorKind::OutcomeUnknown
             | ErrorKind::Lost
             | ErrorKind::Closed
@@ -114,7 +137,9 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self.kind {
             ErrorKind::Refused(code) => code.outcome(),
-            ErrorKind::Unreachable | ErrorKind::Invalid | ErrorKind::Lost => Outcome::NotDone,
+            ErrorKind::Unreachable | ErrorKind::Tls(_) | ErrorKind::Invalid | ErrorKind::Lost => {
+                Outcome::NotDone
+            }
             ErrorKind::ConnectionLost
             | ErrorKind::Timeout
             | ErrorKind::Protocol

@@ -30,6 +30,7 @@
 //! | `pen` | the right to write to a socket, and who has it |
 //! | `alarm` | one timer for all that a connection waits for |
 //! | `net` | socket types, and other ways to an address than TCP |
+//! | `tls` | whom the client trusts, and what it shows |
 //! | `link` | handing a request to a connection and awaiting its answer |
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
@@ -64,10 +65,11 @@ mod pen;
 mod producer;
 mod reading;
 mod record;
+mod tls;
 
 pub use client::Client;
 pub use consumer::Consumer;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, TlsFault};
 pub use fetch::Fetcher;
 pub use filter::Filter;
 pub use net::{Connector, Duplex};
@@ -80,6 +82,7 @@ pub use producer::{
     UnacknowledgedTopic,
 };
 pub use record::{Event, Lease, Portion, Record};
+pub use tls::{Identity, Tls};
 
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{

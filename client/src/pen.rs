@@ -34,6 +34,8 @@ pub(crate) struct Pen {
     writer: WriteHalf,
     queue: VecDeque<Bytes>,
     queued: usize,
+    /// The writer may hold back what it took, because it encrypts.
+    held: bool,
     /// Who waits for the answer to what a link has written.
     pub(crate) lone: Option<(u32, Waiting)>,
     /// When the task looks for answers that are late, if it does.
@@ -46,6 +48,7 @@ impl Pen {
             writer,
             queue: VecDeque::new(),
             queued: 0,
+            held: false,
             lone: None,
             watched_at: None,
         }
@@ -53,7 +56,7 @@ impl Pen {
 
     /// Whether all is written.
     pub(crate) fn is_done(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.held
     }
 
     /// Bytes that are still to be written.
@@ -71,7 +74,13 @@ impl Pen {
 
     /// Writes as much as the socket takes; nothing is lost if the future is dropped.
     pub(crate) async fn write(&mut self) -> io::Result<()> {
+        if self.queue.is_empty() {
+            self.writer.flush().await?;
+            self.held = false;
+            return Ok(());
+        }
         let written = self.writer.write_vectored(&slices(&self.queue)).await?;
+        self.held = matches!(self.writer, Either::Right(_));
         self.wrote(written)
     }
 

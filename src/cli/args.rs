@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use logdrive_client::Filter;
+use logdrive_client::{Filter, Identity, Tls};
 use logdrive_protocol::position::{parse_duration, parse_time};
 use logdrive_protocol::{Position, Severity};
 
 use super::bench::Bench;
 use super::consumer::Consumer;
+use super::exit::{Exit, Fault};
 use super::output::Format;
 
 /// A durable log queue: what it has acknowledged is on disk.
@@ -45,9 +46,67 @@ pub(crate) struct Common {
         value_name = "ADDR"
     )]
     pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) secure: Secure,
     /// Form of what goes to stdout: `raw` is the default of fetch and consume, `table` of all others.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
+}
+
+/// How a client's command speaks TLS: any of these makes it do so.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Secure {
+    /// Speaks TLS; the broker's certificate must be one that this machine trusts, unless --ca says
+    /// who is trusted.
+    #[arg(
+        long,
+        global = true,
+        env = "LOGDRIVE_TLS",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(crate) tls: bool,
+    /// Who is trusted to sign the broker's certificate, as PEM.
+    #[arg(long, global = true, env = "LOGDRIVE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate that is shown to the broker, as PEM.
+    #[arg(long, global = true, env = "LOGDRIVE_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, global = true, env = "LOGDRIVE_CERT_KEY", value_name = "FILE")]
+    pub(crate) cert_key: Option<PathBuf>,
+    /// The name that the broker's certificate must have [default: the host in --server].
+    #[arg(
+        long,
+        global = true,
+        env = "LOGDRIVE_TLS_SERVER_NAME",
+        value_name = "NAME"
+    )]
+    pub(crate) tls_server_name: Option<String>,
+}
+
+impl Secure {
+    /// As the client takes it; none is a connection without TLS.
+    ///
+    /// # Errors
+    /// A certificate without its key, or a key without its certificate: the parser cannot tell, for
+    /// one may stand before the command and the other behind it.
+    pub(crate) fn options(&self) -> Result<Option<Tls>, Fault> {
+        let identity = match (self.cert.clone(), self.cert_key.clone()) {
+            (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+            (None, None) => None,
+            _ => {
+                let what = "--cert FILE and --cert-key FILE are given together or not at all";
+                return Err(Fault::new(Exit::Usage, what));
+            }
+        };
+        let tls = Tls {
+            ca: self.ca.clone(),
+            server_name: self.tls_server_name.clone(),
+            identity,
+        };
+        Ok((self.tls || tls != Tls::default()).then_some(tls))
+    }
 }
 
 /// One command.
@@ -75,6 +134,30 @@ pub(crate) enum Command {
     Consumer(Consumer),
     /// Asks the broker for its state, version, latency and counters.
     Ping,
+    /// Makes what is needed for trying things out.
+    #[command(subcommand)]
+    Generate(Generate),
+}
+
+/// What can be made.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    /// A certificate authority, and certificates with keys of a broker and of a client.
+    Cert(Cert),
+}
+
+/// Arguments of `generate cert`.
+#[derive(Debug, Args)]
+pub(crate) struct Cert {
+    /// Where the files go; made if missing. Nothing is overwritten.
+    #[arg(long, default_value = "./logdrive-certs", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// A name or address of the broker; repeatable [default: localhost, 127.0.0.1 and ::1].
+    #[arg(long = "host", value_name = "NAME")]
+    pub(crate) hosts: Vec<String>,
+    /// The client's name.
+    #[arg(long, default_value = "client", value_name = "NAME")]
+    pub(crate) client: String,
 }
 
 /// Arguments of `serve`.
@@ -90,6 +173,36 @@ pub(crate) struct Serve {
     /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
     #[arg(long, default_value_t = 2, value_name = "FILES")]
     pub(crate) write_ahead: usize,
+    /// The broker's certificate and those above it, as PEM: with it TLS is spoken on the same port.
+    /// SIGHUP reads all these files again, for connections to come.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Who may sign the certificates of clients, as PEM; a client need not show one.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Refuses clients that show no certificate.
+    #[arg(long, requires = "tls_client_ca")]
+    pub(crate) tls_client_required: bool,
+    /// Refuses connections without TLS, from this machine too.
+    #[arg(long, requires = "tls_cert")]
+    pub(crate) tls_required: bool,
+}
+
+impl Serve {
+    /// How TLS is to be spoken, if it is.
+    pub(crate) fn tls(&self) -> Option<crate::tls::Options> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(crate::tls::Options {
+            certificate,
+            key,
+            client_ca: self.tls_client_ca.clone(),
+            client_required: self.tls_client_required,
+            required: self.tls_required,
+        })
+    }
 }
 
 /// Arguments of `demo`.
@@ -489,6 +602,36 @@ mod tests {
             "consumer seek app c1 2026-03-01T12:00:00Z",
             "to: Time(1772366400000000)",
         );
+    }
+
+    #[test]
+    fn any_word_of_tls_makes_a_command_speak_it() {
+        for (line, expected) in [
+            ("ping", "None"),
+            ("ping --tls", "Some(Tls { ca: None"),
+            ("--ca a.pem ping", "Some(Tls { ca: Some(\"a.pem\")"),
+            ("ping --tls-server-name b", "server_name: Some(\"b\")"),
+            (
+                "--cert c ping --cert-key k",
+                "certificate: \"c\", key: \"k\"",
+            ),
+            ("ping --cert c", "are given together"),
+        ] {
+            let words = std::iter::once("logdrive").chain(line.split_whitespace());
+            let common = Arguments::try_parse_from(words).unwrap().common;
+            let got = match common.secure.options() {
+                Ok(tls) => format!("{tls:?}"),
+                Err(fault) => fault.message,
+            };
+            assert!(got.contains(expected), "{line}: {got}");
+        }
+        check("serve --tls-cert c", "MissingRequiredArgument");
+        check("serve --tls-required", "MissingRequiredArgument");
+        check(
+            "serve --tls-cert c --tls-key k --tls-client-required",
+            "MissingRequiredArgument",
+        );
+        check("generate cert --host a --host b", "hosts: [\"a\", \"b\"]");
     }
 
     #[test]

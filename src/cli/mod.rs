@@ -10,7 +10,7 @@
 //! | `output`, `records` | the four forms of what goes to stdout |
 //! | `lines` | cutting files into records |
 //! | `progress`, `signals`, `suggest` | what a person sees, stops, and meant |
-//! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping` | one command each |
+//! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping`, `generate` | one command each |
 //! | `broker` | a broker in a child process |
 //! | `demo` | the broker on trial: killed, restarted, checked |
 //! | `bench` | its figures, each beside the limit of the machine |
@@ -23,6 +23,7 @@ mod consumer;
 mod demo;
 mod exit;
 mod fetch;
+mod generate;
 mod lines;
 mod output;
 mod ping;
@@ -88,6 +89,7 @@ async fn run(common: &Common, command: Command) -> Result<Exit, Fault> {
         Command::Size(size) => consumer::size(common, size).await,
         Command::Consumer(consumer) => consumer::run(common, consumer).await,
         Command::Ping => ping::run(common).await,
+        Command::Generate(generate) => generate::run(generate),
     }
 }
 
@@ -95,6 +97,7 @@ async fn run(common: &Common, command: Command) -> Result<Exit, Fault> {
 async fn connect(common: &Common) -> Result<Client, Fault> {
     let options = Options {
         client_name: "logdrive-cli".to_owned(),
+        tls: common.secure.options()?,
         ..Options::default()
     };
     Ok(Client::connect_with(common.server.as_str(), options).await?)

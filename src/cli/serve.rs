@@ -20,10 +20,12 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    let tls = arguments.tls();
     let options = crate::server::Options {
         data: arguments.data,
         listen: arguments.listen,
         write_ahead: arguments.write_ahead,
+        tls,
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

@@ -7,7 +7,7 @@
 //! | D4, the preface's magic | a binary client |
 //! | FF | telnet, negotiating: swallowed, then text |
 //! | printable ASCII, CR, LF, tab | a person, or a script with `nc` |
-//! | 16 | TLS, which this version does not speak |
+//! | 16 | TLS, where the broker has a certificate: within it the same again, but for TLS |
 
 use std::io;
 
@@ -19,27 +19,37 @@ use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::text;
 use crate::limits::{FIRST_BYTE_WAIT, FIRST_READ_BYTES, PREFACE_WAIT};
 use crate::net::{ReadHalf, WriteHalf};
+use crate::tls::{Accepted, Tls};
 
 /// Telnet's "interpret as command".
 pub(super) const IAC: u8 = 0xff;
 /// The first byte of a TLS handshake record.
 const TLS: u8 = 0x16;
+/// What to do without TLS where it is required.
+const SPEAK_TLS: &str =
+    "try: logdrive --tls --ca FILE, or openssl s_client -quiet -connect HOST:PORT";
 
-/// Who is there; `buffer` is what was read beyond the preface.
-pub(super) enum Opening {
-    Binary {
-        read: ReadHalf,
-        write: WriteHalf,
-        buffer: BytesMut,
-    },
-    Text {
-        read: ReadHalf,
-        write: WriteHalf,
-        buffer: BytesMut,
-        telnet: bool,
-    },
+/// Who is there.
+pub(super) struct Opening {
+    pub(super) read: ReadHalf,
+    pub(super) write: WriteHalf,
+    /// What was read beyond the preface.
+    pub(super) buffer: BytesMut,
+    /// The name in the certificate that the peer has shown and that was verified, if it has one.
+    pub(super) peer: Option<String>,
+    pub(super) speaks: Language,
+}
+
+/// What is spoken from here on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    /// Frames.
+    Binary,
+    /// Lines, perhaps with telnet's negotiation among them.
+    Text { telnet: bool },
 }
 
 /// Finds out who is there, and greets a program.
@@ -50,13 +60,16 @@ pub(super) async fn open(
     mut read: ReadHalf,
     mut write: WriteHalf,
     preface: BrokerPreface,
+    tls: Option<&Tls>,
 ) -> anyhow::Result<Opening> {
-    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
-    match timeout(FIRST_BYTE_WAIT, read.read_buf(&mut buffer)).await {
-        Ok(Ok(0)) => bail!("the peer left without a word"),
-        Ok(read) => read.context("reading the first byte")?,
-        Err(_) => bail!("nothing was sent within {FIRST_BYTE_WAIT:?}"),
-    };
+    let (mut buffer, mut peer) = (first_bytes(&mut read).await?, None);
+    let encrypted = tls.filter(|_| buffer[0] == TLS);
+    if let Some(tls) = encrypted {
+        let accepted = tls.accept(buffer, read, write).await?;
+        Accepted { read, write, peer } = accepted;
+        buffer = first_bytes(&mut read).await?;
+    }
+    let naked = encrypted.is_none() && tls.is_some_and(Tls::is_required);
     let first = buffer[0];
     if first == MAGIC[0] {
         let client = match timeout(PREFACE_WAIT, read_preface(&mut read, &mut buffer)).await {
@@ -66,28 +79,59 @@ pub(super) async fn open(
                 format!("the preface did not arrive within {PREFACE_WAIT:?}"),
             )),
         };
-        return match client {
-            Ok(client) => greet(client, read, write, buffer, preface).await,
-            Err(failure) => refuse(&mut write, failure).await,
-        };
-    }
-    let text = first.is_ascii_graphic() || b" \r\n\t".contains(&first);
-    if text || first == IAC {
-        return Ok(Opening::Text {
+        match client {
+            Ok(_) if naked => return refuse(write, tls_required()).await,
+            Ok(client) => greet(client, &mut write, preface).await?,
+            Err(failure) => return refuse(write, failure).await,
+        }
+        return Ok(Opening {
             read,
             write,
             buffer,
-            telnet: first == IAC,
+            peer,
+            speaks: Language::Binary,
         });
     }
-    let what = if first == TLS {
-        "this broker does not speak TLS"
-    } else {
-        "garbage came first"
+    let text = first.is_ascii_graphic() || b" \r\n\t".contains(&first);
+    if text || first == IAC {
+        if naked {
+            return turn_away(write, tls_required()).await;
+        }
+        let telnet = first == IAC;
+        return Ok(Opening {
+            read,
+            write,
+            buffer,
+            peer,
+            speaks: Language::Text { telnet },
+        });
+    }
+    let first_words = "a binary client sends D4 4C 4F 47 first; a person types HELP";
+    let (what, hint) = match first {
+        TLS if encrypted.is_some() => ("TLS came within TLS", first_words),
+        TLS => (
+            "this broker does not speak TLS",
+            "connect without TLS, or start it with --tls-cert FILE --tls-key FILE",
+        ),
+        _ => ("garbage came first", first_words),
     };
-    let failure = Failure::new(ErrorCode::BadPreface, what)
-        .hint("a binary client sends D4 4C 4F 47 first; a person types HELP");
-    refuse(&mut write, failure).await
+    refuse(write, Failure::new(ErrorCode::BadPreface, what).hint(hint)).await
+}
+
+/// What the peer sends first, at least one byte of it.
+async fn first_bytes(read: &mut ReadHalf) -> anyhow::Result<BytesMut> {
+    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
+    match timeout(FIRST_BYTE_WAIT, read.read_buf(&mut buffer)).await {
+        Ok(Ok(0)) => bail!("the peer left without a word"),
+        Ok(read) => read.context("reading the first byte")?,
+        Err(_) => bail!("nothing was sent within {FIRST_BYTE_WAIT:?}"),
+    };
+    Ok(buffer)
+}
+
+fn tls_required() -> Failure {
+    let what = "this broker takes connections with TLS only";
+    Failure::new(ErrorCode::TlsRequired, what).hint(SPEAK_TLS)
 }
 
 async fn read_preface(
@@ -112,15 +156,13 @@ fn cut(what: &str) -> Failure {
 
 async fn greet(
     client: ClientPreface,
-    read: ReadHalf,
-    mut write: WriteHalf,
-    buffer: BytesMut,
+    write: &mut WriteHalf,
     preface: BrokerPreface,
-) -> anyhow::Result<Opening> {
+) -> anyhow::Result<()> {
     let version = client.negotiate();
     let mut answer = BytesMut::new();
     BrokerPreface { version, ..preface }.encode(&mut answer);
-    send(&mut write, &answer).await?;
+    send(write, &answer).await?;
     if version == 0 {
         bail!(
             "the client speaks versions {} to {}",
@@ -128,22 +170,30 @@ async fn greet(
             client.highest
         );
     }
-    Ok(Opening::Binary {
-        read,
-        write,
-        buffer,
-    })
+    Ok(())
 }
 
 /// Says why as a last frame, then ends the connection.
-async fn refuse(write: &mut WriteHalf, failure: Failure) -> anyhow::Result<Opening> {
+async fn refuse(mut write: WriteHalf, failure: Failure) -> anyhow::Result<Opening> {
     let last = frame::encode(0, FLAG_ERROR, NOTICE, &failure).concat();
-    send(write, &last).await?;
+    send(&mut write, &last).await?;
+    let _ = timeout(PREFACE_WAIT, write.shutdown()).await;
+    Err(failure.into())
+}
+
+/// Says why as a line, then ends the connection.
+async fn turn_away(mut write: WriteHalf, failure: Failure) -> anyhow::Result<Opening> {
+    send(&mut write, text::refusal(&failure).as_bytes()).await?;
+    let _ = timeout(PREFACE_WAIT, write.shutdown()).await;
     Err(failure.into())
 }
 
 async fn send(write: &mut WriteHalf, bytes: &[u8]) -> anyhow::Result<()> {
-    match timeout(PREFACE_WAIT, write.write_all(bytes)).await {
+    let sending = async {
+        write.write_all(bytes).await?;
+        write.flush().await
+    };
+    match timeout(PREFACE_WAIT, sending).await {
         Ok(sent) => sent.context("answering the preface"),
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }

@@ -35,12 +35,13 @@ use logdrive_protocol::{ErrorCode, Failure, TopicId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::frames::Frames;
-use self::handshake::Opening;
+use self::handshake::{Language, Opening};
 use crate::broker::{About, Ask, Broker, Locate};
 use crate::counters::Counters;
 use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
 use crate::net::{ReadHalf, WriteHalf};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
+use crate::tls::Tls;
 use crate::topic::{Call, Gone, Topic};
 use crate::window::{Budget, Permit, Window};
 
@@ -66,6 +67,8 @@ pub struct Surroundings {
     pub news: watch::Receiver<News>,
     /// What the preface says.
     pub about: About,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Tls>,
 }
 
 /// Serves a connection until it ends: finds out who is there, then starts the actor.
@@ -74,22 +77,13 @@ pub async fn serve((read, write): (ReadHalf, WriteHalf), id: ConnectionId, aroun
     around.counters.connections.fetch_add(1, Ordering::Relaxed);
     let counters = around.counters.clone();
     let (ended, end) = oneshot::channel();
-    match handshake::open(read, write, preface(&around.about)).await {
-        Ok(Opening::Binary {
-            read,
-            write,
-            buffer,
-        }) => {
-            Connection::start_binary(id, read, write, &buffer, around, ended);
-        }
-        Ok(Opening::Text {
-            read,
-            write,
-            buffer,
-            telnet,
-        }) => {
-            Connection::start_text(id, read, write, (buffer, telnet), around, ended);
-        }
+    match handshake::open(read, write, preface(&around.about), around.tls.as_ref()).await {
+        Ok(opening) => match opening.speaks {
+            Language::Binary => Connection::start_binary(id, opening, around, ended),
+            Language::Text { telnet } => {
+                Connection::start_text(id, opening, telnet, around, ended);
+            }
+        },
         Err(error) => {
             tracing::debug!(connection = id.0, %error, "no conversation");
             drop(ended);
@@ -116,6 +110,9 @@ fn preface(about: &About) -> BrokerPreface {
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
+    /// The name in the certificate that the peer has shown, which was verified; no TLS, or no
+    /// certificate, no name.
+    peer: Option<String>,
     around: Surroundings,
     window: Window,
     /// Where answers go; none in text mode, whose session waits for each answer itself.
@@ -152,10 +149,11 @@ struct HalfClosed;
 struct Ended;
 
 impl Connection {
-    fn new(id: ConnectionId, around: Surroundings) -> Self {
+    fn new(id: ConnectionId, peer: Option<String>, around: Surroundings) -> Self {
         let window = Window::new(around.budget.clone());
         Self {
             id,
+            peer,
             around,
             window,
             answers: None,
@@ -165,14 +163,19 @@ impl Connection {
 
     fn start_binary(
         id: ConnectionId,
-        read: ReadHalf,
-        write: WriteHalf,
-        begun: &[u8],
+        opening: Opening,
         around: Surroundings,
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let mut connection = Self::new(id, around);
+            let Opening {
+                read,
+                write,
+                buffer,
+                peer,
+                ..
+            } = opening;
+            let mut connection = Self::new(id, peer, around);
             let (answers, outgoing) = mpsc::unbounded_channel();
             connection.answers = Some(answers);
             let (news, counters) = (
@@ -187,7 +190,7 @@ impl Connection {
                 drop(ended);
             });
             // Requests may have come together with the preface: they are taken first.
-            let frames = Frames::new(read, begun, FRAME_BYTES);
+            let frames = Frames::new(read, &buffer, FRAME_BYTES);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -195,14 +198,20 @@ impl Connection {
 
     fn start_text(
         id: ConnectionId,
-        read: ReadHalf,
-        write: WriteHalf,
-        (buffer, telnet): (bytes::BytesMut, bool),
+        opening: Opening,
+        telnet: bool,
         around: Surroundings,
         ended: oneshot::Sender<()>,
     ) {
         Self::create(|ctx| {
-            let connection = Self::new(id, around);
+            let Opening {
+                read,
+                write,
+                buffer,
+                peer,
+                ..
+            } = opening;
+            let connection = Self::new(id, peer, around);
             let typing = text::Typing::new(ctx.address(), connection.window.clone());
             let around = connection.around.clone();
             let actor = ctx.address();
@@ -364,6 +373,7 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        tracing::debug!(connection = self.id.0, peer = self.peer, "begins");
         let mut news = self.around.news.clone();
         let stopping = async move { going_away(&mut news).await };
         ctx.spawn(stopping.into_actor(self).map(|(), _, ctx| ctx.stop()));

@@ -11,6 +11,7 @@ mod verbs;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
 use std::pin::pin;
 
 use actix::Addr;
@@ -52,8 +53,20 @@ const SHOWN_CORRELATION: u32 = 1;
 
 /// Reads commands and writes answers until the peer leaves or says QUIT.
 pub(super) async fn converse(
-    mut lines: Lines,
+    lines: Lines,
     mut write: WriteHalf,
+    typing: Typing,
+    around: Surroundings,
+) -> anyhow::Result<()> {
+    answer_lines(lines, &mut write, typing, around).await?;
+    // Within TLS this says that nothing was cut off.
+    let _ = timeout(WRITE_STALL, write.shutdown()).await;
+    Ok(())
+}
+
+async fn answer_lines(
+    mut lines: Lines,
+    write: &mut WriteHalf,
     mut typing: Typing,
     around: Surroundings,
 ) -> anyhow::Result<()> {
@@ -90,9 +103,8 @@ pub(super) async fn converse(
         };
         out.insert_str(0, &std::mem::take(&mut typing.shown));
         Counters::add(&counters.sent_bytes, out.len());
-        timeout(WRITE_STALL, write.write_all(out.as_bytes())).await??;
+        timeout(WRITE_STALL, say(write, &out)).await??;
         if !go_on {
-            let _ = timeout(WRITE_STALL, write.shutdown()).await;
             return Ok(());
         }
     }
@@ -103,6 +115,16 @@ pub(super) async fn converse(
 pub(crate) fn understand(line: &[u8]) -> Result<(), String> {
     let understood = Command::parse(line).map(drop);
     understood.map_err(|failure| print::failure(&failure))
+}
+
+async fn say(write: &mut WriteHalf, text: &str) -> io::Result<()> {
+    write.write_all(text.as_bytes()).await?;
+    write.flush().await
+}
+
+/// What a person reads who is not let in.
+pub(super) fn refusal(failure: &Failure) -> String {
+    print::failure(failure)
 }
 
 impl Typing {

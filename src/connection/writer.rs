@@ -15,6 +15,7 @@ use logdrive_protocol::operations::{GoingAway, StateChanged};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, timeout};
+use tokio_util::either::Either;
 
 use super::News;
 use crate::counters::Counters;
@@ -124,8 +125,9 @@ pub(super) async fn write(
         Counters::add(&counters.answers, permits.len());
         Counters::add(&counters.sent_bytes, pieces.remaining);
         if let Err(error) = write_all(&mut socket, pieces, &window).await {
+            // What encrypts would have to send the rest before it could say goodbye.
             tracing::debug!(%error, "the peer does not read");
-            break;
+            return;
         }
     }
     // A peer that still writes should not be reset before it has read the last answer.
@@ -148,8 +150,18 @@ async fn next(
 /// is what others wait for.
 async fn write_all(socket: &mut WriteHalf, mut pieces: Pieces, window: &Window) -> io::Result<()> {
     let mut stalled = Duration::ZERO;
-    while pieces.has_remaining() {
-        match timeout(WRITE_STALL_STEP, socket.write_buf(&mut pieces)).await {
+    // A socket has sent what it took; what encrypts may hold it back.
+    let mut held = matches!(socket, Either::Right(_));
+    while pieces.has_remaining() || held {
+        let step = async {
+            if pieces.has_remaining() {
+                return socket.write_buf(&mut pieces).await;
+            }
+            socket.flush().await?;
+            held = false;
+            Ok(1)
+        };
+        match timeout(WRITE_STALL_STEP, step).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(Ok(_)) => {
                 stalled = Duration::ZERO;

@@ -28,10 +28,11 @@ struct Process {
 
 impl Process {
     /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path) -> (Self, Receiver<SocketAddr>) {
+    fn start(data: &Path, arguments: &[String]) -> (Self, Receiver<SocketAddr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -83,9 +84,18 @@ impl Broker {
         Self::start_on(tempfile::tempdir().unwrap())
     }
 
+    /// Starts on a fresh directory with further arguments and waits until it is ready.
+    pub(crate) fn start_with(arguments: &[String]) -> Self {
+        Self::begin(tempfile::tempdir().unwrap(), arguments)
+    }
+
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        let (mut process, address) = Process::start(data.path());
+        Self::begin(data, &[])
+    }
+
+    fn begin(data: TempDir, arguments: &[String]) -> Self {
+        let (mut process, address) = Process::start(data.path(), arguments);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -100,7 +110,12 @@ impl Broker {
     /// Starts on a directory where it must refuse to; what it says. The exit code is that of a
     /// failure.
     pub(crate) fn refusal(data: &Path) -> String {
-        let (mut process, address) = Process::start(data);
+        Self::refusal_with(data, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn refusal_with(data: &Path, arguments: &[String]) -> String {
+        let (mut process, address) = Process::start(data, arguments);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
@@ -135,6 +150,11 @@ impl Broker {
     /// Asks it to stop, with SIGTERM.
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
+    }
+
+    /// Sends it SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.process.child), Signal::HUP).unwrap();
     }
 
     /// Waits until it has stopped by itself, without a fault; all that it has said.

@@ -1,0 +1,81 @@
+//! Peers over TLS: the client that programs use, and one that says exactly what a test wants.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use logdrive_client::{Error, Options, Tls, blocking::Client};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+
+use crate::support::binary;
+
+/// Bytes in both directions, encrypted; blocking.
+pub(crate) struct Encrypted(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+
+impl Encrypted {
+    /// Connects to a broker at 127.0.0.1 whose certificate an authority has signed.
+    pub(crate) fn open(
+        address: SocketAddr,
+        ca: &Path,
+        version: &'static SupportedProtocolVersion,
+    ) -> Self {
+        let mut authorities = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(ca).unwrap();
+        authorities.add(ca).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(authorities)
+            .with_no_client_auth();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = binary::socket(address);
+        Self(BufReader::new(StreamOwned::new(session, socket)))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.0.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// The next line without its end; none once the broker has ended the session in order.
+    pub(crate) fn hear(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Everything up to the end of the session, which must be one in order.
+    pub(crate) fn rest(mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
+    }
+
+    /// Says that nothing more will be sent, as TLS says it.
+    pub(crate) fn finish(&mut self) {
+        let stream = self.0.get_mut();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        stream.sock.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes the socket's sending side without a word of TLS, as somebody between could.
+    pub(crate) fn cut(&mut self) {
+        self.0.get_ref().sock.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// The client that programs use.
+pub(crate) fn client(address: SocketAddr, tls: Option<Tls>) -> Result<Client, Error> {
+    let options = Options {
+        tls,
+        ..Options::default()
+    };
+    Client::connect_with(address, options)
+}
