@@ -11,6 +11,7 @@ mod verbs;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
 use std::pin::pin;
 
 use actix::Addr;
@@ -29,7 +30,7 @@ use tokio::time::timeout;
 
 use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
-use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
+use super::{Connection, HalfClosed, Surroundings, Typed, going_away, writer};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
@@ -85,11 +86,24 @@ pub(super) async fn converse(
                 }
             }
             Ok(None) => return Ok(()),
-            Err(failure) => (print::failure(&failure), false),
+            Err(failure) => {
+                match failure.code {
+                    ErrorCode::FrameTimeout => Counters::add(&counters.frames_late, 1),
+                    ErrorCode::IdleTimeout => Counters::add(&counters.idle_ended, 1),
+                    _ => {}
+                }
+                (print::failure(&failure), false)
+            }
         };
         out.insert_str(0, &std::mem::take(&mut typing.shown));
         Counters::add(&counters.sent_bytes, out.len());
-        timeout(WRITE_STALL, write.write_all(out.as_bytes())).await??;
+        let pieces = writer::Pieces::from(vec![Bytes::from(out)]);
+        if let Err(error) = writer::write_all(&mut write, pieces, &typing.window).await {
+            if error.kind() == io::ErrorKind::TimedOut {
+                Counters::add(&counters.readers_late, 1);
+            }
+            return Err(error.into());
+        }
         if !go_on {
             let _ = timeout(WRITE_STALL, write.shutdown()).await;
             return Ok(());

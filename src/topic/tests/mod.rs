@@ -13,6 +13,7 @@ use logdrive_protocol::{Failure, NodeId, Position, TopicId};
 
 use super::{Call, Topic};
 use crate::broker::{About, Ask, Broker, LocateAll};
+use crate::limits::Admission;
 use crate::reply::Reply;
 use crate::storage::disk::SimDisk;
 use crate::storage::{Options, Storage};
@@ -54,6 +55,7 @@ impl World {
             node: NodeId(1),
             cluster: [0; 16],
             started_at: 0,
+            admission: Admission::default(),
         };
         let (budget, counters) = (Arc::default(), Arc::default());
         let handle = storage.handle();
