@@ -27,10 +27,16 @@ struct Process {
 }
 
 impl Process {
-    /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path) -> (Self, Receiver<SocketAddr>) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+    /// Starts a broker on a directory, with more arguments, in a shell that has done `first`; the
+    /// receiver gets the address when it is ready.
+    fn start(data: &Path, first: &str, arguments: &[&str]) -> (Self, Receiver<SocketAddr>) {
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{first} exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_logdrive"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .arg("--data")
             .arg(data)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -85,7 +91,21 @@ impl Broker {
 
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        let (mut process, address) = Process::start(data.path());
+        Self::start_so(data, "", &[])
+    }
+
+    /// Starts on a fresh directory with more arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_so(tempfile::tempdir().unwrap(), "", arguments)
+    }
+
+    /// Starts on a fresh directory, in a shell that has done this first.
+    pub(crate) fn start_after(first: &str) -> Self {
+        Self::start_so(tempfile::tempdir().unwrap(), first, &[])
+    }
+
+    fn start_so(data: TempDir, first: &str, arguments: &[&str]) -> Self {
+        let (mut process, address) = Process::start(data.path(), first, arguments);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -100,7 +120,7 @@ impl Broker {
     /// Starts on a directory where it must refuse to; what it says. The exit code is that of a
     /// failure.
     pub(crate) fn refusal(data: &Path) -> String {
-        let (mut process, address) = Process::start(data);
+        let (mut process, address) = Process::start(data, "", &[]);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
@@ -170,6 +190,12 @@ impl Broker {
         let text = std::fs::read_to_string(file).unwrap();
         let line = text.lines().find_map(|it| it.strip_prefix("write_bytes: "));
         line.unwrap().parse().unwrap()
+    }
+
+    /// Files that it has open, sockets among them.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        files.unwrap().count()
     }
 
     fn memory(&self, which: &str) -> u64 {
