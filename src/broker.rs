@@ -24,16 +24,16 @@ use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
 
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::limits::{MAX_TOPICS, RESERVED_IDS};
+use crate::limits::{Admission, MAX_TOPICS, RESERVED_IDS};
 use crate::pool::Pool;
-use crate::reply::Reply;
+use crate::reply::{ConnectionId, Reply};
 use crate::storage::{Announce, Condition, Disk, Handle, Job, JobKind, Notice, Recovered};
 use crate::suggest;
 use crate::topic::actor::{check_space, storage_failed};
 use crate::topic::rows::{self, TopicRow};
 use crate::topic::settings;
 use crate::topic::state::State;
-use crate::topic::{Call, Journey, Surroundings, Told, Topic};
+use crate::topic::{Call, Gone, Journey, Surroundings, Told, Topic};
 use crate::window::Budget;
 
 /// What the broker says of itself.
@@ -47,6 +47,8 @@ pub struct About {
     pub cluster: [u8; 16],
     /// When it started, in microseconds.
     pub started_at: u64,
+    /// What it takes of connections.
+    pub admission: Admission,
 }
 
 /// What a broker stands on: everything that a simulation must control comes in from here.
@@ -78,6 +80,11 @@ pub struct Locate(pub TopicId);
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Vec<Option<Addr<Topic>>>")]
 pub struct LocateAll(pub Vec<TopicId>);
+
+/// A connection is gone that has asked more topics than it remembers: all of them are told.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct GoneFromAll(pub ConnectionId);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -519,6 +526,16 @@ impl Handler<Locate> for Broker {
 
     fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
         self.address(id)
+    }
+}
+
+impl Handler<GoneFromAll> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, GoneFromAll(connection): GoneFromAll, _ctx: &mut Context<Self>) {
+        for entry in self.topics.values() {
+            entry.topic.do_send(Gone(connection));
+        }
     }
 }
 

@@ -11,8 +11,24 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Connections accepted.
     pub accepted: AtomicU64,
-    /// Connections closed because there were too many.
+    /// Connections closed because there were too many, of all or of their address.
     pub turned_away: AtomicU64,
+    /// Those of them whose address had too many.
+    pub turned_away_address: AtomicU64,
+    /// Connections closed before they had said anything: to make room, or after a long silence.
+    pub silent_ended: AtomicU64,
+    /// Connections that were served later because their address came too fast.
+    pub paced: AtomicU64,
+    /// Connections ended because their preface did not come in time.
+    pub handshakes_late: AtomicU64,
+    /// Connections ended because a frame or a line was begun and did not go on.
+    pub frames_late: AtomicU64,
+    /// Connections ended because nothing was said.
+    pub idle_ended: AtomicU64,
+    /// Connections ended because an answer was not read.
+    pub readers_late: AtomicU64,
+    /// Connections ended because the boundary between frames was lost.
+    pub frames_bad: AtomicU64,
     /// Requests admitted.
     pub requests: AtomicU64,
     /// Answers written.
@@ -33,6 +49,17 @@ impl Counters {
             ("connections", value(&self.connections)),
             ("connections_accepted", value(&self.accepted)),
             ("connections_turned_away", value(&self.turned_away)),
+            (
+                "connections_turned_away_address",
+                value(&self.turned_away_address),
+            ),
+            ("connections_silent_ended", value(&self.silent_ended)),
+            ("connections_paced", value(&self.paced)),
+            ("connections_idle_ended", value(&self.idle_ended)),
+            ("handshakes_late", value(&self.handshakes_late)),
+            ("frames_late", value(&self.frames_late)),
+            ("frames_bad", value(&self.frames_bad)),
+            ("readers_late", value(&self.readers_late)),
             ("requests", value(&self.requests)),
             ("answers", value(&self.answers)),
             ("errors", value(&self.errors)),

@@ -57,6 +57,7 @@
 //! | sealed segments and their merging, free space | the storage's keeper, a thread | chores |
 //! | a snapshot for reading | whoever reads | a cloned [`Reader`] |
 //! | the data directory and its lock | [`Disk`] | |
+//! | who may come in | the server's [`gate`] | accepting |
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
 //! A topic is two things: [`topic::state`], [`topic::log`], [`topic::producers`],
@@ -139,6 +140,7 @@ pub mod counters;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gate;
 pub mod history;
 pub mod limits;
 pub mod net;

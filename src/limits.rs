@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use logdrive_protocol::limits::{MAX_FRAME_BYTES, WINDOW_BYTES};
+use logdrive_protocol::limits::{IDLE_MS, MAX_FRAME_BYTES, WINDOW_BYTES};
 
 /// Share of a connection's window that requests may hold; the other half is for answers, so that
 /// requests that wait can always be answered.
@@ -28,22 +28,56 @@ pub const TAIL_IDLE: Duration = Duration::from_secs(10);
 /// Batches shorter than this are copied out of the read buffer that they would pin.
 pub const COPY_BATCH_BYTES: usize = 4 << 10;
 
+/// Requests of one connection that are not answered, at most: what their cost leaves of its window.
+pub const MAX_REQUESTS: u32 = WINDOW_REQUEST_BYTES / REQUEST_COST_BYTES;
+
 /// Connections at once; one more is closed as soon as it is accepted.
 pub const MAX_CONNECTIONS: usize = 20_000;
+/// Those of one address: an IPv4 address, or the first 64 bits of an IPv6 one. This machine's own
+/// may have all, unless `logdrive serve` is told otherwise.
+pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 1_000;
+/// Open files that are not for connections, at least: the store needs them.
+pub const RESERVED_FILES: usize = 1_024;
+/// Connections that are accepted at once after a quiet time, of all addresses.
+pub const ACCEPT_BURST: u32 = 1_024;
+/// Connections that are accepted in a second beyond that; others wait in the system's queue.
+pub const ACCEPTS_PER_SECOND: u32 = 1_000;
+/// The same for one address that is not this machine's own: a burst.
+pub const ADDRESS_BURST: u32 = 256;
+/// The same for one address: in a second. Those beyond it are accepted, but served later.
+pub const ADDRESS_ACCEPTS_PER_SECOND: u32 = 200;
+/// How long accepting pauses at least, once it does.
+pub const ACCEPT_STEP: Duration = Duration::from_millis(5);
+/// Connections that have not said anything yet; one more, and the oldest of them is closed.
+pub const MAX_SILENT: usize = 1_024;
+/// How often it is logged that connections were refused, with their number.
+pub const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a connection may send nothing at all.
 pub const FIRST_BYTE_WAIT: Duration = Duration::from_mins(1);
 /// How long the preface may take once its first byte has arrived; a TLS handshake before it has the
 /// same time.
-pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
+pub const PREFACE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes that TLS holds back of what a connection sends, before the connection waits (64 KiB).
 pub const TLS_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes that are read of a peer whose TLS handshake has failed, so that it can read why (64 KiB).
 pub const TLS_UNREAD_BYTES: u64 = 64 << 10;
+/// Whatever was begun must go on with so many bytes in a second, on average over its wait.
+pub const SLOWEST_BYTES_PER_SECOND: u32 = 1 << 10;
+/// How long a frame that was begun may take, or the next [`SLOWEST_BYTES_PER_SECOND`] for so long.
+pub const FRAME_WAIT: Duration = Duration::from_secs(10);
+/// The same for a line in text mode, which a person may be typing.
+pub const LINE_WAIT: Duration = Duration::from_secs(30);
+/// A binary connection on which nothing is said for so long, and nothing waits, is ended.
+pub const IDLE: Duration = Duration::from_millis(IDLE_MS as u64);
+/// The shortest such time that may be set.
+pub const SHORTEST_IDLE: Duration = Duration::from_millis(100);
+/// The longest.
+pub const LONGEST_IDLE: Duration = Duration::from_hours(24);
 /// How long a person may think between two text commands.
 pub const TEXT_IDLE: Duration = Duration::from_mins(30);
-/// How long a peer may read nothing while an answer waits for it.
+/// How long a peer may take to read an answer, or the next [`SLOWEST_BYTES_PER_SECOND`] for so long.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
-/// The same while others wait for the budget of answers that it holds.
+/// How long it may read nothing while others wait for the budget of answers that it holds.
 pub const WRITE_STALL_WANTED: Duration = Duration::from_secs(2);
 /// How often a stalled writer looks whether others wait.
 pub const WRITE_STALL_STEP: Duration = Duration::from_millis(500);
@@ -60,7 +94,8 @@ pub const MAX_TEXT_RECORDS: u32 = 10_000;
 pub const FIRST_READ_BYTES: usize = 8 << 10;
 /// Most bytes that one read takes while no frame is begun; they are kept only as far as they came.
 pub const READ_SCRATCH_BYTES: usize = 16 << 10;
-/// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again.
+/// Topics whose addresses a connection remembers; beyond it, it forgets them all and asks again, and
+/// all topics of the broker are told of its end.
 pub const MAX_CACHED_ROUTES: usize = 16_384;
 
 /// Free space on the disk, in bytes, below which nothing new is taken (128 MiB).
@@ -167,7 +202,7 @@ pub const SEARCH_READ_BYTES: usize = 2 << 20;
 pub const SEARCH_FIRST_RECORDS: u32 = 10_000;
 /// Batches of a topic's memory that it looks at in one go.
 pub const SEARCH_BATCHES: usize = 4_096;
-/// Ranges that an answer to it names.
+/// Ranges that an answer to it names, and one to a consume with a filter.
 pub const MAX_RANGES: usize = 16_384;
 /// A batch of which at most one in so many bytes matches is rebuilt without the rest.
 pub const REBUILD_SHARE: u64 = 8;
@@ -185,3 +220,37 @@ pub const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest frame, in bytes after its length field.
 pub const FRAME_BYTES: u32 = MAX_FRAME_BYTES;
+
+/// What `logdrive serve` may be told of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Connections at once.
+    pub connections: usize,
+    /// Those of one address, this machine's own too; `None` for the defaults.
+    pub per_address: Option<usize>,
+    /// A binary connection on which nothing is said for so long is ended; zero for never.
+    pub idle: Duration,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            connections: MAX_CONNECTIONS,
+            per_address: None,
+            idle: IDLE,
+        }
+    }
+}
+
+impl Admission {
+    /// Connections of one address that is not this machine's own.
+    pub fn of_address(&self) -> usize {
+        let limit = self.per_address.unwrap_or(MAX_CONNECTIONS_PER_ADDRESS);
+        limit.min(self.connections)
+    }
+
+    /// The idle time as the preface says it.
+    pub fn idle_ms(&self) -> u32 {
+        u32::try_from(self.idle.as_millis()).unwrap_or(u32::MAX)
+    }
+}

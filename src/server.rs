@@ -4,23 +4,26 @@
 //! port; and back. Its neighbours: the command line calls it, connections are started by it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle, System};
 use anyhow::Context;
 use logdrive_protocol::NodeId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::broker::{About, Broker, Ground, state_number};
 use crate::clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
-use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
+use crate::gate::{Entered, Gate, Refusal};
+use crate::limits::{ACCEPT_STEP, Admission, FIRST_BYTE_WAIT, RESERVED_FILES, STOP_WAIT};
 use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::pool::Pool;
 use crate::reply::ConnectionId;
@@ -45,6 +48,8 @@ pub struct Options {
     pub write_ahead: usize,
     /// How TLS is spoken, if it is.
     pub tls: Option<tls::Options>,
+    /// What is taken of connections; fewer if the system lets this process have fewer files.
+    pub admission: Admission,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
@@ -57,7 +62,8 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
-async fn run(options: Options) -> anyhow::Result<()> {
+async fn run(mut options: Options) -> anyhow::Result<()> {
+    allow_files(&mut options.admission);
     let (tls, renewal) = options.tls.map(tls::open).transpose()?.unzip();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
@@ -86,7 +92,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let (tell, news) = watch::channel(News::default());
     let around = connection::Surroundings {
         tls,
-        ..begin(address.to_string(), ground, recovered, news)
+        ..begin(
+            address.to_string(),
+            options.admission,
+            ground,
+            recovered,
+            news,
+        )
     };
     if let Some(renewal) = renewal {
         renew_on_hangup(renewal)?;
@@ -116,6 +128,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
 /// TLS.
 pub(crate) fn begin(
     address: String,
+    admission: Admission,
     ground: Ground,
     recovered: Recovered,
     news: watch::Receiver<News>,
@@ -125,6 +138,7 @@ pub(crate) fn begin(
         node: NodeId(recovered.node_id.max(1)),
         cluster: recovered.cluster_id,
         started_at: (ground.wall)(),
+        admission,
     };
     let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
     let broker = Broker::new(
@@ -153,35 +167,119 @@ fn arbiters() -> Vec<ArbiterHandle> {
         .collect()
 }
 
+/// Raises the limit of open files as far as the system lets, and keeps connections below it: the
+/// store must always be able to open its files.
+fn allow_files(admission: &mut Admission) {
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    // Where there are few files at all, half of them are for connections.
+    let room = files.saturating_sub(RESERVED_FILES).max(files / 2);
+    if room < admission.connections {
+        tracing::info!(
+            files,
+            "the limit of open files leaves room for {room} connections"
+        );
+        admission.connections = room;
+    }
+}
+
+/// Accepts until the server is given up.
 async fn accept(
     listener: &TcpListener,
     around: &connection::Surroundings,
     arbiters: &[ArbiterHandle],
-    connections: &mut JoinSet<()>,
+    connections: &mut JoinSet<IpAddr>,
 ) {
+    let mut gate = Gate::new(around.about.admission, Instant::now());
     let mut last = 0_usize;
     loop {
-        match listener.accept().await {
-            Ok((socket, _)) if connections.len() < MAX_CONNECTIONS => {
-                last += 1;
-                let arbiter = arbiters.get(last % arbiters.len().max(1));
-                let id = ConnectionId(last as u64);
-                match serve_in(arbiter, socket, id, around.clone()) {
-                    Ok(end) => drop(connections.spawn_local(async { end.await.unwrap_or(()) })),
-                    Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                left(&mut gate, around, ended);
+                continue;
+            }
+        };
+        while let Some(ended) = connections.try_join_next() {
+            left(&mut gate, around, ended);
+        }
+        let now = Instant::now();
+        match accepted {
+            Ok((socket, peer)) => match gate.enter(peer.ip(), now) {
+                Ok(entered) => {
+                    last += 1;
+                    let id = ConnectionId(last as u64);
+                    count_entered(&around.counters, &entered, now);
+                    let arbiter = arbiters.get(last % arbiters.len().max(1));
+                    let end = serve_in(arbiter, socket, entered, id, around.clone());
+                    connections.spawn_local(async move {
+                        match end {
+                            Ok(end) => end.await.unwrap_or(()),
+                            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                        }
+                        peer.ip()
+                    });
                 }
-            }
-            Ok((socket, peer)) => {
-                Counters::add(&around.counters.turned_away, 1);
-                tracing::warn!(%peer, "turned away: {MAX_CONNECTIONS} connections are open");
-                drop(socket);
-            }
+                Err(refusal) => {
+                    drop(socket);
+                    refused(&mut gate, &around.counters, refusal, peer, now);
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
-        while connections.try_join_next().is_some() {}
+        // Each that was accepted is counted, also one that was refused: a flood is work either way.
+        let turn = gate.pace(now);
+        if turn > now {
+            sleep_until(turn.max(now + ACCEPT_STEP)).await;
+        }
+    }
+}
+
+fn count_entered(counters: &Counters, entered: &Entered, now: Instant) {
+    Counters::add(&counters.accepted, 1);
+    counters.connections.fetch_add(1, Ordering::Relaxed);
+    if entered.in_place_of_silent {
+        Counters::add(&counters.silent_ended, 1);
+    }
+    if entered.turn > now {
+        Counters::add(&counters.paced, 1);
+    }
+}
+
+fn left(gate: &mut Gate, around: &connection::Surroundings, ended: Result<IpAddr, JoinError>) {
+    // A connection's task neither panics nor is it aborted.
+    if let Ok(peer) = ended {
+        gate.leave(peer);
+        around.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn refused(gate: &mut Gate, counters: &Counters, refusal: Refusal, peer: SocketAddr, now: Instant) {
+    Counters::add(&counters.turned_away, 1);
+    if refusal == Refusal::AddressFull {
+        Counters::add(&counters.turned_away_address, 1);
+    }
+    if let Some(count) = gate.refused(now) {
+        let why = match refusal {
+            Refusal::Full => "as many are open as may be; see --max-connections",
+            Refusal::AddressFull => {
+                "as many of its address are open as may be; see --max-connections-per-address"
+            }
+        };
+        tracing::warn!(%peer, count, "turned away: {why}");
     }
 }
 
@@ -190,6 +288,7 @@ async fn accept(
 fn serve_in(
     arbiter: Option<&ArbiterHandle>,
     socket: TcpStream,
+    entered: Entered,
     id: ConnectionId,
     around: connection::Surroundings,
 ) -> io::Result<oneshot::Receiver<()>> {
@@ -200,7 +299,9 @@ fn serve_in(
             Ok(socket) => {
                 // Answers are written when they are ready; waiting for more would only add delay.
                 let _ = socket.set_nodelay(true);
-                connection::serve(split_tcp(socket), id, around).await;
+                if speaks(&socket, entered, &around.counters).await {
+                    connection::serve(split_tcp(socket), id, around).await;
+                }
             }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
         }
@@ -213,6 +314,24 @@ fn serve_in(
         Some(_) => Ok(end),
         None => Err(io::Error::other("there is no arbiter")),
     }
+}
+
+/// Waits until a connection says something and it is its turn; false if it does not, or had to make
+/// room for others that may.
+async fn speaks(socket: &TcpStream, entered: Entered, counters: &Counters) -> bool {
+    let speaks = tokio::select! {
+        biased;
+        readable = socket.readable() => readable.is_ok(),
+        _ = entered.make_room => false,
+        () = sleep(FIRST_BYTE_WAIT) => {
+            Counters::add(&counters.silent_ended, 1);
+            false
+        }
+    };
+    if speaks && entered.turn > Instant::now() {
+        sleep_until(entered.turn).await;
+    }
+    speaks
 }
 
 /// Tells connections what becomes of the store.

@@ -66,6 +66,8 @@ pub struct Window {
     answers: Arc<Semaphore>,
     /// The peer has sent its last byte.
     finished: Arc<AtomicBool>,
+    /// Something was written since it was last asked.
+    wrote: Arc<AtomicBool>,
 }
 
 /// A share of a window and of the budget; dropping it gives it back.
@@ -83,6 +85,7 @@ impl Window {
             requests: Arc::new(Semaphore::new(WINDOW_REQUEST_BYTES as usize)),
             answers: Arc::new(Semaphore::new(WINDOW_ANSWER_BYTES as usize)),
             finished: Arc::default(),
+            wrote: Arc::default(),
         }
     }
 
@@ -95,6 +98,17 @@ impl Window {
     /// Whether the peer has sent its last byte.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// Something was written to the peer.
+    pub fn note_written(&self) {
+        self.wrote.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anything is under way, or was written since this was last asked.
+    pub fn is_in_use(&self) -> bool {
+        let wrote = self.wrote.swap(false, Ordering::Relaxed);
+        wrote || self.requests.available_permits() < WINDOW_REQUEST_BYTES as usize
     }
 
     /// Waits until a request of so many bytes may begin; `None` once the window is closed.
@@ -174,6 +188,7 @@ async fn acquire(window: &Arc<Semaphore>, budget: &Arc<Semaphore>, cost: u32) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_REQUESTS;
 
     #[tokio::test]
     async fn requests_that_wait_never_take_the_room_of_answers() {
@@ -181,6 +196,22 @@ mod tests {
         let _waiting = window.admit(WINDOW_REQUEST_BYTES as usize).await.unwrap();
         assert!(window.requests.clone().try_acquire_many_owned(1).is_err());
         assert!(window.try_reserve(WINDOW_ANSWER_BYTES as usize).is_some());
+    }
+
+    #[tokio::test]
+    async fn small_requests_are_bounded_by_their_number() {
+        let window = Window::new(Arc::default());
+        let mut permits = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            assert!(window.requests.available_permits() > 0);
+            permits.push(window.admit(0).await.unwrap());
+        }
+        assert_eq!(window.requests.available_permits(), 0);
+        assert!(window.is_in_use());
+        drop(permits);
+        assert!(!window.is_in_use());
+        window.note_written();
+        assert!(window.is_in_use() && !window.is_in_use());
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use logdrive_protocol::body::Body;
 use logdrive_protocol::frame::{self, CRITICAL_FLAGS, FLAG_ERROR, Frame, FrameDecoder, FrameError};
-use logdrive_protocol::operations::{Cancel, GoingAway, Operation};
+use logdrive_protocol::operations::{Cancel, GoingAway, Operation, Ping};
 use logdrive_protocol::preface::Limits;
 use logdrive_protocol::{Failure, TopicId};
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +46,11 @@ const UNANSWERED: usize = 4096;
 const LONGEST_FRAME_BYTES: u32 = 64 << 20;
 /// Marks the correlation ids of the task's own cancels, so that links never give out the same.
 pub(crate) const CANCEL_BIT: u32 = 1 << 31;
+/// The correlation id of a Ping that says only that the client is there: as that of a cancel, but of
+/// no request.
+const BEAT: u32 = CANCEL_BIT;
+/// A client that has heard nothing for two thirds of the broker's idle time says that it is there.
+const BEAT_SHARE: (u32, u32) = (2, 3);
 /// Room for reading at first; it follows the frames.
 const READ_BYTES: usize = 64 << 10;
 
@@ -133,6 +138,11 @@ pub(crate) fn begin(
         waiting: BTreeMap::new(),
         alarm: Alarm::default(),
         heard: Instant::now(),
+        beat: (limits.idle_ms > 0).then(|| {
+            let idle = Duration::from_millis(limits.idle_ms.into());
+            idle * BEAT_SHARE.0 / BEAT_SHARE.1
+        }),
+        beating: None,
         address,
         timeout,
     };
@@ -160,6 +170,10 @@ struct Connection {
     alarm: Alarm,
     /// When something arrived last.
     heard: Instant,
+    /// How long nothing may be heard before the client says that it is there; `None` for ever.
+    beat: Option<Duration>,
+    /// Where the answer to that arrives. Nobody waits for it, but one that does not come is missed.
+    beating: Option<oneshot::Receiver<Answered>>,
     address: Arc<str>,
     /// How long an answer may take, for messages.
     timeout: Duration,
@@ -197,6 +211,7 @@ impl Drop for Connection {
 
 impl Connection {
     async fn run(mut self) {
+        self.watch_silence();
         let end = loop {
             self.lay_down();
             let event = self.next_event().await;
@@ -365,6 +380,40 @@ impl Connection {
         }
         if silent {
             return Err(self.lost("the broker has fallen silent"));
+        }
+        self.break_silence(now)
+    }
+
+    /// Looks again when nothing may have been heard for too long. A connection that is in use costs
+    /// nothing more, and one that is not is woken once in that time.
+    fn watch_silence(&mut self) {
+        if let Some(beat) = self.beat {
+            self.alarm.set_by(self.heard + beat);
+        }
+    }
+
+    /// Says that the client is there, if nothing was heard for long and nothing is waited for.
+    fn break_silence(&mut self, now: Instant) -> Result<(), Error> {
+        let is_due = self.beat.is_some_and(|beat| self.heard + beat <= now);
+        if is_due && self.waiting.is_empty() {
+            let (answer, answered) = oneshot::channel();
+            let waiting = Waiting {
+                opcode: Ping::OPCODE,
+                name: Ping::NAME,
+                answer: Some(answer),
+                beginning: None,
+                started: now,
+                deadline: now + self.timeout,
+            };
+            self.beating = Some(answered);
+            self.alarm.set_by(waiting.deadline);
+            self.expect(BEAT, waiting)?;
+            self.write(frame::encode(Ping::OPCODE, 0, BEAT, &Ping {}));
+        } else if is_due {
+            // What waits at the broker keeps the connection; its answer is heard.
+            self.alarm.set_by(now + self.beat.unwrap_or(self.timeout));
+        } else {
+            self.watch_silence();
         }
         Ok(())
     }

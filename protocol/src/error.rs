@@ -88,6 +88,8 @@ errors! {
     15 LineTooLong "LINE_TOO_LONG" false "A text command is over the limit; the connection ends."
     16 InvalidFilter "INVALID_FILTER" false "A filter is unknown, given twice where once is meant, does not parse, or its regular expression is too large."
     17 TlsRequired "TLS_REQUIRED" false "The broker takes connections with TLS only."
+    18 FrameTimeout "FRAME_TIMEOUT" true "A frame or a line was begun and did not go on; the connection ends."
+    19 IdleTimeout "IDLE_TIMEOUT" true "Nothing was said for the idle time; the connection ends."
     20 TopicNotFound "TOPIC_NOT_FOUND" false "No topic has this name or id."
     21 TopicExists "TOPIC_EXISTS" false "A topic of this name exists."
     22 InvalidTopicName "INVALID_TOPIC_NAME" false "A topic's name is 1 to 128 of A-Z a-z 0-9 . _ - and does not start with a dot."

@@ -20,6 +20,8 @@ pub const MAX_BATCHES_IN_FLIGHT: u32 = 64;
 pub const MAX_PARTS: usize = 64;
 /// Longest wait of a fetch or consume, in milliseconds (5 minutes).
 pub const MAX_WAIT_MS: u32 = 300_000;
+/// A connection on which nothing is said for so long may be ended, in milliseconds (5 minutes).
+pub const IDLE_MS: u32 = 300_000;
 /// Longest lease, in milliseconds (12 hours).
 pub const MAX_LEASE_MS: u32 = 43_200_000;
 /// Elements of one Ack or Nack, and ranges of one Requeue.

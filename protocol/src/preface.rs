@@ -11,7 +11,8 @@
 //!                                             36 node id  u64
 //!                                             44 frame, window, batch, record limits  4 x u32
 //!                                             60 batches in flight  u32
-//!                                             64 longest wait, ms   u32   (n = 62)
+//!                                             64 longest wait, ms   u32
+//!                                             68 idle time, ms      u32   (n = 66)
 //! ```
 //!
 //! Numbers are big-endian. A client skips what follows the fields that it knows.
@@ -29,8 +30,10 @@ pub const VERSION: u16 = 1;
 pub const CLIENT_PREFACE_BYTES: usize = 20;
 /// Bytes of the broker's preface up to and including its length field.
 pub const BROKER_PREFACE_HEAD_BYTES: usize = 6;
-/// Bytes of the broker's preface after its length field, in version 1.
-const BROKER_PREFACE_BYTES: u16 = 62;
+/// Bytes of the broker's preface after its length field.
+const BROKER_PREFACE_BYTES: u16 = 66;
+/// The fewest that a broker may send: those of before there was an idle time.
+const SHORTEST_BROKER_PREFACE_BYTES: u16 = 62;
 
 /// What a client opens with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +135,8 @@ pub struct Limits {
     pub batches_in_flight: u32,
     /// Longest wait of a fetch or consume, in milliseconds.
     pub wait_ms: u32,
+    /// A connection on which nothing is said for so long may be ended, in milliseconds; 0 = it is not.
+    pub idle_ms: u32,
 }
 
 impl Default for Limits {
@@ -143,6 +148,7 @@ impl Default for Limits {
             record_bytes: limits::MAX_RECORD_BYTES,
             batches_in_flight: limits::MAX_BATCHES_IN_FLIGHT,
             wait_ms: limits::MAX_WAIT_MS,
+            idle_ms: limits::IDLE_MS,
         }
     }
 }
@@ -164,6 +170,7 @@ impl BrokerPreface {
         out.put_u32(self.limits.record_bytes);
         out.put_u32(self.limits.batches_in_flight);
         out.put_u32(self.limits.wait_ms);
+        out.put_u32(self.limits.idle_ms);
     }
 
     /// Takes the preface off `input`; `None` as long as it is a beginning of one.
@@ -183,7 +190,7 @@ impl BrokerPreface {
             return Ok(None);
         };
         let length = length.get_u16();
-        if length < BROKER_PREFACE_BYTES {
+        if length < SHORTEST_BROKER_PREFACE_BYTES {
             return Err(Failure::new(
                 ErrorCode::BadPreface,
                 "the broker's preface is too short",
@@ -214,6 +221,7 @@ impl BrokerPreface {
             record_bytes: preface.get_u32(),
             batches_in_flight: preface.get_u32(),
             wait_ms: preface.get_u32(),
+            idle_ms: preface.try_get_u32().unwrap_or_default(),
         };
         Ok(Some(Self {
             version,

@@ -366,7 +366,7 @@ fn the_tables_of_flags_and_attributes_are_those_of_the_code() {
 
 #[test]
 fn the_limits_are_those_of_the_code() {
-    let expected: [(&str, u64); 20] = [
+    let expected: [(&str, u64); 21] = [
         ("frame_bytes", limits::MAX_FRAME_BYTES.into()),
         ("window_bytes", limits::WINDOW_BYTES.into()),
         ("batch_bytes", limits::MAX_BATCH_BYTES.into()),
@@ -378,6 +378,7 @@ fn the_limits_are_those_of_the_code() {
         ("record_bytes", limits::MAX_RECORD_BYTES.into()),
         ("batches_in_flight", limits::MAX_BATCHES_IN_FLIGHT.into()),
         ("wait_ms", limits::MAX_WAIT_MS.into()),
+        ("idle_ms", limits::IDLE_MS.into()),
         ("parts", limits::MAX_PARTS as u64),
         ("lease_ms", limits::MAX_LEASE_MS.into()),
         ("settled", limits::MAX_SETTLED as u64),

@@ -129,6 +129,7 @@ fn decode_broker_preface(mut bytes: BytesMut) -> Result<Value, Failure> {
         "record_bytes": preface.limits.record_bytes,
         "batches_in_flight": preface.limits.batches_in_flight,
         "wait_ms": preface.limits.wait_ms,
+        "idle_ms": preface.limits.idle_ms,
     }}))
 }
 
@@ -159,6 +160,7 @@ fn encode_broker_preface(fields: &Value) -> Vec<u8> {
             record_bytes: small(&fields["record_bytes"]),
             batches_in_flight: small(&fields["batches_in_flight"]),
             wait_ms: small(&fields["wait_ms"]),
+            idle_ms: small(&fields["idle_ms"]),
         },
     }
     .encode(&mut out);

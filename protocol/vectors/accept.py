@@ -204,6 +204,16 @@ def accept_details():
             "hex": join(broker_preface(*args, tail=b"new")).hex(),
         }
     )
+    # Brokers of before there was an idle time send four bytes less.
+    before = {name: value for name, value in LIMITS.items() if name != "idle_ms"}
+    out.append(
+        {
+            "name": "a broker's preface of before there was an idle time",
+            "kind": "broker_preface",
+            "fields": broker_fields(1, 1, 1, 0, bytes(16), 1, {**before, "idle_ms": 0}),
+            "hex": join(broker_preface(1, 1, 1, 0, bytes(16), 1, before)).hex(),
+        }
+    )
     fields = {"lowest": 1, "highest": 1, "features": "0"}
     out.append(
         {

@@ -12,6 +12,7 @@ LIMITS = {
     "record_bytes": 1 << 20,
     "batches_in_flight": 64,
     "wait_ms": 300_000,
+    "idle_ms": 300_000,
 }
 
 

@@ -1,5 +1,7 @@
 //! What the broker says without changing anything: lists, places, counters and itself.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use globset::Glob;
 use logdrive_protocol::limits::{DEFAULT_LIST, MAX_GLOB_BYTES, MAX_LIST};
@@ -134,6 +136,8 @@ impl Broker {
             key: key.to_owned(),
             value: value.to_string(),
         };
+        let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let admission = &self.about.admission;
         Greeted {
             broker: "logdrive".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -141,7 +145,16 @@ impl Broker {
             node: self.about.node,
             started_at: self.about.started_at,
             limits: vec![
-                limit("connections", limits::MAX_CONNECTIONS as u64),
+                limit("connections", admission.connections as u64),
+                limit("connections_per_address", admission.of_address() as u64),
+                limit("silent_connections", limits::MAX_SILENT as u64),
+                limit("requests_in_flight", limits::MAX_REQUESTS.into()),
+                limit("idle_ms", admission.idle_ms().into()),
+                limit("handshake_ms", millis(limits::PREFACE_WAIT)),
+                limit("frame_ms", millis(limits::FRAME_WAIT)),
+                limit("line_ms", millis(limits::LINE_WAIT)),
+                limit("unread_ms", millis(limits::WRITE_STALL)),
+                limit("bytes_per_second", limits::SLOWEST_BYTES_PER_SECOND.into()),
                 limit("topics", MAX_TOPICS as u64),
                 limit("producers_per_topic", limits::MAX_PRODUCERS as u64),
                 limit("consumers_per_topic", limits::MAX_CONSUMERS as u64),

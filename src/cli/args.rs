@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use logdrive_client::{Filter, Identity, Tls};
 use logdrive_protocol::position::{parse_duration, parse_time};
@@ -16,6 +17,7 @@ use super::bench::Bench;
 use super::consumer::Consumer;
 use super::exit::{Exit, Fault};
 use super::output::Format;
+use crate::limits::{LONGEST_IDLE, MAX_CONNECTIONS, SHORTEST_IDLE};
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -173,6 +175,17 @@ pub(crate) struct Serve {
     /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
     #[arg(long, default_value_t = 2, value_name = "FILES")]
     pub(crate) write_ahead: usize,
+    /// Connections at once; fewer if the system allows too few open files.
+    #[arg(long, default_value_t = MAX_CONNECTIONS, value_name = "N", value_parser = connections())]
+    pub(crate) max_connections: usize,
+    /// Connections at once of one address, or of one /64 of IPv6 [default: 1000, and all for this
+    /// machine's own].
+    #[arg(long, value_name = "N", value_parser = connections())]
+    pub(crate) max_connections_per_address: Option<usize>,
+    /// Ends connections on which nothing is said for so long; clients are told, and ping in time. 0
+    /// is never.
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = idle)]
+    pub(crate) idle_time: Duration,
     /// The broker's certificate and those above it, as PEM: with it TLS is spoken on the same port.
     /// SIGHUP reads all these files again, for connections to come.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -465,6 +478,22 @@ pub(super) const POSITIONS: &str = "\
 W is one of: earliest | latest | an offset | -100 (the last 100) | 1h30m (ago) |
 2026-03-01T12:00:00Z (the first record appended at or after it)";
 
+fn connections() -> impl TypedValueParser<Value = usize> {
+    let most = u64::from(u32::MAX);
+    clap::value_parser!(u64)
+        .range(1..=most)
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn idle(text: &str) -> Result<Duration, String> {
+    let idle = match text {
+        "0" => Some(Duration::ZERO),
+        _ => parse_duration(text).map(Duration::from_micros),
+    };
+    idle.filter(|idle| idle.is_zero() || (SHORTEST_IDLE..=LONGEST_IDLE).contains(idle))
+        .ok_or_else(|| "an idle time is 0, or a duration from 100ms to 24h".to_owned())
+}
+
 fn delay(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Some(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
@@ -537,6 +566,11 @@ mod tests {
     #[test]
     fn every_command_is_typed_as_documented() {
         check("serve", "data: \"./logdrive-data\", listen: 127.0.0.1:7440");
+        check(
+            "serve --max-connections 5 --max-connections-per-address 2 --idle-time 1m30s",
+            "max_connections: 5, max_connections_per_address: Some(2), idle_time: 90s",
+        );
+        check("serve --idle-time 0", "idle_time: 0ns");
         check(
             "demo --records 5 --logs d --keep",
             "records: Some(5), logs: Some(\"d\"), keep: true",
@@ -656,6 +690,8 @@ mod tests {
         check("consume app", "MissingRequiredArgument");
         check("consume app --consumer c --lease 0s", "ValueValidation");
         check("consumer alter app c1", "MissingRequiredArgument");
+        check("serve --idle-time 1ms", "ValueValidation");
+        check("serve --max-connections 0", "ValueValidation");
         check("produce app --header =x", "ValueValidation");
         check("produce app --severity loud", "ValueValidation");
         check("produce app --delay soon", "ValueValidation");

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::Serve;
 use super::exit::{Exit, Fault};
+use crate::limits::Admission;
 
 /// Runs the broker; returns when it has stopped gracefully.
 pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
@@ -26,6 +27,11 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
         listen: arguments.listen,
         write_ahead: arguments.write_ahead,
         tls,
+        admission: Admission {
+            connections: arguments.max_connections,
+            per_address: arguments.max_connections_per_address,
+            idle: arguments.idle_time,
+        },
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

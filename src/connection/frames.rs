@@ -5,22 +5,74 @@
 //!  frame begun:    socket -> the frame's own buffer, which grows with what has arrived
 //! ```
 //!
-//! A connection that is silent holds no buffer: room is taken only for bytes that are there. It
-//! never looks into a body. Its neighbours: the connection's actor takes the frames.
+//! A connection that is silent holds no buffer: room is taken only for bytes that are there. A frame
+//! that was begun must [go on](Pace), and a connection on which nobody says anything ends after its
+//! idle time: one timer, looked at when it rings, never for each frame. It never looks into a body.
+//! Its neighbours: the connection's actor takes the frames.
 
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError};
+use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use crate::limits::READ_SCRATCH_BYTES;
+use super::pace::Pace;
+use crate::limits::{FRAME_BYTES, FRAME_WAIT, READ_SCRATCH_BYTES};
+use crate::window::Window;
+
+/// What an idle time of zero means, as good as never.
+const NEVER: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// Why no further frame comes.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The boundary between frames is lost, or the socket.
+    Frame(FrameError),
+    /// A frame was begun and did not go on.
+    Stalled,
+    /// Nobody has said anything for so long.
+    Idle(Duration),
+}
+
+impl Fault {
+    /// What the last frame before the end says.
+    pub(super) fn to_failure(&self) -> Failure {
+        match self {
+            Self::Frame(error) => error.to_failure(),
+            Self::Stalled => {
+                let what = format!("a frame was begun and did not go on for {FRAME_WAIT:?}");
+                Failure::new(ErrorCode::FrameTimeout, what)
+                    .hint("send a frame at once, or in pieces that follow each other")
+            }
+            Self::Idle(idle) => {
+                let what = format!("nothing was said for {idle:?}");
+                Failure::new(ErrorCode::IdleTimeout, what)
+                    .hint("reconnect when there is something to say, or send a Ping in time")
+            }
+        }
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Frame(error.into())
+    }
+}
 
 /// The frames that a peer sends.
 #[derive(Debug)]
@@ -29,15 +81,34 @@ pub(super) struct Frames<R> {
     decoder: FrameDecoder,
     /// What has arrived of frames that were not taken yet.
     buffer: BytesMut,
+    window: Window,
+    idle: Duration,
+    /// Since when it was looked whether anybody says anything.
+    silent_since: Instant,
+    /// Something has arrived since then.
+    heard: bool,
+    /// How the frame that is begun goes on.
+    pace: Option<Pace>,
+    /// Rings no later than the first of the two is to be looked at.
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Frames of at most `limit` bytes; `begun` was read before, and comes first.
-    pub(super) fn new(socket: R, begun: &[u8], limit: u32) -> Self {
+    /// Frames of at most [`FRAME_BYTES`]; `begun` was read before, and comes first. Zero `idle` is
+    /// no limit.
+    pub(super) fn new(socket: R, begun: &[u8], window: Window, idle: Duration) -> Self {
+        let idle = if idle.is_zero() { NEVER } else { idle };
+        let now = Instant::now();
         Self {
             socket,
-            decoder: FrameDecoder::new(limit),
+            decoder: FrameDecoder::new(FRAME_BYTES),
             buffer: begun.into(),
+            window,
+            idle,
+            silent_since: now,
+            heard: true,
+            pace: None,
+            alarm: Box::pin(sleep_until(now + idle)),
         }
     }
 
@@ -45,24 +116,80 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// nothing.
     ///
     /// # Errors
-    /// The boundary between frames is lost, or the socket.
-    pub(super) async fn next(&mut self) -> Option<Result<Frame, FrameError>> {
+    /// Those of [`Fault`]; nothing follows.
+    pub(super) async fn next(&mut self) -> Option<Result<Frame, Fault>> {
         loop {
             match self.decoder.decode(&mut self.buffer) {
-                Ok(Some(frame)) => return Some(Ok(frame)),
+                Ok(Some(frame)) => {
+                    // The time until the next one is asked for is not the peer's.
+                    self.pace = None;
+                    return Some(Ok(frame));
+                }
                 Ok(None) => {}
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(Err(error.into())),
             }
             match poll_fn(|context| self.poll_fill(context)).await {
                 Ok(0) if self.buffer.is_empty() => return None,
                 Ok(0) => return Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
-                Ok(_) => {}
-                Err(error) => return Some(Err(error.into())),
+                Ok(count) => {
+                    self.heard = true;
+                    if let Some(pace) = &mut self.pace {
+                        pace.count(count);
+                    }
+                }
+                Err(fault) => return Some(Err(fault)),
             }
         }
     }
 
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads what there is; what has arrived counts before the time that it took.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+        if let Poll::Ready(read) = self.poll_read(context) {
+            return Poll::Ready(read.map_err(Fault::from));
+        }
+        if self.pace.is_none() && !self.buffer.is_empty() {
+            self.pace = Some(Pace::new(FRAME_WAIT, Instant::now()));
+        }
+        loop {
+            let due = self.due();
+            if self.alarm.deadline() > due {
+                self.alarm.as_mut().reset(due);
+            }
+            ready!(self.alarm.as_mut().poll(context));
+            self.look(Instant::now())?;
+            let due = self.due();
+            self.alarm.as_mut().reset(due);
+        }
+    }
+
+    /// When it is to be looked at the peer next.
+    fn due(&self) -> Instant {
+        let idle = self.silent_since + self.idle;
+        self.pace.map_or(idle, |pace| pace.deadline())
+    }
+
+    /// Whether the peer is too slow, or silent for too long.
+    fn look(&mut self, now: Instant) -> Result<(), Fault> {
+        if let Some(pace) = &mut self.pace {
+            return if pace.goes_on(now) {
+                Ok(())
+            } else {
+                Err(Fault::Stalled)
+            };
+        }
+        if now < self.silent_since + self.idle {
+            return Ok(());
+        }
+        // Both are asked, so that both begin anew.
+        let heard = std::mem::take(&mut self.heard);
+        if self.window.is_in_use() || heard {
+            self.silent_since = now;
+            return Ok(());
+        }
+        Err(Fault::Idle(self.idle))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let socket = Pin::new(&mut self.socket);
         if !self.buffer.is_empty() {
             // The decoder has made room for more of the frame that is begun.
@@ -84,9 +211,12 @@ mod tests {
     use bytes::Bytes;
     use logdrive_protocol::frame;
     use logdrive_protocol::operations::{Payload, Produce};
+    use std::sync::Arc;
     use tokio::io::AsyncWriteExt;
 
-    const LIMIT: u32 = 1 << 20;
+    fn frames_of<R: AsyncRead + Unpin>(socket: R, begun: &[u8], idle: Duration) -> Frames<R> {
+        Frames::new(socket, begun, Window::new(Arc::default()), idle)
+    }
 
     fn written(lengths: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -105,7 +235,7 @@ mod tests {
     async fn check(lengths: &[usize], begun: usize, piece: usize, expected: &str) {
         let bytes = written(lengths);
         let (mut peer, socket) = tokio::io::duplex(piece);
-        let mut frames = Frames::new(socket, &bytes[..begun], LIMIT);
+        let mut frames = frames_of(socket, &bytes[..begun], Duration::ZERO);
         let rest = bytes[begun..].to_vec();
         tokio::spawn(async move {
             peer.write_all(&rest).await.unwrap();
@@ -146,8 +276,27 @@ mod tests {
     #[tokio::test]
     async fn a_frame_that_is_cut_off_is_an_error() {
         let bytes = written(&[100]);
-        let mut frames = Frames::new(&bytes[..50], &[], LIMIT);
+        let mut frames = frames_of(&bytes[..50], &[], Duration::ZERO);
         let end = frames.next().await;
-        assert!(matches!(end, Some(Err(FrameError::Io(_)))), "{end:?}");
+        assert!(
+            matches!(end, Some(Err(Fault::Frame(FrameError::Io(_))))),
+            "{end:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_idle_only_when_nothing_is_said_and_nothing_waits() {
+        let (mut peer, socket) = tokio::io::duplex(4096);
+        let mut frames = frames_of(socket, &[], Duration::from_millis(20));
+        let window = frames.window.clone();
+        let asked = window.admit(1).await.unwrap();
+        peer.write_all(&written(&[3])).await.unwrap();
+        assert!(matches!(frames.next().await, Some(Ok(_))));
+        // A request waits: the connection stays, for as long as that takes.
+        let waits = tokio::time::timeout(Duration::from_millis(200), frames.next());
+        assert!(waits.await.is_err());
+        drop(asked);
+        let end = frames.next().await;
+        assert!(matches!(end, Some(Err(Fault::Idle(_)))), "{end:?}");
     }
 }

@@ -12,6 +12,7 @@
 
 mod frames;
 mod handshake;
+mod pace;
 mod text;
 mod together;
 mod writer;
@@ -21,7 +22,6 @@ pub(crate) use self::text::understand;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner,
@@ -34,11 +34,11 @@ use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::frames::Frames;
+use self::frames::{Fault, Frames};
 use self::handshake::{Language, Opening};
-use crate::broker::{About, Ask, Broker, Locate};
+use crate::broker::{About, Ask, Broker, GoneFromAll, Locate};
 use crate::counters::Counters;
-use crate::limits::{FRAME_BYTES, MAX_CACHED_ROUTES};
+use crate::limits::MAX_CACHED_ROUTES;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::tls::Tls;
@@ -73,9 +73,6 @@ pub struct Surroundings {
 
 /// Serves a connection until it ends: finds out who is there, then starts the actor.
 pub async fn serve((read, write): (ReadHalf, WriteHalf), id: ConnectionId, around: Surroundings) {
-    Counters::add(&around.counters.accepted, 1);
-    around.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let counters = around.counters.clone();
     let (ended, end) = oneshot::channel();
     match handshake::open(read, write, preface(&around.about), around.tls.as_ref()).await {
         Ok(opening) => match opening.speaks {
@@ -85,13 +82,16 @@ pub async fn serve((read, write): (ReadHalf, WriteHalf), id: ConnectionId, aroun
             }
         },
         Err(error) => {
+            let failure = error.downcast_ref::<Failure>();
+            if failure.is_some_and(|it| it.code == ErrorCode::HandshakeTimeout) {
+                Counters::add(&around.counters.handshakes_late, 1);
+            }
             tracing::debug!(connection = id.0, %error, "no conversation");
             drop(ended);
         }
     }
     // The sender is dropped when the last answer is written, or the peer is gone.
     let _ = end.await;
-    counters.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn preface(about: &About) -> BrokerPreface {
@@ -102,7 +102,10 @@ fn preface(about: &About) -> BrokerPreface {
         features: 0,
         cluster: about.cluster,
         node: about.node.0,
-        limits: Limits::default(),
+        limits: Limits {
+            idle_ms: about.admission.idle_ms(),
+            ..Limits::default()
+        },
     }
 }
 
@@ -118,6 +121,8 @@ pub struct Connection {
     /// Where answers go; none in text mode, whose session waits for each answer itself.
     answers: Option<mpsc::UnboundedSender<Box<Outgoing>>>,
     topics: HashMap<TopicId, Addr<Topic>>,
+    /// It has asked topics for something whose addresses it does not remember any more.
+    has_forgotten: bool,
 }
 
 /// What arrives on a binary connection.
@@ -125,8 +130,8 @@ pub struct Connection {
 enum Arrival {
     /// A frame with the permit that it was admitted under.
     Frame(Frame, Permit),
-    /// The boundary between frames is lost; nothing follows.
-    Broken(FrameError),
+    /// The boundary between frames is lost, or the peer is too slow or silent; nothing follows.
+    Broken(Fault),
 }
 
 /// A request of the text session.
@@ -158,6 +163,7 @@ impl Connection {
             window,
             answers: None,
             topics: HashMap::new(),
+            has_forgotten: false,
         }
     }
 
@@ -190,7 +196,8 @@ impl Connection {
                 drop(ended);
             });
             // Requests may have come together with the preface: they are taken first.
-            let frames = Frames::new(read, &buffer, FRAME_BYTES);
+            let idle = connection.around.about.admission.idle;
+            let frames = Frames::new(read, &buffer, connection.window.clone(), idle);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
@@ -272,6 +279,9 @@ impl Connection {
     /// What waits for records is not served; what was begun is answered while the socket lives.
     fn withdraw(&self) {
         self.window.finish();
+        if self.has_forgotten {
+            return self.around.broker.do_send(GoneFromAll(self.id));
+        }
         let mut topics: Vec<_> = self.topics.iter().collect();
         topics.sort_unstable_by_key(|(id, _)| **id);
         for (_, topic) in topics {
@@ -309,6 +319,7 @@ impl Connection {
     fn remember(&mut self, id: TopicId, topic: Addr<Topic>) {
         if self.topics.len() >= MAX_CACHED_ROUTES {
             self.topics.clear();
+            self.has_forgotten = true;
         }
         self.topics.insert(id, topic);
     }
@@ -388,14 +399,20 @@ impl StreamHandler<Arrival> for Connection {
     fn handle(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
         match arrival {
             Arrival::Frame(frame, permit) => self.frame(frame, permit, ctx),
-            Arrival::Broken(FrameError::Io(error)) => {
+            Arrival::Broken(Fault::Frame(FrameError::Io(error))) => {
                 tracing::debug!(connection = self.id.0, %error, "the connection broke");
             }
             Arrival::Broken(error) => {
-                let correlation = match error {
-                    FrameError::TooLarge { correlation, .. } => correlation,
-                    _ => NOTICE,
+                let counters = &self.around.counters;
+                let (counter, correlation) = match error {
+                    Fault::Frame(FrameError::TooLarge { correlation, .. }) => {
+                        (&counters.frames_bad, correlation)
+                    }
+                    Fault::Frame(_) => (&counters.frames_bad, NOTICE),
+                    Fault::Stalled => (&counters.frames_late, NOTICE),
+                    Fault::Idle(_) => (&counters.idle_ended, NOTICE),
                 };
+                Counters::add(counter, 1);
                 // The last frame before the end: it needs no permit, for nothing follows.
                 let (result, permits) = (Err(error.to_failure()), [None, None]);
                 if let Some(answers) = &self.answers {

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
-use super::{Connection, HalfClosed, Surroundings, Typed, going_away};
+use super::{Connection, HalfClosed, Surroundings, Typed, going_away, writer};
 use crate::clock::wall;
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
@@ -99,11 +99,24 @@ async fn answer_lines(
                 }
             }
             Ok(None) => return Ok(()),
-            Err(failure) => (print::failure(&failure), false),
+            Err(failure) => {
+                match failure.code {
+                    ErrorCode::FrameTimeout => Counters::add(&counters.frames_late, 1),
+                    ErrorCode::IdleTimeout => Counters::add(&counters.idle_ended, 1),
+                    _ => {}
+                }
+                (print::failure(&failure), false)
+            }
         };
         out.insert_str(0, &std::mem::take(&mut typing.shown));
         Counters::add(&counters.sent_bytes, out.len());
-        timeout(WRITE_STALL, say(write, &out)).await??;
+        let pieces = writer::Pieces::from(vec![Bytes::from(out)]);
+        if let Err(error) = writer::write_all(write, pieces, &typing.window).await {
+            if error.kind() == io::ErrorKind::TimedOut {
+                Counters::add(&counters.readers_late, 1);
+            }
+            return Err(error.into());
+        }
         if !go_on {
             return Ok(());
         }
@@ -115,11 +128,6 @@ async fn answer_lines(
 pub(crate) fn understand(line: &[u8]) -> Result<(), String> {
     let understood = Command::parse(line).map(drop);
     understood.map_err(|failure| print::failure(&failure))
-}
-
-async fn say(write: &mut WriteHalf, text: &str) -> io::Result<()> {
-    write.write_all(text.as_bytes()).await?;
-    write.flush().await
 }
 
 /// What a person reads who is not let in.

@@ -14,10 +14,11 @@ use logdrive_protocol::frame::{self, FLAG_ERROR, NOTICE};
 use logdrive_protocol::operations::{GoingAway, StateChanged};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use tokio_util::either::Either;
 
 use super::News;
+use super::pace::Pace;
 use crate::counters::Counters;
 use crate::limits::{
     STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED,
@@ -29,7 +30,7 @@ use crate::window::{Permit, Window};
 
 /// Bytes to be written, as the pieces they were made of.
 #[derive(Debug, Default)]
-struct Pieces {
+pub(super) struct Pieces {
     pieces: VecDeque<Bytes>,
     remaining: usize,
 }
@@ -124,11 +125,16 @@ pub(super) async fn write(
         let pieces = Pieces::from(out.into_parts());
         Counters::add(&counters.answers, permits.len());
         Counters::add(&counters.sent_bytes, pieces.remaining);
+        window.note_written();
         if let Err(error) = write_all(&mut socket, pieces, &window).await {
+            if error.kind() == io::ErrorKind::TimedOut {
+                Counters::add(&counters.readers_late, 1);
+            }
             // What encrypts would have to send the rest before it could say goodbye.
             tracing::debug!(%error, "the peer does not read");
             return;
         }
+        window.note_written();
     }
     // A peer that still writes should not be reset before it has read the last answer.
     let _ = timeout(WRITE_STALL, socket.shutdown()).await;
@@ -146,10 +152,15 @@ async fn next(
     }
 }
 
-/// A peer that reads nothing is given up after a while, and sooner when what it holds of the budget
-/// is what others wait for.
-async fn write_all(socket: &mut WriteHalf, mut pieces: Pieces, window: &Window) -> io::Result<()> {
+/// A peer that reads too slowly is given up after a while, and one that reads nothing sooner when
+/// what it holds of the budget is what others wait for.
+pub(super) async fn write_all(
+    socket: &mut WriteHalf,
+    mut pieces: Pieces,
+    window: &Window,
+) -> io::Result<()> {
     let mut stalled = Duration::ZERO;
+    let mut pace = Pace::new(WRITE_STALL, Instant::now());
     // A socket has sent what it took; what encrypts may hold it back.
     let mut held = matches!(socket, Either::Right(_));
     while pieces.has_remaining() || held {
@@ -163,18 +174,22 @@ async fn write_all(socket: &mut WriteHalf, mut pieces: Pieces, window: &Window) 
         };
         match timeout(WRITE_STALL_STEP, step).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(_)) => {
+            Ok(Ok(count)) => {
                 stalled = Duration::ZERO;
+                pace.count(count);
                 tokio::task::yield_now().await;
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 stalled += WRITE_STALL_STEP;
                 let wanted = stalled >= WRITE_STALL_WANTED && window.is_wanted();
-                if wanted || stalled >= WRITE_STALL {
+                if wanted {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
+        }
+        if pieces.has_remaining() && !pace.goes_on(Instant::now()) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
     }
     Ok(())

@@ -206,6 +206,7 @@ impl Course {
                 longest: Duration::from_millis(500),
             },
             connector: Some(wire::connector(self.host, player)),
+            ..Options::default()
         };
         let address = format!("{}:{}", host::NAME, host::PORT);
         Client::connect_with(address, options).await

@@ -17,6 +17,7 @@ use turmoil::net::TcpListener;
 use super::trace;
 use crate::broker::Ground;
 use crate::connection::{self, News};
+use crate::limits::Admission;
 use crate::limits::STOP_WAIT;
 use crate::net::split_duplex;
 use crate::pool::Pool;
@@ -95,7 +96,13 @@ impl Machine {
             arbiters: Vec::new(),
         };
         let (tell, news) = watch::channel(News::default());
-        let around = server::begin(format!("{NAME}:{PORT}"), ground, recovered, news.clone());
+        let around = server::begin(
+            format!("{NAME}:{PORT}"),
+            Admission::default(),
+            ground,
+            recovered,
+            news.clone(),
+        );
         let watching =
             tokio::task::spawn_local(server::watch_condition(storage.health(), tell.clone()));
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;

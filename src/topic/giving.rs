@@ -29,7 +29,8 @@ use super::log::Slice;
 use super::requeue::copy_of;
 use super::serving::{Waiter, byte_limit, read_failure};
 use crate::limits::{
-    LOOK_FOR_KEYS_RECORDS, SEARCH_BYTES, SEARCH_FIRST_RECORDS, SEARCH_READ_BYTES, SEARCH_TIME,
+    LOOK_FOR_KEYS_RECORDS, MAX_RANGES, SEARCH_BYTES, SEARCH_FIRST_RECORDS, SEARCH_READ_BYTES,
+    SEARCH_TIME,
 };
 use crate::reply::Reply;
 use crate::storage::{JobKind, ReadError};
@@ -428,6 +429,7 @@ impl Topic {
         let enough = Enough {
             records: begun.consume.max_records,
             bytes: byte_limit(begun.consume.max_bytes),
+            ranges: MAX_RANGES,
             time: SEARCH_TIME,
         };
         begun.searched.add(Instant::now(), slice.stored_bytes());

@@ -104,7 +104,7 @@ fn a_preface_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn one_byte_and_silence_is_told_after_ten_seconds_and_holds_up_nobody() {
+fn one_byte_and_silence_is_told_after_five_seconds_and_holds_up_nobody() {
     let broker = Broker::start();
     let mut bystander = Bystander::of(&broker);
     let mut peer = Connection::silent(broker.address);
@@ -113,7 +113,7 @@ fn one_byte_and_silence_is_told_after_ten_seconds_and_holds_up_nobody() {
     let frame = peer.hear().unwrap();
     assert_eq!((frame.opcode, frame.correlation), (0, NOTICE));
     let failure = crate::support::binary::read_answer::<logdrive_protocol::operations::Ping>(frame);
-    names(&failure.unwrap_err(), "HANDSHAKE_TIMEOUT", "within 10s");
+    names(&failure.unwrap_err(), "HANDSHAKE_TIMEOUT", "within 5s");
     peer.closed();
     bystander.goes_on();
 }

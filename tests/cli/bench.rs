@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::broker::{Broker, program, signal, text};
 
 /// What the names of figures begin with, one at least for each measurement.
-const MEASURED: [&str; 27] = [
+const MEASURED: [&str; 31] = [
     "disk, append 4 KiB",
     "disk, overwrite 8 MiB",
     "the disk's limit",
@@ -39,6 +39,10 @@ const MEASURED: [&str; 27] = [
     "an idle broker, 10 topics with retention",
     "one durable record at a time, p99, while retention removes",
     "retention set to removed",
+    "beside 30 slow connections: synced, p99",
+    "beside 3 consumers that never read: consumed, p99",
+    "beside 50 idle connections: memory",
+    "beside 100 bad frames: memory a while later",
 ];
 /// Figures of which something is asked.
 const ASKED: usize = 28;

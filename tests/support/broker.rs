@@ -1,5 +1,6 @@
 //! A broker of a test's own: a child process on a directory of its own.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,15 +22,26 @@ pub(crate) struct Broker {
 }
 
 /// The child, and what it says on stderr.
+/// No further arguments.
+const NONE: &[&str] = &[];
+
 struct Process {
     child: Child,
     talk: Option<JoinHandle<String>>,
 }
 
 impl Process {
-    /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path, arguments: &[String]) -> (Self, Receiver<SocketAddr>) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
+    /// Starts a broker on a directory, with more arguments, in a shell that has done `first`; the
+    /// receiver gets the address when it is ready.
+    fn start(
+        data: &Path,
+        first: &str,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> (Self, Receiver<SocketAddr>) {
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{first} exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_logdrive"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
@@ -85,17 +97,22 @@ impl Broker {
     }
 
     /// Starts on a fresh directory with further arguments and waits until it is ready.
-    pub(crate) fn start_with(arguments: &[String]) -> Self {
-        Self::begin(tempfile::tempdir().unwrap(), arguments)
+    pub(crate) fn start_with(arguments: &[impl AsRef<OsStr>]) -> Self {
+        Self::start_so(tempfile::tempdir().unwrap(), "", arguments)
     }
 
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        Self::begin(data, &[])
+        Self::start_so(data, "", NONE)
     }
 
-    fn begin(data: TempDir, arguments: &[String]) -> Self {
-        let (mut process, address) = Process::start(data.path(), arguments);
+    /// Starts on a fresh directory, in a shell that has done this first.
+    pub(crate) fn start_after(first: &str) -> Self {
+        Self::start_so(tempfile::tempdir().unwrap(), first, NONE)
+    }
+
+    fn start_so(data: TempDir, first: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
+        let (mut process, address) = Process::start(data.path(), first, arguments);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -110,12 +127,12 @@ impl Broker {
     /// Starts on a directory where it must refuse to; what it says. The exit code is that of a
     /// failure.
     pub(crate) fn refusal(data: &Path) -> String {
-        Self::refusal_with(data, &[])
+        Self::refusal_with(data, NONE)
     }
 
     /// The same with further arguments.
-    pub(crate) fn refusal_with(data: &Path, arguments: &[String]) -> String {
-        let (mut process, address) = Process::start(data, arguments);
+    pub(crate) fn refusal_with(data: &Path, arguments: &[impl AsRef<OsStr>]) -> String {
+        let (mut process, address) = Process::start(data, "", arguments);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
@@ -190,6 +207,12 @@ impl Broker {
         let text = std::fs::read_to_string(file).unwrap();
         let line = text.lines().find_map(|it| it.strip_prefix("write_bytes: "));
         line.unwrap().parse().unwrap()
+    }
+
+    /// Files that it has open, sockets among them.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        files.unwrap().count()
     }
 
     fn memory(&self, which: &str) -> u64 {

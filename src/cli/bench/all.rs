@@ -14,7 +14,7 @@ use super::{Sheet, figures, html};
 use crate::cli::exit::{Exit, Fault};
 
 /// Each line, with what makes it long enough to mean something, and short enough for a test.
-const LINES: [(&str, &str, &str); 19] = [
+const LINES: [(&str, &str, &str); 20] = [
     ("disk", "--bytes 2GiB", "--bytes 16MiB --writes 20"),
     ("loopback", "--bytes 8GiB", "--bytes 4MiB --round-trips 100"),
     ("produce --size 1KiB", "--bytes 7GB", "--bytes 4MB"),
@@ -66,6 +66,11 @@ const LINES: [(&str, &str, &str); 19] = [
         "--topics 10 --seconds 1",
     ),
     ("retention", "--bytes 5GB", "--bytes 8MB --seconds 1"),
+    (
+        "siege",
+        "--seconds 10",
+        "--slow 30 --unread 3 --plenty 8MiB --idle 50 --bad 100 --seconds 1",
+    ),
 ];
 
 /// A line of [`LINES`], parsed as the command line is.

@@ -102,6 +102,8 @@ pub(super) enum Measurement {
     Idle(IdleArgs),
     /// What producers notice when retention removes many files.
     Retention(RetentionArgs),
+    /// What an honest client notices beside slow, deaf, idle and faulty ones.
+    Siege(SiegeArgs),
 }
 
 impl Measurement {
@@ -112,7 +114,8 @@ impl Measurement {
             | Self::Restart(_)
             | Self::Footprint(_)
             | Self::Idle(_)
-            | Self::Retention(_) => true,
+            | Self::Retention(_)
+            | Self::Siege(_) => true,
             Self::Produce(produce) => produce.ahead.is_some(),
             _ => false,
         }
@@ -322,6 +325,33 @@ pub(super) struct RetentionArgs {
     pub(super) seconds: u64,
     #[command(flatten)]
     pub(super) source: SourceArgs,
+}
+
+/// Arguments of `bench siege`.
+///
+/// An honest client has a record made durable and consumes it every 5 ms, on connections of its own,
+/// before, during and after each siege. Those who besiege have a thread of the same machine.
+#[derive(Clone, Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct SiegeArgs {
+    /// Connections that send a byte every two seconds: of a preface, of a frame, of a line.
+    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=18_000))]
+    pub(super) slow: u32,
+    /// Consumers that ask for as much as there is and never read.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(super) unread: u32,
+    /// Bytes of records that wait for them.
+    #[arg(long, default_value = "256MiB", value_name = "BYTES")]
+    pub(super) plenty: Volume,
+    /// Connections that say nothing more.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=18_000))]
+    pub(super) idle: u32,
+    /// Frames without a boundary, from 20 connections that come again and again.
+    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..))]
+    pub(super) bad: u32,
+    /// Seconds that are measured before a siege, once it is there, and after it.
+    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) seconds: u64,
 }
 
 /// Arguments of `bench all`.

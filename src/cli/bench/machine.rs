@@ -126,6 +126,11 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
     kib(&first_line(format!("/proc/{pid}/status"), "VmRSS")?)
 }
 
+/// Files that a process has open, sockets among them.
+pub(crate) fn open_files(pid: u32) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
 /// The most that it had, in bytes, since its start or since [`forget_peak`].
 fn peak(pid: u32) -> Option<u64> {
     kib(&first_line(format!("/proc/{pid}/status"), "VmHWM")?)

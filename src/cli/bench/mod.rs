@@ -21,7 +21,7 @@
 //! | `payload`, `producing` | records, and the load of producers |
 //! | `disk`, `loopback` | what the machine does alone |
 //! | `reading` | the load of readers |
-//! | `produce`, `consume`, `lease`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle`, `retention` | one measurement each |
+//! | `produce`, `consume`, `lease`, `latency`, `mixed`, `many`, `connections`, `restart`, `footprint`, `idle`, `retention`, `siege` | one measurement each |
 //! | `all` | every measurement in turn |
 //! | `compare` | the same work for peers, and its table |
 //! | `reach` | what is asked of figures |
@@ -60,6 +60,7 @@ mod reach;
 mod reading;
 mod restart;
 mod retention;
+mod siege;
 mod volume;
 
 use std::io::{Write, stdout};
@@ -140,6 +141,7 @@ async fn figures(ground: &Ground, measurement: &Measurement) -> anyhow::Result<V
         Measurement::Footprint(arguments) => footprint::run(ground, arguments).await,
         Measurement::Idle(arguments) => idle::run(ground, arguments).await,
         Measurement::Retention(arguments) => retention::run(ground, arguments).await,
+        Measurement::Siege(arguments) => siege::run(ground, arguments).await,
     }
 }
 

@@ -7,7 +7,7 @@ use super::figure::{Bound, Figure, Of};
 use Bound::{AtLeast, AtMost};
 use Of::{Ratio, Value};
 
-const REACH: [(&str, Bound, Of, f64); 30] = [
+const REACH: [(&str, Bound, Of, f64); 38] = [
     // On files that grow the disk is the limit; on files that were written ahead it is faster.
     ("produce 1 KiB, bytes", AtLeast, Ratio, 0.85),
     (
@@ -79,6 +79,44 @@ const REACH: [(&str, Bound, Of, f64); 30] = [
     (LEASE_CLIENT, AtLeast, Value, 300_000.0),
     (IDLE_RETENTION, AtMost, Value, 2.0),
     (RETENTION, AtMost, Ratio, 2.0),
+    (
+        "beside 5000 slow connections: synced, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    (
+        "beside 5000 slow connections: consumed, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    (
+        "beside 100 consumers that never read: synced, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    (
+        "beside 100 consumers that never read: consumed, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    (
+        "beside 10000 idle connections: synced, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    (
+        "beside 10000 idle connections: consumed, p99",
+        AtMost,
+        Ratio,
+        2.0,
+    ),
+    ("beside 20000 bad frames: synced, p99", AtMost, Ratio, 2.0),
+    ("beside 20000 bad frames: consumed, p99", AtMost, Ratio, 2.0),
 ];
 const LEASE_BARE: &str = "lease 100 B, 8 workers, acks of 100, bare requests";
 const LEASE_CLIENT: &str = "lease 100 B, 8 workers, acks of 100, client";

@@ -3,10 +3,11 @@
 use bytes::{Buf, BytesMut};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::handshake::IAC;
-use crate::limits::{MAX_LINE_BYTES, TEXT_IDLE};
+use super::super::pace::Pace;
+use crate::limits::{LINE_WAIT, MAX_LINE_BYTES, TEXT_IDLE};
 use crate::net::ReadHalf;
 
 /// Room for each read, at least.
@@ -40,9 +41,10 @@ impl Lines {
     /// The next line without its end; `None` when the peer has left.
     ///
     /// # Errors
-    /// `LINE_TOO_LONG`, `SYNTAX` for a last line without an end, and `UNAVAILABLE` after a long
-    /// silence: the session ends.
+    /// `LINE_TOO_LONG`, `SYNTAX` for a last line without an end, `FRAME_TIMEOUT` for one that does
+    /// not go on, and `IDLE_TIMEOUT` after a long silence: the session ends.
     pub(super) async fn next(&mut self) -> Result<Option<BytesMut>, Failure> {
+        let mut pace = None;
         loop {
             if let Some(line) = self.take() {
                 return Ok(Some(line));
@@ -53,7 +55,11 @@ impl Lines {
                     .hint("send large records with a client, or with: logdrive produce"));
             }
             self.buffer.reserve(READ_BYTES);
-            let read = timeout(TEXT_IDLE, self.read.read_buf(&mut self.buffer)).await;
+            if pace.is_none() && !self.buffer.is_empty() {
+                pace = Some(Pace::new(LINE_WAIT, Instant::now()));
+            }
+            let deadline = pace.map_or_else(|| Instant::now() + TEXT_IDLE, |pace| pace.deadline());
+            let read = timeout_at(deadline, self.read.read_buf(&mut self.buffer)).await;
             match read {
                 Ok(Ok(0)) if self.buffer.is_empty() => return Ok(None),
                 // A value that was cut off with its connection must not be stored as a whole one.
@@ -63,12 +69,27 @@ impl Lines {
                     return Err(Failure::new(ErrorCode::Syntax, message)
                         .hint("try: end each command with LF"));
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Ok(None),
-                Err(_) => {
-                    let message = format!("nothing was typed for {TEXT_IDLE:?}");
-                    return Err(Failure::new(ErrorCode::Unavailable, message));
+                Ok(Ok(count)) => {
+                    if let Some(pace) = &mut pace {
+                        pace.count(count);
+                    }
                 }
+                Ok(Err(_)) => return Ok(None),
+                Err(_) => match &mut pace {
+                    Some(pace) => {
+                        if pace.goes_on(Instant::now()) {
+                            continue;
+                        }
+                        let message =
+                            format!("a line was begun and did not go on for {LINE_WAIT:?}");
+                        return Err(Failure::new(ErrorCode::FrameTimeout, message)
+                            .hint("nothing was done: type it again"));
+                    }
+                    None => {
+                        let message = format!("nothing was typed for {TEXT_IDLE:?}");
+                        return Err(Failure::new(ErrorCode::IdleTimeout, message));
+                    }
+                },
             }
         }
     }

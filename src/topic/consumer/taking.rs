@@ -57,7 +57,7 @@ impl Looks {
         let mut found = Vec::new();
         let began = Instant::now();
         // What is wanted, and the batches that it comes in.
-        let (mut wanted, mut bytes) = (0, 0_usize);
+        let (mut wanted, mut bytes, mut ranges) = (0, 0_usize, 0_usize);
         for batch in batches {
             if !found.is_empty() && began.elapsed() >= enough.time {
                 break;
@@ -98,6 +98,13 @@ impl Looks {
                     is_counted = true;
                     bytes = bytes.saturating_add(head.counted_len());
                     if wanted > 0 && bytes > enough.bytes {
+                        return found;
+                    }
+                }
+                let last = found.last().filter(|last| last.wanted);
+                if last.is_none_or(|last| last.entry.offset + 1 < it.entry.offset) {
+                    ranges += 1;
+                    if ranges > enough.ranges {
                         return found;
                     }
                 }
@@ -159,6 +166,8 @@ pub struct Enough {
     pub records: u32,
     /// So many bytes of batches that have one, but always one batch.
     pub bytes: usize,
+    /// So many ranges of them, each of records that follow each other.
+    pub ranges: usize,
     /// After so long, but always one batch.
     pub time: Duration,
 }
@@ -168,6 +177,7 @@ impl Enough {
     pub const NEVER: Self = Self {
         records: 0,
         bytes: usize::MAX,
+        ranges: usize::MAX,
         time: Duration::MAX,
     };
 }

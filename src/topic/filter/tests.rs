@@ -4,11 +4,14 @@ use logdrive_protocol::TopicId;
 use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place, check_delivered};
 use logdrive_protocol::operations::Delivered;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::selection::ASK_BYTES;
 use super::*;
 use crate::limits::MAX_RANGES;
+use crate::topic::consumer::taking::{Enough, Found, Looks};
 
 const TOPIC: TopicId = TopicId(3);
 
@@ -298,6 +301,31 @@ fn an_answer_names_a_bounded_number_of_ranges_and_goes_on_behind_them() {
     let rest = select(&odd, first.next, end, 0, 1 << 22, [stored].into_iter());
     assert_eq!(rest.record_count(), 5);
     assert_eq!(rest.next, end);
+}
+
+#[test]
+fn a_consume_names_as_many_ranges_and_goes_on_behind_them() {
+    let records: Vec<String> = (0..2 * MAX_RANGES + 10)
+        .map(|number| format!("1 info host={} v", number % 2))
+        .collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let end = records.len() as u64;
+    let looks = Looks {
+        keyed: false,
+        filter: Some(Arc::new(filter(&["header.host=1"]))),
+    };
+    let enough = Enough {
+        ranges: MAX_RANGES,
+        ..Enough::NEVER
+    };
+    let stored = [batch(0, &records)];
+    let wanted = |found: &[Found]| found.iter().filter(|it| it.wanted).count();
+    let first = looks.look(&stored, 0..end, enough);
+    assert_eq!(wanted(&first), MAX_RANGES);
+    let next = first.last().unwrap().entry.offset + 1;
+    assert_eq!(next, 2 * MAX_RANGES as u64 + 1);
+    let rest = looks.look(&stored, next..end, enough);
+    assert_eq!(wanted(&rest), 5);
 }
 
 #[test]

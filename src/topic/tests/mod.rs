@@ -15,6 +15,7 @@ use logdrive_protocol::{Failure, NodeId, Position, TopicId};
 use super::{Call, Topic};
 use crate::broker::{About, Ask, Broker, Ground, LocateAll};
 use crate::clock::wall;
+use crate::limits::Admission;
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::storage::disk::SimDisk;
@@ -57,6 +58,7 @@ impl World {
             node: NodeId(1),
             cluster: [0; 16],
             started_at: 0,
+            admission: Admission::default(),
         };
         let (budget, counters) = (Arc::default(), Arc::default());
         let ground = Ground {
