@@ -45,7 +45,7 @@ fn tiny(seed: u64) -> Options {
         carry_bytes: 4 << 10,
         low_space_bytes: 0,
         ballast_bytes: 0,
-        ahead_segments: usize::from(seed % 3 == 0),
+        ahead_segments: usize::from(seed.is_multiple_of(3)),
         dead_bytes: 3 << 10,
         expired_wait: Duration::ZERO,
         merge_step_bytes: 2 << 10,
