@@ -82,8 +82,11 @@ struct Stand {
     outstanding: BTreeSet<u64>,
     gaps: u64,
     /// What each worker is given that asks for its last answer again.
-    answers: Vec<(WorkerId, Option<(u64, u64, u64)>)>,
+    answers: Vec<(WorkerId, Option<Answer>)>,
 }
+
+/// The first offset of an answer, the one after its last, and its lease.
+type Answer = (u64, u64, u64);
 
 impl Picture {
     pub(super) fn of(state: &State, known: &Known, now: u64) -> Self {

@@ -45,7 +45,7 @@ fn tiny(seed: u64) -> Options {
         carry_bytes: 4 << 10,
         low_space_bytes: 0,
         ballast_bytes: 0,
-        ahead_segments: usize::from(seed % 3 == 0),
+        ahead_segments: usize::from(seed.is_multiple_of(3)),
         dead_bytes: 3 << 10,
         expired_wait: Duration::ZERO,
         merge_step_bytes: 2 << 10,
@@ -55,11 +55,18 @@ fn tiny(seed: u64) -> Options {
     }
 }
 
-/// How many of something a test looks at: so many, unless `LOGDRIVE_CUTS` says how many, or `all`.
-fn wanted(short: u64, all: u64) -> u64 {
+/// Images of power cuts in all, unless `LOGDRIVE_CUTS` says another number.
+const IMAGES: u64 = 20_000;
+/// With `LOGDRIVE_CUTS=all`.
+const ALL_IMAGES: u64 = 1_000_000;
+
+/// How many images are wanted; the other tests grow and shrink with them.
+fn wanted_images() -> u64 {
     match std::env::var("LOGDRIVE_CUTS") {
-        Ok(text) if text == "all" => all,
-        Ok(text) => text.parse().unwrap_or(short),
-        Err(_) => short,
+        Ok(text) if text == "all" => ALL_IMAGES,
+        Ok(text) => text
+            .parse()
+            .expect("LOGDRIVE_CUTS is a number of images, or all"),
+        Err(_) => IMAGES,
     }
 }

@@ -26,7 +26,7 @@ use crate::topic::state::{Change, State};
 const ATTEMPTS: usize = 4;
 
 /// How long threads may take for a flush on a disk in memory, at the worst.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A notice, when it came in changes of the disk, and which segment was active.
 type Heard = (u64, TopicId, Notice);

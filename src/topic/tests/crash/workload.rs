@@ -255,6 +255,7 @@ fn setting(key: &str, value: &str) -> Setting {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn text(failure: logdrive_protocol::Failure) -> String {
     failure.to_string()
 }

@@ -16,6 +16,8 @@ use crate::topic::log::Slice;
 
 /// How long a lease is, in microseconds.
 const LEASE: u64 = 5_000_000;
+/// What a worker reads at most.
+const READ_BYTES: usize = 4_096;
 
 impl Store {
     pub(super) fn register_consumer(&mut self, topic: TopicId) -> Result<(), String> {
@@ -53,39 +55,73 @@ impl Store {
         };
         let worker = self.random.choice(WORKERS).unwrap();
         let leased = self.random.u8(..4) > 0;
+        let most = self.random.u32(1..6);
         let workers = &self.held.known(topic).workers;
         let sequence = workers.get(&(consumer, worker)).map_or(1, |last| last + 1);
-        let taker = Taker {
+        let asked = Taker {
             consumer,
             worker,
             sequence,
         };
+        let Some(seen) = self.see(topic, asked, leased, most)? else {
+            return Ok(());
+        };
+        let wish = Wish {
+            max_records: most,
+            lease: if leased { LEASE } else { 0 },
+            connection: ConnectionId(worker.0),
+        };
+        let now = self.now;
+        let given = self.state(topic).take(asked, wish, &seen, now);
+        let (given, change) = given.map_err(text)?;
+        self.count(if leased {
+            "taken on lease"
+        } else {
+            "taken for good"
+        });
+        let known = self.held.known(topic);
+        if !given.is_empty() {
+            known.workers.insert((consumer, worker), sequence);
+        }
+        if !leased {
+            let settled = known.settled.entry(consumer).or_default();
+            settled.extend(given.ranges.iter().flat_map(|range| range.from..range.to));
+        }
+        self.submit(topic, change, JobKind::Change);
+        Ok(())
+    }
+
+    /// What there is for a worker: planned, read from memory or from the disk, and looked at.
+    fn see(
+        &mut self,
+        topic: TopicId,
+        asked: Taker,
+        leased: bool,
+        most: u32,
+    ) -> Result<Option<Seen>, String> {
         let (now, reader) = (self.now, self.reader());
-        let most = self.random.u32(1..6);
         let state = self.state(topic);
         let (end, visible) = (state.log.end().offset, state.log.visible().offset);
-        let its = state.consumers.get(consumer).map_err(text)?;
-        let Turn::Next { next } = its.turn(taker, now).map_err(text)? else {
-            return Err(format!("{taker:?} is taken for a repetition"));
+        let consumer = state.consumers.get(asked.consumer).map_err(text)?;
+        let Turn::Next { next } = consumer.turn(asked, now).map_err(text)? else {
+            return Err(format!("{asked:?} is taken for a repetition"));
         };
-        let closely = its.looks_closely(leased);
-        let looks = its.looks().clone();
-        let mut is_cold = false;
-        let slice = match its.plan(end, leased, now) {
+        let closely = consumer.looks_closely(leased);
+        let looks = consumer.looks().clone();
+        let (slice, is_cold) = match consumer.plan(end, leased, now) {
             Plan::Read(from) => {
                 let most = if closely && from < next { 0 } else { most };
-                match state.log.read_staged(from, most, 4_096) {
-                    Some(slice) => slice,
-                    None => {
-                        is_cold = true;
-                        let read = reader.read(topic, from, visible, 4_096);
-                        let batches = read.map_err(|error| error.to_string())?.batches;
-                        Slice::of(from, visible, most, 4_096, batches.into_iter())
-                    }
+                if let Some(slice) = state.log.read_staged(from, most, READ_BYTES) {
+                    (slice, false)
+                } else {
+                    let read = reader.read(topic, from, visible, READ_BYTES);
+                    let batches = read.map_err(|error| error.to_string())?.batches;
+                    let slice = Slice::of(from, visible, most, READ_BYTES, batches.into_iter());
+                    (slice, true)
                 }
             }
-            Plan::Tell => Slice::at(next),
-            Plan::Copy(_) | Plan::Held | Plan::Empty => return Ok(()),
+            Plan::Tell => (Slice::at(next), false),
+            Plan::Copy(_) | Plan::Held | Plan::Empty => return Ok(None),
         };
         let is_next = slice.from == next && slice.to > slice.from;
         let found = (closely || !is_next)
@@ -94,35 +130,14 @@ impl Store {
             None => state.log.content(&slice),
             Some(_) => 0,
         };
-        let seen = Seen {
-            window: slice.from..slice.to,
-            content,
-            found,
-        };
-        let wish = Wish {
-            max_records: most,
-            lease: if leased { LEASE } else { 0 },
-            connection: ConnectionId(worker.0),
-        };
-        let (taken, change) = state.take(taker, wish, &seen, now).map_err(text)?;
         if is_cold {
             self.count("read from the disk");
         }
-        self.count(if leased {
-            "taken on lease"
-        } else {
-            "taken for good"
-        });
-        let known = self.held.known(topic);
-        if !taken.is_empty() {
-            known.workers.insert((consumer, worker), sequence);
-        }
-        if !leased {
-            let settled = known.settled.entry(consumer).or_default();
-            settled.extend(taken.ranges.iter().flat_map(|range| range.from..range.to));
-        }
-        self.submit(topic, change, JobKind::Change);
-        Ok(())
+        Ok(Some(Seen {
+            window: slice.from..slice.to,
+            content,
+            found,
+        }))
     }
 
     /// A part of a lease that is held now.
