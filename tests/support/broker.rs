@@ -28,10 +28,11 @@ struct Process {
 
 impl Process {
     /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path) -> (Self, Receiver<SocketAddr>) {
+    fn start(data: &Path, arguments: &[&str]) -> (Self, Receiver<SocketAddr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -85,7 +86,15 @@ impl Broker {
 
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        let (mut process, address) = Process::start(data.path());
+        let mut started = Self::start_in(data.path(), &[]);
+        started.data = Some(data);
+        started
+    }
+
+    /// Starts on a directory that is somebody else's, with further arguments, and waits until it is
+    /// ready.
+    pub(crate) fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        let (mut process, address) = Process::start(data, arguments);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -93,14 +102,14 @@ impl Broker {
         Self {
             process,
             address,
-            data: Some(data),
+            data: None,
         }
     }
 
     /// Starts on a directory where it must refuse to; what it says. The exit code is that of a
     /// failure.
     pub(crate) fn refusal(data: &Path) -> String {
-        let (mut process, address) = Process::start(data);
+        let (mut process, address) = Process::start(data, &[]);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
@@ -118,6 +127,12 @@ impl Broker {
     /// The process's id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Kills it with SIGKILL; the directory is somebody else's.
+    pub(crate) fn kill_in_place(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.ended();
     }
 
     /// Kills it with SIGKILL; the directory as it was then.
