@@ -85,7 +85,7 @@
 //! and default. [`net`] is the only place that names socket types, and [`tls`] puts an encrypted one in
 //! their place, on the same port. [`history`] checks what clients
 //! have seen and knows nothing of the broker: `logdrive demo` and the tests that kill a broker are
-//! judged by it.
+//! judged by it. [`storage::verify`] looks for damage where no broker runs: `logdrive verify`.
 //!
 //! To follow one request, read [`connection`], [`topic::actor`], [`topic::state`], then [`storage`]. A
 //! new operation begins in [`logdrive_protocol::operations`] and in `PROTOCOL.md`, whose test names

@@ -98,10 +98,11 @@ pub const READ_SCRATCH_BYTES: usize = 16 << 10;
 /// all topics of the broker are told of its end.
 pub const MAX_CACHED_ROUTES: usize = 16_384;
 
-/// Free space on the disk, in bytes, below which nothing new is taken (128 MiB).
+/// Free space on the disk, in bytes, below which nothing new is taken (128 MiB), unless the operator
+/// says otherwise; it is taken again at twice as much.
 pub const LOW_SPACE_BYTES: u64 = 128 << 20;
 /// Space held back in a file, in bytes, and given up when there is little left, so that what frees
-/// space or moves cursors goes on (64 MiB).
+/// space or moves cursors goes on (64 MiB); at most half of the mark above.
 pub const BALLAST_BYTES: u64 = 64 << 20;
 
 /// Topics of one broker.

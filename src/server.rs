@@ -46,6 +46,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Files of a segment's size that are written ahead.
     pub write_ahead: usize,
+    /// Free space in bytes below which nothing new is taken.
+    pub low_space: u64,
     /// How TLS is spoken, if it is.
     pub tls: Option<tls::Options>,
     /// What is taken of connections; fewer if the system lets this process have fewer files.
@@ -75,7 +77,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     let address = listener.local_addr().context("asking for the port")?;
     let opening = storage::Options {
         ahead_segments: options.write_ahead,
-        ..storage::Options::default()
+        ..storage::Options::default().with_low_space(options.low_space)
     };
     let opened = disk.clone();
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))

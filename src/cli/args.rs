@@ -17,7 +17,7 @@ use super::bench::Bench;
 use super::consumer::Consumer;
 use super::exit::{Exit, Fault};
 use super::output::Format;
-use crate::limits::{LONGEST_IDLE, MAX_CONNECTIONS, SHORTEST_IDLE};
+use crate::limits::{LONGEST_IDLE, LOW_SPACE_BYTES, MAX_CONNECTIONS, SHORTEST_IDLE};
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -136,6 +136,8 @@ pub(crate) enum Command {
     Consumer(Consumer),
     /// Asks the broker for its state, version, latency and counters.
     Ping,
+    /// Reads everything in a data directory and names what is damaged; changes nothing.
+    Verify(Verify),
     /// Makes what is needed for trying things out.
     #[command(subcommand)]
     Generate(Generate),
@@ -175,6 +177,10 @@ pub(crate) struct Serve {
     /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
     #[arg(long, default_value_t = 2, value_name = "FILES")]
     pub(crate) write_ahead: usize,
+    /// MiB of free space below which nothing new is taken, until there is twice as much; half of it,
+    /// at most 64, is held back in a file, so that consuming, acks and deleting go on. 0 for no mark.
+    #[arg(long, default_value_t = LOW_SPACE_BYTES >> 20, value_name = "MIB")]
+    pub(crate) low_space: u64,
     /// Connections at once; fewer if the system allows too few open files.
     #[arg(long, default_value_t = MAX_CONNECTIONS, value_name = "N", value_parser = connections())]
     pub(crate) max_connections: usize,
@@ -216,6 +222,17 @@ impl Serve {
             required: self.tls_required,
         })
     }
+}
+
+/// Arguments of `verify`.
+///
+/// No broker may run on the directory meanwhile. Every page, batch, row and entry is compared with
+/// its checksums; a line for each fault names the file, the topic and the offsets. The exit code is
+/// 0 where all is whole, 8 where something is damaged, and 1 where it could not be read.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Directory of everything that is stored, as given to `serve --data`.
+    pub(crate) directory: PathBuf,
 }
 
 /// Arguments of `demo`.
@@ -566,6 +583,8 @@ mod tests {
     #[test]
     fn every_command_is_typed_as_documented() {
         check("serve", "data: \"./logdrive-data\", listen: 127.0.0.1:7440");
+        check("serve", "low_space: 128");
+        check("serve --low-space 16", "low_space: 16");
         check(
             "serve --max-connections 5 --max-connections-per-address 2 --idle-time 1m30s",
             "max_connections: 5, max_connections_per_address: Some(2), idle_time: 90s",
@@ -618,6 +637,7 @@ mod tests {
             "from: \"dead\", offsets: [(5, 7), (9, 10)]",
         );
         check("ping", "Ping");
+        check("verify d -o json", "Verify(Verify { directory: \"d\" })");
         check(
             "topic create app retention_age=7d",
             "settings: [(\"retention_age\", \"7d\")]",

@@ -21,6 +21,7 @@ Exit codes:
     5  outcome unknown: it may have been done or not
     6  refused for now: disk nearly full or failing; try again later
     7  it exists already
+    8  what is stored is damaged: verify has named where
   130  interrupted (SIGINT or SIGTERM), after saying what was done
 
 Data goes to stdout, everything else to stderr. JSON has times as RFC 3339 text in UTC; a key or
@@ -37,6 +38,7 @@ pub(crate) enum Exit {
     OutcomeUnknown = 5,
     Refused = 6,
     Exists = 7,
+    Damaged = 8,
     Interrupted = 130,
 }
 
@@ -180,6 +182,7 @@ mod tests {
             Exit::OutcomeUnknown,
             Exit::Refused,
             Exit::Exists,
+            Exit::Damaged,
             Exit::Interrupted,
         ];
         assert_eq!(listed, known.map(|exit| exit as u8));

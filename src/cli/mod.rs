@@ -1,7 +1,7 @@
 //! The command line: `logdrive` as a person or a script uses it.
 //!
 //! Data goes to stdout, talk to stderr, and every way to end has its exit code. Owns no semantics:
-//! every command but `serve`, `demo` and `bench` is a client like any other.
+//! every command but `serve`, `demo`, `bench` and `verify` is a client like any other.
 //!
 //! | module | owns |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `lines` | cutting files into records |
 //! | `progress`, `signals`, `suggest` | what a person sees, stops, and meant |
 //! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping`, `generate` | one command each |
+//! | `verify` | looking for damage in a directory |
 //! | `broker` | a broker in a child process |
 //! | `demo` | the broker on trial: killed, restarted, checked |
 //! | `bench` | its figures, each beside the limit of the machine |
@@ -34,6 +35,7 @@ mod serve;
 mod signals;
 mod suggest;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -43,8 +45,11 @@ use logdrive_client::{Client, Options};
 use args::{Arguments, Command, Common};
 use exit::{Exit, Fault};
 
+use crate::storage;
+
 /// Runs the command that the process was started with, and says how it ended.
 pub fn main() -> ExitCode {
+    storage::quiet_guarded_panics();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -61,6 +66,7 @@ pub fn main() -> ExitCode {
     let ended = match arguments.command {
         // The broker makes its own runtimes.
         Command::Serve(serve) => serve::run(serve),
+        Command::Verify(verify) => verify::run(&arguments.common, &verify),
         command => in_runtime(&arguments.common, command),
     };
     ended.unwrap_or_else(|fault| fault.report()).into()
@@ -80,6 +86,7 @@ fn in_runtime(common: &Common, command: Command) -> Result<Exit, Fault> {
 async fn run(common: &Common, command: Command) -> Result<Exit, Fault> {
     match command {
         Command::Serve(serve) => serve::run(serve),
+        Command::Verify(arguments) => verify::run(common, &arguments),
         Command::Demo(demo) => demo::run(common.output, demo).await,
         Command::Bench(bench) => bench::run(common.output, bench).await,
         Command::Topic(topic) => topic::run(common, topic).await,

@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
         data: arguments.data,
         listen: arguments.listen,
         write_ahead: arguments.write_ahead,
+        low_space: arguments.low_space.saturating_mul(1 << 20),
         tls,
         admission: Admission {
             connections: arguments.max_connections,

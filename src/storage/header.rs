@@ -20,6 +20,7 @@ use std::io;
 
 use redb::StorageBackend;
 
+use super::disk::Disk;
 use super::overlay::Overlay;
 
 const GOD_BYTE: u64 = 9;
@@ -39,6 +40,13 @@ pub(super) enum Trust {
     LastWhole,
     /// The last commit alone.
     LastAlone,
+}
+
+/// Whether a file was closed cleanly.
+pub(super) fn is_clean(disk: &dyn Disk, name: &str) -> io::Result<bool> {
+    let mut god = [0];
+    disk.open(name)?.read_at(GOD_BYTE, &mut god)?;
+    Ok(god[0] & NEEDS_REPAIR == 0)
 }
 
 /// Leaves a view with what is trusted.

@@ -1,7 +1,8 @@
 //! How the storage is, for anybody to read: whether it can take changes, and how much it does.
 //!
-//! Owns two flags and two counts: the storage thread sets *failed* and counts what it writes, the
-//! keeper of the directory sets *low space* and counts what is written ahead. It never decides what
+//! Owns two flags, their mark and two counts: the storage thread sets *failed* and counts what it writes, the
+//! keeper of the directory sets *low space*, as the storage thread may, and counts what is written
+//! ahead. It never decides what
 //! a topic refuses.
 
 use std::sync::Arc;
@@ -34,6 +35,8 @@ struct Vitals {
     flushes: AtomicU64,
     /// Bytes of files written ahead.
     ahead: AtomicU64,
+    /// Free space, in bytes, below which it is low.
+    low_mark: AtomicU64,
 }
 
 impl Health {
@@ -50,8 +53,19 @@ impl Health {
         self.set(FAILED, on);
     }
 
-    pub(super) fn set_low_space(&self, on: bool) {
-        self.set(LOW_SPACE, on);
+    /// Whether that is new.
+    pub(super) fn set_low_space(&self, on: bool) -> bool {
+        self.set(LOW_SPACE, on)
+    }
+
+    /// Free space, in bytes, below which [`Condition::LowSpace`] is declared; it ends at twice as
+    /// much.
+    pub fn low_mark(&self) -> u64 {
+        self.0.low_mark.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_low_mark(&self, bytes: u64) {
+        self.0.low_mark.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn is_low_space(&self) -> bool {
@@ -83,11 +97,13 @@ impl Health {
         self.0.flushed.load(Ordering::Relaxed)
     }
 
-    fn set(&self, flag: u8, on: bool) {
-        if on {
-            self.0.flags.fetch_or(flag, Ordering::AcqRel);
+    /// Whether it was not so before.
+    fn set(&self, flag: u8, on: bool) -> bool {
+        let before = if on {
+            self.0.flags.fetch_or(flag, Ordering::AcqRel)
         } else {
-            self.0.flags.fetch_and(!flag, Ordering::AcqRel);
-        }
+            self.0.flags.fetch_and(!flag, Ordering::AcqRel)
+        };
+        (before & flag != 0) != on
     }
 }

@@ -116,6 +116,11 @@ impl Journal {
         Ok(true)
     }
 
+    /// Bytes of the file.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     /// Begins anew: the segment holds all entries durably.
     pub(super) fn restart(&mut self) {
         self.at = 0;
@@ -161,6 +166,8 @@ pub(super) enum Unreadable {
     Missing,
     #[error("is damaged at byte {0}: what comes after it is of a later flush")]
     Damaged(u64),
+    #[error("has {is} bytes and must have {must}: its end is lost")]
+    Short { is: u64, must: u64 },
     #[error("has an entry at byte {0} that this version cannot read")]
     Unknown(u64),
     #[error(transparent)]
@@ -168,7 +175,7 @@ pub(super) enum Unreadable {
 }
 
 /// The flushes that the journal holds of a segment, after the one with number `after`, in order,
-/// with their numbers.
+/// with their numbers; it is known to be `capacity` bytes long, unless that is 0.
 ///
 /// An entry that is not whole is the end, as a crash leaves it: it was never acknowledged. But the
 /// next one is only written when it is whole, so one that is followed by another was changed since.
@@ -176,11 +183,17 @@ pub(super) fn entries(
     disk: &dyn Disk,
     of: Of,
     after: u64,
+    capacity: u64,
 ) -> Result<Vec<(u64, Flush)>, Unreadable> {
     let file = disk.open(NAME).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Io(error),
     })?;
+    // An empty one stands for what an operator has given up.
+    let is = file.len()?;
+    if is != 0 && is < capacity {
+        return Err(Unreadable::Short { is, must: capacity });
+    }
     // As long as our own options allow.
     let mut content = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
     file.read_at(0, &mut content)?;
@@ -210,6 +223,28 @@ pub(super) fn look_at(content: &[u8]) {
         birth: 0,
     };
     let _ = Entry::at(content, 0, of).map(|entry| entry.end);
+}
+
+/// Where an entry begins that was to follow those of a segment, and is not whole; `None` if there
+/// is no sign of one.
+///
+/// A head that is wrong in one bit counts, since older entries stand there otherwise.
+pub(super) fn unfinished(disk: &dyn Disk, of: Of, after: u64) -> io::Result<Option<u64>> {
+    let file = disk.open(NAME)?;
+    let mut content = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    file.read_at(0, &mut content)?;
+    let (mut at, mut next) = (0, after + 1);
+    while let Some(entry) = Entry::at(&content, at, of).filter(|it| it.number == next) {
+        (at, next) = (entry.end, next + 1);
+    }
+    let head = || {
+        let mut fields = Fields(content.get(at..)?);
+        fields.take(8)?;
+        let wrong = (fields.u64()? ^ of.segment).count_ones() + (fields.u64()? ^ next).count_ones();
+        Some(wrong)
+    };
+    let begun = Entry::at(&content, at, of).is_none() && head().is_some_and(|wrong| wrong <= 1);
+    Ok(begun.then_some(at as u64))
 }
 
 /// Whose entries they are.

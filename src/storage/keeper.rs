@@ -120,6 +120,7 @@ impl Keeper {
     ) -> Self {
         let ahead = Ahead::new(disk.clone(), &options);
         health.set_ahead_bytes(ahead.ready_bytes());
+        health.set_low_mark(options.low_space_bytes);
         Self {
             disk,
             options,
@@ -420,25 +421,17 @@ impl Keeper {
                 tracing::warn!(%error, "a file written ahead was not removed");
             }
             self.health.set_ahead_bytes(0);
-            if !self.health.is_low_space() {
-                tracing::warn!(
-                    free,
-                    low,
-                    "space is low: produce, create and register are refused"
-                );
-            }
-            self.health.set_low_space(true);
+            declare_low_space(&self.health, free);
             self.drop_ballast();
             return;
         }
         // Going back needs more than the mark, or a write at the edge would flip it to and fro.
-        let roomy = free >= low + low / 4 + self.options.ballast_bytes;
+        let roomy = free >= low.saturating_mul(2);
         if roomy && !self.ballast {
             self.make_ballast();
         }
-        if roomy && self.health.is_low_space() {
-            tracing::info!(free, "space is no longer low");
-            self.health.set_low_space(false);
+        if roomy && self.health.set_low_space(false) {
+            tracing::warn!(free, "space is no longer low: everything is taken again");
         }
     }
 
@@ -482,5 +475,17 @@ impl Keeper {
             at += count as u64;
         }
         file.sync()
+    }
+}
+
+/// Nothing that takes space is admitted from now on.
+pub(super) fn declare_low_space(health: &Health, free: u64) {
+    if health.set_low_space(true) {
+        let low = health.low_mark();
+        tracing::warn!(
+            free,
+            low,
+            "space is low: produce, create and register are refused"
+        );
     }
 }

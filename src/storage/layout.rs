@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! meta     "format" u32, "segment" u64, "cluster" 16 bytes, "node" u64, "features" u32,
-//!          "birth" u64: what tells the segment from any other that has its number
+//!          "birth" u64: what tells the segment from any other that has its number,
+//!          "journal" u64: how long the journal is, in bytes
 //!
 //! index    key    topic u64 | first offset u64
 //!          value  log number u64 | row head (64 bytes)
@@ -58,7 +59,8 @@
 //! Format 3: extents say how many bytes they stand for, and there are [merged](super::merge)
 //! segments, numbered from [`FIRST_MERGED`] on, whose state is empty. A segment has a birth, which
 //! the catalogue, the [journal](super::journal) and the file [newest](super::newest) know, so that
-//! another store's file in its place is noticed; segments without one are not told apart. Format 2
+//! another store's file in its place is noticed, and says how long the journal is, so that a lost
+//! end of it is; segments without a birth are not told apart. Format 2
 //! has none of these: a bit of
 //! the meta row "features" says that the [journal](super::journal) goes on where the segment's last
 //! durable commit ends. Format 1 has no journal either.
@@ -105,6 +107,7 @@ pub(super) const META_SEGMENT: &str = "segment";
 pub(super) const META_CLUSTER: &str = "cluster";
 pub(super) const META_NODE: &str = "node";
 pub(super) const META_FEATURES: &str = "features";
+pub(super) const META_JOURNAL: &str = "journal";
 pub(super) const META_BIRTH: &str = "birth";
 
 /// The last flushes of a segment may be in the journal alone.
@@ -131,6 +134,11 @@ pub(super) fn index_key(topic: TopicId, first: u64) -> IndexKey {
 /// The chunks of a topic that begin at or after an offset.
 pub(super) fn index_range(topic: TopicId, first: u64) -> RangeInclusive<IndexKey> {
     index_key(topic, first)..=index_key(topic, u64::MAX)
+}
+
+/// The topic of a chunk.
+pub(super) fn topic_of(key: &IndexKey) -> TopicId {
+    TopicId(u64_at(key, 0))
 }
 
 /// The offset at which a chunk begins.

@@ -46,6 +46,7 @@ mod tests;
 mod thread;
 mod trim;
 mod unsaved;
+mod verify;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -65,7 +66,9 @@ pub use self::job::{Announce, Appended, Job, JobKind, Notice, Row, Totals};
 use self::keeper::Keeper;
 pub use self::options::Options;
 pub use self::reader::{At, Point, ReadBatches, ReadError, Reader, Sum};
+pub use self::segment::quiet_guarded_panics;
 use self::thread::Message;
+pub use self::verify::{Finding, Grade, Log, Told, Verified, verify};
 use self::writer::Hands;
 pub use self::writer::Writer;
 

@@ -37,7 +37,8 @@ pub struct Options {
     /// A segment found at start with at most this much payload is carried over whole, so that
     /// restarts do not pile up small files.
     pub carry_bytes: u64,
-    /// Free space in bytes below which [`Condition::LowSpace`](super::Condition) is declared.
+    /// Free space in bytes below which [`Condition::LowSpace`](super::Condition) is declared; it ends
+    /// at twice as much. 0 for never.
     pub low_space_bytes: u64,
     /// Bytes held back in a file that is given up when space is low; 0 for none.
     pub ballast_bytes: u64,
@@ -68,6 +69,18 @@ pub struct Options {
     pub retry_first: Duration,
     /// The longest wait between two attempts to recover.
     pub retry_longest: Duration,
+}
+
+impl Options {
+    /// The same with another mark of low space, and a ballast that fits.
+    #[must_use]
+    pub fn with_low_space(self, bytes: u64) -> Self {
+        Self {
+            low_space_bytes: bytes,
+            ballast_bytes: BALLAST_BYTES.min(bytes / 2),
+            ..self
+        }
+    }
 }
 
 impl Default for Options {

@@ -107,13 +107,18 @@ pub(super) fn find(
     if identity.journaled {
         let begun = last_flush(&segment).map_err(unreadable)?;
         let of = journal::Of::new(&segment);
-        let entries = journal::entries(disk, of, begun.number).map_err(|error| match error {
-            journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
-            fault => OpenError::Journal {
-                fault: fault.to_string(),
-                file: layout::segment_name(number),
-            },
-        })?;
+        let entries =
+            journal::entries(disk, of, begun.number, identity.journal_bytes).map_err(|error| {
+                match error {
+                    journal::Unreadable::Io(source) => {
+                        OpenError::disk("reading the journal", source)
+                    }
+                    fault => OpenError::Journal {
+                        fault: fault.to_string(),
+                        file: layout::segment_name(number),
+                    },
+                }
+            })?;
         replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
@@ -121,7 +126,7 @@ pub(super) fn find(
 }
 
 /// The last flush that is in the segment's file.
-fn last_flush(segment: &Segment) -> Result<FlushRow, SegmentError> {
+pub(super) fn last_flush(segment: &Segment) -> Result<FlushRow, SegmentError> {
     guarded(|| {
         let txn = segment.begin_read()?;
         let row = txn.open_table(STATE)?.get(&FlushRow::key()[..])?;
@@ -197,12 +202,13 @@ pub(super) fn carry_over(
     disk: &dyn Disk,
     options: &Options,
     found: Option<&Found>,
-    journaled: bool,
+    journal_bytes: Option<u64>,
     floor: &mut u64,
     closer: Option<Sender<Chore>>,
 ) -> Result<Born, OpenError> {
     let identity = Identity {
-        journaled,
+        journaled: journal_bytes.is_some(),
+        journal_bytes: journal_bytes.unwrap_or_default(),
         ..found.map_or(Identity::default(), |found| found.identity)
     };
     let picture = match found {

@@ -54,18 +54,18 @@ pub(super) enum Located {
 type Value = AccessGuard<'static, &'static [u8]>;
 
 /// Where a chunk begins, and its row head.
-type IndexRow = (u64, RowHead);
+pub(super) type IndexRow = (u64, RowHead);
 /// The same before it is known to be intact.
 type StoredRow = (u64, Result<RowHead, Damage>);
 
 /// Both tables of a segment.
-struct Chunks {
-    index: ReadOnlyTable<&'static IndexKey, &'static IndexValue>,
+pub(super) struct Chunks {
+    pub(super) index: ReadOnlyTable<&'static IndexKey, &'static IndexValue>,
     log: ReadOnlyTable<u64, &'static [u8]>,
 }
 
 impl Chunks {
-    fn open(txn: &ReadTransaction) -> Result<Self, SegmentError> {
+    pub(super) fn open(txn: &ReadTransaction) -> Result<Self, SegmentError> {
         Ok(Self {
             index: txn.open_table(INDEX)?,
             log: txn.open_table(LOG)?,
@@ -74,14 +74,14 @@ impl Chunks {
 }
 
 /// A chunk's batches, wherever their bytes are.
-struct Chunk {
+pub(super) struct Chunk {
     first: u64,
     head: RowHead,
     body: Body,
 }
 
 /// The offset after a chunk's last record.
-fn chunk_end(first: u64, head: &RowHead) -> u64 {
+pub(super) fn chunk_end(first: u64, head: &RowHead) -> u64 {
     first.saturating_add(u64::from(head.records))
 }
 
@@ -96,7 +96,7 @@ impl Chunk {
         chunk_end(self.first, &self.head)
     }
 
-    fn batches(&self) -> &[u8] {
+    pub(super) fn batches(&self) -> &[u8] {
         match &self.body {
             Body::Page(guard) => guard.value(),
             Body::Parts(bytes) => bytes,
@@ -125,7 +125,12 @@ impl AsRef<[u8]> for Page {
 }
 
 /// The batch that begins at `at`, its head checked; where it ends in the chunk.
-fn batch_at(batches: &[u8], at: usize, topic: TopicId, offset: u64) -> Result<Head, &'static str> {
+pub(super) fn batch_at(
+    batches: &[u8],
+    at: usize,
+    topic: TopicId,
+    offset: u64,
+) -> Result<Head, &'static str> {
     let rest = batches.get(at..).unwrap_or_default();
     let head = Head::parse(rest).ok_or("the chunk ends within a batch's head")?;
     if crc32c::crc32c(&rest[4..BROKER_HEAD_BYTES]) != head.broker_crc {
@@ -446,13 +451,14 @@ pub(super) fn content_before(
         .ok_or_else(|| damage("a record's boundaries are broken".to_owned()))
 }
 
-enum LoadError {
+/// Why a chunk's batches are not there.
+pub(super) enum LoadError {
     Damage(String),
     Segment(SegmentError),
 }
 
 /// Gets a chunk's batches from the log.
-fn load(chunks: &Chunks, (first, head): IndexRow) -> Result<Chunk, LoadError> {
+pub(super) fn load(chunks: &Chunks, (first, head): IndexRow) -> Result<Chunk, LoadError> {
     let damage = |what: &str| LoadError::Damage(format!("{what} (chunk {first})"));
     let part = |number| match chunks.log.get(number) {
         Ok(Some(value)) => Ok(value),

@@ -13,6 +13,7 @@
 //! ```
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct Identity {
     pub(super) node: u64,
     /// Whether the last flushes of a segment may be in the journal alone.
     pub(super) journaled: bool,
+    /// How long the journal is, in bytes; 0 where that is not said.
+    pub(super) journal_bytes: u64,
     /// What tells this segment from any other of its number; 0 for one that was made before there
     /// were births.
     pub(super) birth: u64,
@@ -131,12 +134,31 @@ impl From<layout::Damage> for SegmentError {
     }
 }
 
+thread_local! {
+    /// Whether this thread runs what may panic on a damaged file.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on a panic that is caught here says nothing on stderr: it becomes an error, which is
+/// said by whoever asked. Once for a process.
+pub fn quiet_guarded_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !IS_GUARDED.get() {
+            before(panic);
+        }
+    }));
+}
+
 /// Runs what calls redb: it may panic on a damaged file, and that must end a call, not a thread.
 pub(super) fn guarded<T>(
     body: impl FnOnce() -> Result<T, SegmentError>,
 ) -> Result<T, SegmentError> {
+    let outer = IS_GUARDED.replace(true);
     // Whatever a panic leaves half done is given up with the segment's handle.
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+    let done = catch_unwind(AssertUnwindSafe(body));
+    IS_GUARDED.set(outer);
+    done.unwrap_or_else(|panic| {
         Err(SegmentError::Unreadable(format!(
             "redb gave up: {}",
             panic_text(panic.as_ref())
@@ -211,6 +233,8 @@ impl Segment {
                 meta.insert(layout::META_CLUSTER, &identity.cluster[..])?;
                 meta.insert(layout::META_NODE, &identity.node.to_be_bytes()[..])?;
                 meta.insert(layout::META_BIRTH, &identity.birth.to_be_bytes()[..])?;
+                let journal_bytes = identity.journal_bytes.to_be_bytes();
+                meta.insert(layout::META_JOURNAL, &journal_bytes[..])?;
                 meta.insert(
                     layout::META_FEATURES,
                     &identity.features().to_be_bytes()[..],
@@ -371,6 +395,11 @@ impl Segment {
         matches!(self.db, Some(Handle::Writable(_)))
     }
 
+    /// Whether it is read as it was closed, and not through a view that redb has repaired.
+    pub(super) fn is_clean(&self) -> bool {
+        matches!(self.db, Some(Handle::Clean(_)))
+    }
+
     /// Lets no write reach the file any more, redb's own at closing included.
     pub(super) fn fence(&self) {
         self.fence.store(true, Ordering::Release);
@@ -421,13 +450,15 @@ impl Segment {
             }
             let cluster = read(layout::META_CLUSTER)?.try_into().unwrap_or_default();
             let features = number(&read(layout::META_FEATURES)?);
-            let birth = meta.get(layout::META_BIRTH)?;
-            let birth = birth.map_or(0, |guard| number(guard.value()));
+            let later = |name| -> Result<u64, SegmentError> {
+                Ok(meta.get(name)?.map_or(0, |guard| number(guard.value())))
+            };
             Ok(Identity {
                 cluster,
                 node: number(&read(layout::META_NODE)?),
                 journaled: features & u64::from(layout::FEATURE_JOURNAL) != 0,
-                birth,
+                journal_bytes: later(layout::META_JOURNAL)?,
+                birth: later(layout::META_BIRTH)?,
             })
         })
     }

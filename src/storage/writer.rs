@@ -36,7 +36,7 @@ use super::flush::Flush;
 use super::health::Health;
 use super::job::{Announce, Job};
 use super::journal::{self, Journal};
-use super::keeper::{Chore, Keeper};
+use super::keeper::{Chore, Keeper, declare_low_space};
 use super::layout::{self, STATE};
 use super::merge::Outcome;
 use super::options::Options;
@@ -87,10 +87,15 @@ pub struct Writer {
     health: Health,
     hands: Hands,
     space_checked: Option<Instant>,
+    /// Bytes of flushes since the free space was seen last.
+    unseen: u64,
     /// A planted fault: changes are announced before they are written.
     #[cfg(test)]
     announces_early: bool,
 }
+
+/// The free space is looked at when so many parts of the low mark may have gone.
+const LOOKS: u64 = 16;
 
 #[derive(Debug)]
 struct Active {
@@ -187,6 +192,7 @@ impl Writer {
             health,
             hands,
             space_checked: None,
+            unseen: 0,
             #[cfg(test)]
             announces_early: false,
         };
@@ -267,6 +273,7 @@ impl Writer {
     pub(super) fn write(&mut self, flush: &Flush) {
         if !flush.is_empty() {
             self.health.note_flushed(flush.bytes as u64);
+            self.watch_space(flush.bytes as u64);
         }
         if let Some(error) = self.doubt.take() {
             return self.fail(flush, &error);
@@ -485,6 +492,26 @@ impl Writer {
             identity,
             reply,
         });
+    }
+
+    /// Looks at the free space before more of it may go than was known to be there: a fast disk is
+    /// full long before the keeper looks again.
+    fn watch_space(&mut self, bytes: u64) {
+        let low = self.options.low_space_bytes;
+        self.unseen += bytes;
+        if low == 0 || self.unseen < low / LOOKS {
+            return;
+        }
+        self.unseen = 0;
+        match self.disk.free_space() {
+            Ok(free) if free < low => {
+                declare_low_space(&self.health, free);
+                self.space_checked = None;
+            }
+            Ok(_) => {}
+            // The keeper says so.
+            Err(_) => self.space_checked = None,
+        }
     }
 
     fn check_space(&mut self) {

@@ -26,7 +26,7 @@ use super::together::Reserve;
 use super::trimming::Retaining;
 use super::waiting::Waiting;
 use crate::clock::Clock;
-use crate::limits::{LOW_SPACE_BYTES, TAIL_IDLE};
+use crate::limits::TAIL_IDLE;
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::storage::{Announce, Condition, Handle, Job, JobKind, Notice};
@@ -557,10 +557,12 @@ pub fn check_space(storage: &Handle) -> Result<(), Failure> {
     if storage.health().condition() == Condition::LowSpace {
         let message = format!(
             "the disk is nearly full: less than {} MiB is free",
-            LOW_SPACE_BYTES >> 20
+            storage.health().low_mark() >> 20
         );
-        return Err(Failure::new(ErrorCode::LowSpace, message)
-            .hint("free space on the broker's disk or delete topics; consuming goes on"));
+        return Err(Failure::new(ErrorCode::LowSpace, message).hint(
+            "free space on the broker's disk or delete topics; consuming goes on, and so does \
+                 this when twice as much is free",
+        ));
     }
     Ok(())
 }

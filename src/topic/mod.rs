@@ -36,6 +36,7 @@ pub mod searching;
 pub mod serving;
 pub mod settings;
 pub mod state;
+pub mod stored;
 pub mod together;
 mod trimming;
 pub mod waiting;

@@ -19,3 +19,4 @@ mod fetch;
 mod leasing;
 mod produce;
 mod serve;
+mod verify;

@@ -112,7 +112,19 @@ impl Broker {
     }
 
     fn start_so(data: TempDir, first: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
-        let (mut process, address) = Process::start(data.path(), first, arguments);
+        let mut started = Self::begin(data.path(), first, arguments);
+        started.data = Some(data);
+        started
+    }
+
+    /// Starts on a directory that is somebody else's, with further arguments, and waits until it is
+    /// ready.
+    pub(crate) fn start_in(data: &Path, arguments: &[impl AsRef<OsStr>]) -> Self {
+        Self::begin(data, "", arguments)
+    }
+
+    fn begin(data: &Path, first: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
+        let (mut process, address) = Process::start(data, first, arguments);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -120,7 +132,7 @@ impl Broker {
         Self {
             process,
             address,
-            data: Some(data),
+            data: None,
         }
     }
 
@@ -150,6 +162,12 @@ impl Broker {
     /// The process's id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Kills it with SIGKILL; the directory is somebody else's.
+    pub(crate) fn kill_in_place(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.ended();
     }
 
     /// Kills it with SIGKILL; the directory as it was then.

@@ -3,7 +3,8 @@
 //! Owns the directory's handle and its `LOCK` file: as long as a [`RealDisk`] lives, no second
 //! broker opens the same directory. Every name is resolved against the handle, so a directory that
 //! is moved while in use stays the same disk. It never looks into a file. Its neighbours: the
-//! contract in [`disk`](super), and whoever starts the broker.
+//! contract in [`disk`](super), and whoever starts the broker. A directory that is only to be
+//! looked at is [taken for reading](RealDisk::inspect), and nothing in it changes.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -61,8 +62,11 @@ pub enum OpenDiskError {
 #[derive(Debug)]
 pub struct RealDisk {
     directory: File,
-    /// Held for its lock; the id inside is for whoever is refused.
-    _lock: File,
+    /// Held for its lock; the id inside is for whoever is refused. A copy that no broker has ever
+    /// used has none.
+    _lock: Option<File>,
+    /// Whether nothing may be changed.
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -71,35 +75,82 @@ impl RealDisk {
     /// # Errors
     /// [`OpenDiskError::InUse`] names the process that holds the directory.
     pub fn open(directory: &Path) -> Result<Self, OpenDiskError> {
-        let failed = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| OpenDiskError::Io {
-                doing,
-                path,
-                source,
-            }
-        };
         create_dir_durably(directory).map_err(failed("create the directory", directory))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(CWD, directory, flags, Mode::empty())
-            .map(File::from)
-            .map_err(|errno| failed("open the directory", directory)(errno.into()))?;
-
+        let handle = open_directory(directory).map_err(failed("open the directory", directory))?;
         let path = directory.join(LOCK);
-        let mut lock = open_at(&handle, LOCK, OFlags::CREATE).map_err(failed("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let (directory, holder) = (directory.to_owned(), holder(&mut lock));
-                return Err(OpenDiskError::InUse { directory, holder });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
-        }
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let mut lock = open_at(&handle, LOCK, flags).map_err(failed("open", &path))?;
+        take(&mut lock, directory)?;
         write_holder(&mut lock).map_err(failed("write", &path))?;
         Ok(Self {
             directory: handle,
-            _lock: lock,
+            _lock: Some(lock),
+            read_only: false,
         })
+    }
+
+    /// Takes an existing directory so that no broker uses it meanwhile, to look at it alone: nothing
+    /// but the id in its `LOCK` is written, and on a read-only file system not even that.
+    ///
+    /// # Errors
+    /// [`OpenDiskError::InUse`] names the process that holds the directory.
+    pub fn inspect(directory: &Path) -> Result<Self, OpenDiskError> {
+        let handle = open_directory(directory).map_err(failed("open the directory", directory))?;
+        let path = directory.join(LOCK);
+        let writable = open_at(&handle, LOCK, OFlags::RDWR);
+        let may_write = writable.is_ok();
+        let lock = writable.or_else(|_| open_at(&handle, LOCK, OFlags::RDONLY));
+        let lock = match lock {
+            Ok(mut lock) => {
+                take(&mut lock, directory)?;
+                if may_write {
+                    write_holder(&mut lock).map_err(failed("write", &path))?;
+                }
+                Some(lock)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        Ok(Self {
+            directory: handle,
+            _lock: lock,
+            read_only: true,
+        })
+    }
+
+    /// The directory to change something in; refused where that was promised.
+    fn changing(&self) -> io::Result<&File> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(&self.directory)
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenDiskError + use<> {
+    let path = path.to_owned();
+    move |source| OpenDiskError::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+fn open_directory(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
+    Ok(File::from(handle))
+}
+
+/// Takes the lock of a directory.
+fn take(lock: &mut File, directory: &Path) -> Result<(), OpenDiskError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let (directory, holder) = (directory.to_owned(), holder(lock));
+            Err(OpenDiskError::InUse { directory, holder })
+        }
+        Err(TryLockError::Error(error)) => Err(failed("lock", &directory.join(LOCK))(error)),
     }
 }
 
@@ -137,9 +188,9 @@ fn holder(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Opens a file of a directory for reading and writing.
+/// Opens a file of a directory.
 fn open_at(directory: &File, name: &str, flags: OFlags) -> io::Result<File> {
-    let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
+    let flags = flags | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     Ok(File::from(rustix::fs::openat(
         directory, name, flags, mode,
@@ -181,7 +232,12 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = open_at(&self.directory, checked(name)?, OFlags::empty())?;
+        let flags = if self.read_only {
+            OFlags::RDONLY
+        } else {
+            OFlags::RDWR
+        };
+        let file = open_at(&self.directory, checked(name)?, flags)?;
         Ok(RealFile::new(file))
     }
 
@@ -193,23 +249,21 @@ impl Disk for RealDisk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = open_at(&self.directory, name, OFlags::CREATE | OFlags::EXCL)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let file = open_at(self.changing()?, name, flags)?;
         Ok(RealFile::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (checked(from)?, checked(to)?);
-        Ok(rustix::fs::renameat(
-            &self.directory,
-            from,
-            &self.directory,
-            to,
-        )?)
+        let directory = self.changing()?;
+        Ok(rustix::fs::renameat(directory, from, directory, to)?)
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
+        let directory = self.changing()?;
         Ok(rustix::fs::unlinkat(
-            &self.directory,
+            directory,
             checked(name)?,
             AtFlags::empty(),
         )?)
@@ -385,6 +439,32 @@ mod tests {
         let beyond = file.read_at(1, &mut found).unwrap_err();
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(file.len().unwrap(), 10);
+    }
+
+    #[test]
+    fn a_directory_taken_for_reading_is_locked_and_does_not_change() {
+        let (directory, disk) = scratch();
+        let refused = RealDisk::inspect(directory.path()).unwrap_err();
+        assert!(matches!(refused, OpenDiskError::InUse { .. }), "{refused}");
+        disk.create("x").unwrap().write_at(0, b"kept").unwrap();
+        drop(disk);
+        let disk = RealDisk::inspect(directory.path()).unwrap();
+        RealDisk::open(directory.path()).unwrap_err();
+        let file = disk.open("x").unwrap();
+        file.write_at(0, b"gone").unwrap_err();
+        file.set_len(0).unwrap_err();
+        disk.unlink("x").unwrap_err();
+        disk.rename("x", "y").unwrap_err();
+        disk.create("x").unwrap_err();
+        let mut found = [0; 4];
+        file.read_at(0, &mut found).unwrap();
+        assert_eq!(&found, b"kept");
+        // One that no broker has ever used, such as a copy, has no lock and gets none.
+        let copy = tempfile::tempdir().unwrap();
+        let disk = RealDisk::inspect(copy.path()).unwrap();
+        assert_eq!(disk.list().unwrap(), [""; 0]);
+        assert!(!copy.path().join(LOCK).exists());
+        RealDisk::inspect(&copy.path().join("missing")).unwrap_err();
     }
 
     #[test]

@@ -141,10 +141,46 @@ fn low_space_is_declared_frees_the_ballast_and_ends_when_there_is_room() {
     assert_eq!(writer.health().condition(), Condition::LowSpace);
     assert!(!has_ballast(), "the ballast makes room for acks");
     world.flush(&mut writer).unwrap();
-    disk.set_capacity(Some(64 << 20));
+    // Not at the mark, nor a little above it, but at twice as much.
+    let used = (4 << 20) - disk.free_space().unwrap();
+    for free in [(1 << 20) + 1, (2 << 20) - (1 << 19)] {
+        disk.set_capacity(Some(used + free));
+        world.flush(&mut writer).unwrap();
+        assert_eq!(writer.health().condition(), Condition::LowSpace, "{free}");
+        assert!(!has_ballast());
+    }
+    disk.set_capacity(Some(used + (2 << 20) + (1 << 19)));
     world.flush(&mut writer).unwrap();
     assert_eq!(writer.health().condition(), Condition::Ok);
     assert!(has_ballast());
+    world.flush(&mut writer).unwrap();
+    let condition = writer.health().condition();
+    assert_eq!(
+        condition,
+        Condition::Ok,
+        "the ballast does not count against itself"
+    );
+}
+
+/// The keeper looks once a second, and a disk of 1 GB/s has written a gigabyte by then: it was full,
+/// and commits failed, before space was ever said to be low.
+#[test]
+fn low_space_is_declared_by_bytes_however_long_ago_the_keeper_has_looked() {
+    let mut world = World::new(6);
+    let disk = SimDisk::new(6);
+    disk.set_capacity(Some(4 << 20));
+    let options = Options {
+        low_space_bytes: 1 << 20,
+        space_check_interval: Duration::from_hours(1),
+        ..tiny()
+    };
+    let mut writer = world.reopen(&disk, &options);
+    while writer.health().condition() == Condition::Ok {
+        world.flush(&mut writer).unwrap();
+    }
+    assert_eq!(writer.health().condition(), Condition::LowSpace);
+    let free = disk.free_space().unwrap();
+    assert!(free > 1 << 19, "{free} bytes are left");
 }
 
 fn job(topic: u64, generation: u64, ticket: u64, announce: Announce) -> Job {

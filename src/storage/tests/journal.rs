@@ -109,6 +109,18 @@ fn without_its_journal_a_store_refuses_and_an_empty_file_stands_for_the_loss() {
     assert_eq!(len, tiny().journal_bytes);
 }
 
+/// With its end went acknowledged entries, and what was left of the chain was taken for all of it.
+#[test]
+fn a_journal_that_has_lost_its_end_is_named() {
+    for blocks in 1..5 {
+        let disk = journaled(5);
+        disk.open(JOURNAL).unwrap().set_len(blocks * BLOCK).unwrap();
+        let refusal = found(&disk).unwrap_err();
+        let said = format!("the file journal has {} bytes and must", blocks * BLOCK);
+        assert!(refusal.contains(&said), "{refusal}");
+    }
+}
+
 #[test]
 fn an_entry_stays_as_it_is_for_ever() {
     let disk = journaled(1);

@@ -9,5 +9,7 @@ mod damage;
 mod failures;
 mod journal;
 mod power_cuts;
+mod rot;
 mod trimming;
+mod verify;
 mod world;

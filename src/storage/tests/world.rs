@@ -336,6 +336,11 @@ impl World {
         self.history = BTreeMap::from([(flush, held)]);
     }
 
+    /// The flush that all rows are of.
+    pub(super) fn flush_in(rows: &Rows) -> u64 {
+        rows.get(&BROKER).map_or(0, Self::flush_of)
+    }
+
     /// The flush that the broker's rows are of; both must say the same.
     fn flush_of(rows: &TopicRows) -> u64 {
         let number = |kind| {

@@ -71,7 +71,7 @@ impl Writer {
             &*self.disk,
             &self.options,
             found.as_ref(),
-            self.journal.is_some(),
+            self.journal.as_ref().map(Journal::capacity),
             &mut self.floor,
             self.hands.closer(),
         );

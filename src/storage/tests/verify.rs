@@ -1,0 +1,234 @@
+//! Looking for damage: nothing is found where nothing is wrong, and every flipped bit is found or
+//! was in bytes that nobody reads.
+//!
+//! `LOGDRIVE_FLIPS=all` flips a bit of every byte.
+
+use std::collections::BTreeMap;
+
+use super::damage::copy_of;
+use super::world::{self, Held, World, merging, open, tiny};
+use crate::storage::disk::{Call, Disk, SimDisk};
+use crate::storage::header::Trust;
+use crate::storage::segment::Segment;
+use crate::storage::*;
+
+/// What verify finds, of every grade; the logs are those that the flush on disk is known to hold.
+pub(super) fn findings(disk: &SimDisk, history: &BTreeMap<u64, Held>) -> Vec<Finding> {
+    let interpret = |rows: &Rows| {
+        let flush = World::flush_in(rows);
+        let Some(held) = history.get(&flush) else {
+            return vec![Err(format!("flush {flush} was never staged"))];
+        };
+        let log = |(topic, log): (&TopicId, &world::Log)| {
+            Ok(Log {
+                topic: *topic,
+                name: topic.to_string(),
+                start: log.start,
+                end: log.next,
+                totals: log.totals,
+                digest: log.digest,
+            })
+        };
+        held.logs.iter().map(log).collect()
+    };
+    let mut found = Vec::new();
+    let verified = verify(disk, &tiny(), interpret, &mut |told| {
+        if let Told::Found(finding) = told {
+            found.push(finding.clone());
+        }
+    });
+    let verified = verified.unwrap();
+    let counted: u64 = verified.findings.iter().sum();
+    assert_eq!(counted, found.len() as u64);
+    found
+}
+
+/// Says what is more than a remark.
+fn check_whole(disk: &SimDisk, history: &BTreeMap<u64, Held>, also: &[Grade]) {
+    let mut found = findings(disk, history);
+    found.retain(|it| it.grade != Grade::Remark && !also.contains(&it.grade));
+    assert_eq!(found, [], "nothing is wrong");
+}
+
+/// A workload that rotates, trims, merges and fails commits.
+fn run(world: &mut World, disk: &SimDisk, flushes: u64) -> Option<Writer> {
+    let (mut writer, recovered) = open(disk, &merging()).ok()?;
+    world.believe(&mut writer, recovered);
+    for flush in 0..flushes {
+        if flush % 11 == 7 {
+            disk.fail_next(Call::Sync);
+        }
+        world.flush(&mut writer).ok()?;
+    }
+    Some(writer)
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    for seed in 0..12 {
+        println!("seed {seed}");
+        let mut world = World::trimming(seed);
+        let disk = SimDisk::new(seed);
+        let writer = run(&mut world, &disk, 40).unwrap();
+        let killed = disk.kill();
+        check_whole(&killed, &world.history, &[]);
+        drop(writer);
+        world.reopen(&killed, &merging()).close();
+        check_whole(&killed, &world.history, &[]);
+        // And so it stays, a few starts and writes later.
+        let mut writer = world.reopen(&killed, &merging());
+        for _ in 0..10 {
+            world.flush(&mut writer).unwrap();
+        }
+        writer.close();
+        check_whole(&killed, &world.history, &[]);
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_no_damage_but_at_most_a_write_that_nobody_can_judge() {
+    for cut in (1..2_000).step_by(13) {
+        let mut world = World::trimming(3);
+        let disk = SimDisk::new(cut);
+        disk.cut_after(cut);
+        let ended = run(&mut world, &disk, 25).is_some();
+        let disk = disk.power_cut();
+        println!("cut {cut}");
+        check_whole(&disk, &world.history, &[Grade::Doubtful]);
+        world.reopen(&disk, &merging()).close();
+        check_whole(&disk, &world.history, &[]);
+        if ended {
+            return;
+        }
+    }
+}
+
+fn byte_at(disk: &SimDisk, name: &str, at: u64) -> u8 {
+    let mut byte = [0];
+    disk.open(name).unwrap().read_at(at, &mut byte).unwrap();
+    byte[0]
+}
+
+/// Flips a bit of every `step`-th byte of a file: found, or provably unused.
+fn flip_through(
+    disk: &SimDisk,
+    world: &World,
+    name: &str,
+    step: usize,
+    first: u64,
+) -> (usize, usize) {
+    let expected = open(&copy_of(disk), &tiny()).unwrap().1.topics;
+    let file = disk.open(name).unwrap();
+    let (mut reported, mut unused) = (0, 0);
+    for at in (first..file.len().unwrap()).step_by(step) {
+        let byte = byte_at(disk, name, at);
+        // Each bit has its turn.
+        let flipped = byte ^ (1 << (at / step as u64 % 8));
+        file.write_at(at, &[flipped]).unwrap();
+        if findings(disk, &world.history).is_empty() {
+            let copy = copy_of(disk);
+            let (writer, recovered) = open(&copy, &tiny())
+                .unwrap_or_else(|error| panic!("byte {at} of {name}: not found, but {error}"));
+            assert_eq!(recovered.topics, expected, "byte {at} of {name}");
+            world.check_records(&writer.reader());
+            writer.close();
+            unused += 1;
+        } else {
+            reported += 1;
+        }
+        file.write_at(at, &[byte]).unwrap();
+    }
+    println!("{name}: {reported} reported, {unused} unused");
+    (reported, unused)
+}
+
+fn wanted_step(short: usize) -> usize {
+    let all = std::env::var("LOGDRIVE_FLIPS").is_ok_and(|value| value == "all");
+    if all { 1 } else { short }
+}
+
+/// A store of several segments with state, records of some topics, and a journal.
+fn small(seed: u64) -> (World, SimDisk, Writer) {
+    let mut world = World::new(seed);
+    let disk = SimDisk::new(seed);
+    let mut writer = world.reopen(&disk, &tiny());
+    for _ in 0..20 {
+        world.flush(&mut writer).unwrap();
+    }
+    (world, disk, writer)
+}
+
+#[test]
+fn every_flipped_bit_of_a_stopped_store_is_found_or_was_in_bytes_that_nobody_reads() {
+    quiet_guarded_panics();
+    let (world, disk, writer) = small(5);
+    writer.close();
+    check_whole(&disk, &world.history, &[]);
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.ends_with(".redb"));
+    names.sort();
+    assert!(names.len() > 1, "{names:?}");
+    // Pages that redb has freed hold nothing: files of this size are full of them.
+    for name in &names {
+        let (reported, _) = flip_through(&disk, &world, name, wanted_step(701), 320);
+        assert!(reported > 5, "{reported} in {name}");
+    }
+    let (note, _) = flip_through(&disk, &world, "newest", 1, 0);
+    assert!(note > 15, "{note}");
+}
+
+/// Flushes that only the journal has.
+fn in_the_journal(disk: &SimDisk) -> u64 {
+    let found = recovery::find(disk, &tiny(), &mut 0).unwrap().unwrap();
+    let number = found.segment.number;
+    let saved = Segment::open_checked(disk, number, 0, Trust::LastWhole).unwrap();
+    let last = |segment| recovery::last_flush(segment).unwrap().number;
+    last(&found.segment) - last(&saved.0)
+}
+
+#[test]
+fn every_flipped_bit_of_a_killed_store_is_found_or_was_in_bytes_that_nobody_reads() {
+    quiet_guarded_panics();
+    let (mut world, disk, mut writer) = small(6);
+    while in_the_journal(&copy_of(&disk)) < 3 {
+        world.flush(&mut writer).unwrap();
+    }
+    let killed = disk.kill();
+    check_whole(&killed, &world.history, &[]);
+    let mut names = killed.list().unwrap();
+    names.retain(|name| name.ends_with(".redb"));
+    names.sort();
+    let newest = names.last().unwrap();
+    let (reported, _) = flip_through(&killed, &world, newest, wanted_step(701), 320);
+    assert!(reported > 5, "{reported}");
+    let (journal, _) = flip_through(&killed, &world, "journal", wanted_step(97), 0);
+    assert!(journal > 5, "{journal}");
+}
+
+#[test]
+fn every_flipped_bit_of_a_segments_first_bytes_is_found_or_does_nothing() {
+    quiet_guarded_panics();
+    let (world, disk, writer) = small(7);
+    writer.close();
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.ends_with(".redb"));
+    names.sort();
+    for name in [names.first().unwrap(), names.last().unwrap()] {
+        let file = disk.open(name).unwrap();
+        let mut head = vec![0; 320];
+        file.read_at(0, &mut head).unwrap();
+        let copy = copy_of(&disk);
+        let short = copy.open(name).unwrap();
+        let expected = open(&copy_of(&disk), &tiny()).unwrap().1.topics;
+        for bit in (0..320 * 8).step_by(wanted_step(11)) {
+            let mut flipped = head.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            short.write_at(0, &flipped).unwrap();
+            if findings(&copy, &world.history).is_empty() {
+                let (writer, recovered) = open(&copy_of(&copy), &tiny()).unwrap();
+                assert_eq!(recovered.topics, expected, "bit {bit} of {name}");
+                world.check_records(&writer.reader());
+            }
+        }
+    }
+}
