@@ -18,9 +18,9 @@ pub(crate) enum Bug {
     AckBeforeApplied,
     /// A trim removes the record at its bound too.
     TrimTakesOneMore,
-    /// Two answers that leave together have each other's correlation id.
+    /// Two answers of one operation that leave together have each other's correlation id.
     WrongCorrelation,
-    /// Of several requests that wait, one is woken.
+    /// Of the requests that wait, the one that came last is not woken.
     LostWakeUp,
     /// A producer that comes back has its newest batch forgotten.
     DuplicateAfterReconnect,

@@ -111,7 +111,9 @@ pub(super) async fn write(
                 if planted::is(Bug::WrongCorrelation)
                     && let Ok(mut second) = answers.try_recv()
                 {
-                    std::mem::swap(&mut first.correlation, &mut second.correlation);
+                    if first.opcode == second.opcode {
+                        std::mem::swap(&mut first.correlation, &mut second.correlation);
+                    }
                     encode(&mut out, second, &mut permits, &counters);
                 }
                 encode(&mut out, first, &mut permits, &counters);

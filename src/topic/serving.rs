@@ -333,14 +333,14 @@ impl Topic {
 
     /// There are new records: all that waited are served again, in the order of their arrival.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
-        let mut woken = 0;
-        for waiter in self.servable() {
-            if planted::is(Bug::LostWakeUp) && woken > 0 {
-                self.waiting.insert(waiter.until(), waiter);
-                continue;
-            }
+        let mut waiters = self.servable();
+        if planted::is(Bug::LostWakeUp)
+            && let Some(last) = waiters.pop()
+        {
+            self.waiting.insert(last.until(), last);
+        }
+        for waiter in waiters {
             self.serve_waiter(waiter, ctx);
-            woken += 1;
         }
         self.watch_deadlines(ctx);
     }
