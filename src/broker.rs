@@ -60,8 +60,8 @@ pub struct Ground {
     pub storage: Handle,
     /// Where cold reads run.
     pub pool: Pool,
-    /// What says the time of day, in microseconds since 1970 UTC.
-    pub wall: fn() -> u64,
+    /// What says the time.
+    pub clock: Clock,
     /// Over which topics are spread; none for this thread alone.
     pub arbiters: Vec<ArbiterHandle>,
 }
@@ -114,7 +114,6 @@ pub struct Broker {
     disk: Arc<dyn Disk>,
     storage: Handle,
     pool: Pool,
-    wall: fn() -> u64,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
     clock: Clock,
@@ -149,7 +148,7 @@ impl Broker {
             disk,
             storage,
             pool,
-            wall,
+            clock,
             arbiters,
         } = ground;
         Self {
@@ -157,10 +156,9 @@ impl Broker {
             disk,
             storage,
             pool,
-            wall,
             budget,
             counters,
-            clock: Clock::new(wall),
+            clock,
             generation: recovered.generation,
             failed: false,
             names: BTreeMap::new(),
@@ -215,7 +213,7 @@ impl Broker {
         Surroundings {
             storage: self.storage.clone(),
             pool: self.pool.clone(),
-            wall: self.wall,
+            clock: self.clock.clone(),
             budget: self.budget.clone(),
             broker: ctx.address().recipient(),
         }

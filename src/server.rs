@@ -19,7 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::broker::{About, Broker, Ground, state_number};
-use crate::clock;
+use crate::clock::Clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
 use crate::gate::{Entered, Gate, Refusal};
@@ -88,7 +88,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
         disk,
         storage: storage.handle(),
         pool: Pool::default(),
-        wall: clock::wall,
+        clock: Clock::default(),
         arbiters: arbiters.clone(),
     };
     let (tell, news) = watch::channel(News::default());
@@ -139,10 +139,11 @@ pub(crate) fn begin(
         address,
         node: NodeId(recovered.node_id.max(1)),
         cluster: recovered.cluster_id,
-        started_at: (ground.wall)(),
+        started_at: ground.clock.clone().now(),
         admission,
     };
     let (budget, counters): (Arc<Budget>, Arc<Counters>) = Default::default();
+    let clock = ground.clock.clone();
     let broker = Broker::new(
         about.clone(),
         ground,
@@ -156,6 +157,7 @@ pub(crate) fn begin(
         counters,
         news,
         about,
+        clock,
         tls: None,
     }
 }

@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::frames::{Fault, Frames};
 use self::handshake::{Language, Opening};
 use crate::broker::{About, Ask, Broker, GoneFromAll, Locate};
+use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::limits::MAX_CACHED_ROUTES;
 use crate::net::{ReadHalf, WriteHalf};
@@ -69,6 +70,8 @@ pub struct Surroundings {
     pub about: About,
     /// How TLS is spoken, if it is.
     pub tls: Option<Tls>,
+    /// What says the time.
+    pub clock: Clock,
 }
 
 /// Serves a connection until it ends: finds out who is there, then starts the actor.
@@ -219,7 +222,11 @@ impl Connection {
                 ..
             } = opening;
             let connection = Self::new(id, peer, around);
-            let typing = text::Typing::new(ctx.address(), connection.window.clone());
+            let typing = text::Typing::new(
+                ctx.address(),
+                connection.window.clone(),
+                connection.around.clock.clone(),
+            );
             let around = connection.around.clone();
             let actor = ctx.address();
             actix::spawn(async move {

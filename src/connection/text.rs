@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
 use super::{Connection, HalfClosed, Surroundings, Typed, going_away, writer};
-use crate::clock::wall;
+use crate::clock::{Clock, wall};
 use crate::counters::Counters;
 use crate::limits::WRITE_STALL;
 use crate::net::WriteHalf;
@@ -43,6 +43,8 @@ pub(super) struct Typing {
     window: Window,
     /// Producers that this session registered, by topic.
     producers: HashMap<String, (TopicId, Origin)>,
+    /// What says when a record falls due that is to wait for so long.
+    clock: Clock,
     /// Whether each request is shown as the frame that it would be.
     frames: bool,
     shown: String,
@@ -136,11 +138,12 @@ pub(super) fn refusal(failure: &Failure) -> String {
 }
 
 impl Typing {
-    pub(super) fn new(connection: Addr<Connection>, window: Window) -> Self {
+    pub(super) fn new(connection: Addr<Connection>, window: Window, clock: Clock) -> Self {
         Self {
             connection,
             window,
             producers: HashMap::new(),
+            clock,
             frames: false,
             shown: String::new(),
         }
@@ -187,7 +190,7 @@ impl Typing {
             Command::Produce(topic, value) => self.produce(topic, value, 0).await,
             Command::Schedule(topic, when, value) => {
                 let not_before = match when {
-                    When::In(duration) => wall().saturating_add(duration),
+                    When::In(duration) => self.clock.now().saturating_add(duration),
                     When::At(time) => time,
                 };
                 self.produce(topic, value, not_before).await

@@ -16,6 +16,7 @@ use turmoil::net::TcpListener;
 
 use super::trace;
 use crate::broker::Ground;
+use crate::clock::Clock;
 use crate::connection::{self, News};
 use crate::limits::Admission;
 use crate::limits::STOP_WAIT;
@@ -92,7 +93,7 @@ impl Machine {
             disk,
             storage: storage.clone(),
             pool: Pool::inline(read_takes),
-            wall: trace::wall,
+            clock: Clock::new(trace::wall),
             arbiters: Vec::new(),
         };
         let (tell, news) = watch::channel(News::default());

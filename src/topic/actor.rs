@@ -39,8 +39,8 @@ pub struct Surroundings {
     pub storage: Handle,
     /// Where cold reads run.
     pub pool: Pool,
-    /// What says the time of day, in microseconds since 1970 UTC.
-    pub wall: fn() -> u64,
+    /// What says the time.
+    pub clock: Clock,
     /// What tails are counted against.
     pub budget: Arc<Budget>,
     /// Who maps names and ids.
@@ -139,7 +139,7 @@ impl Topic {
     pub fn newborn(state: State, generation: u64, around: Surroundings) -> Self {
         Self {
             state,
-            clock: Clock::new(around.wall),
+            clock: around.clock.clone(),
             around,
             counts: Counts::default(),
             lines: BTreeMap::new(),

@@ -14,7 +14,7 @@ use logdrive_protocol::{Failure, NodeId, Position, TopicId};
 
 use super::{Call, Topic};
 use crate::broker::{About, Ask, Broker, Ground, LocateAll};
-use crate::clock::wall;
+use crate::clock::Clock;
 use crate::limits::Admission;
 use crate::pool::Pool;
 use crate::reply::Reply;
@@ -65,7 +65,7 @@ impl World {
             disk: shared,
             storage: storage.handle(),
             pool: Pool::default(),
-            wall,
+            clock: Clock::default(),
             arbiters: Vec::new(),
         };
         let broker = Broker::new(about, ground, recovered, budget, counters);

@@ -106,7 +106,7 @@ fn stuck(world: &World) -> (Addr<Topic>, mpsc::Sender<()>) {
     let around = Surroundings {
         storage: world.storage.handle(),
         pool: crate::pool::Pool::default(),
-        wall: crate::clock::wall,
+        clock: crate::clock::Clock::default(),
         budget: Arc::default(),
         broker: world.broker.clone().recipient(),
     };
