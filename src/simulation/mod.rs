@@ -27,6 +27,7 @@
 //! | [`wire`] | the connections |
 //! | [`plan`], [`course`] | who takes part; what they share |
 //! | [`producers`], [`readers`], [`leases`] | who produces, reads and works with leases |
+//! | [`clock`] | steps of the machine's clock, alone |
 //! | [`trace`] | the digest, and simulated time |
 //!
 //! Nothing here judges records: the [history checker](crate::history) does, as where a broker is
@@ -38,6 +39,7 @@
 //! (tokio wakes them in a random order), the machine's clock, a thread. None of these may decide
 //! what the broker or the client do next.
 
+mod clock;
 mod course;
 mod faults;
 mod host;
