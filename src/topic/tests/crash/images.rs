@@ -49,6 +49,7 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct Course {
     seed: u64,
+    has_threads: bool,
     options: Options,
     life: Life,
     /// How often what was done in it.
@@ -92,7 +93,8 @@ impl Course {
     }
 
     fn run(seed: u64, fault: Fault, disk: SimDisk, opened: (Engine, Recovered)) -> Self {
-        let fails = fault == Fault::None && !opened.0.has_threads() && seed % 2 == 1;
+        let has_threads = opened.0.has_threads();
+        let fails = fault == Fault::None && !has_threads && seed % 2 == 1;
         let random = Rng::with_seed(seed);
         let mut store = Store::over(opened, &disk, &[Arc::default()], random).unwrap();
         if fault == Fault::AnswersEarly {
@@ -108,6 +110,7 @@ impl Course {
         let (timeline, counts) = store.close();
         Self {
             seed,
+            has_threads,
             options: tiny(seed),
             life: Life { disk, timeline },
             counts,
@@ -135,9 +138,12 @@ impl Course {
         let checked = checked.unwrap_or_else(|panic| Err(panic_text(&*panic)));
         checked.map(|()| depths).map_err(|what| {
             let (seed, path) = (self.seed, path.join(", then "));
-            let again = format!("LOGDRIVE_CUT={seed}:{number}");
-            let text =
-                format!("{what}\nafter {path}; to see it again: {again} (see power_cuts.rs)");
+            let again = if self.has_threads {
+                "it was with threads, and comes another way each time".to_owned()
+            } else {
+                format!("LOGDRIVE_CUT={seed}:{number} (see power_cuts.rs)")
+            };
+            let text = format!("{what}\nafter {path}; to see it again: {again}");
             Violation { text }
         })
     }
