@@ -111,6 +111,17 @@ pub struct Verified {
     pub findings: [u64; 4],
 }
 
+/// Whether a directory holds segments, or a note that there were some.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn holds_store(disk: &dyn Disk) -> io::Result<bool> {
+    let is_ours = |name: &String| {
+        matches!(layout::file_kind(name), FileKind::Segment(_)) || name == newest::NAME
+    };
+    Ok(disk.list()?.iter().any(is_ours))
+}
+
 /// Reads all of a directory; `interpret` knows what topics' rows say.
 ///
 /// # Errors
@@ -444,7 +455,6 @@ impl Run<'_> {
         let all = Segment::open_checked(self.disk, number, cache, Trust::LastAlone);
         let file = layout::segment_name(number);
         match all {
-            Ok(_) => {}
             Err(SegmentError::Io(error)) => {
                 self.say_of_file(Grade::Unread, file, error.to_string());
             }
@@ -460,7 +470,8 @@ impl Run<'_> {
                 let what = format!("pages that hold no record are damaged: {error}");
                 self.say_of_file(Grade::Damaged, file, what);
             }
-            Err(_) => {}
+            // What is wrong has been named.
+            Ok(_) | Err(_) => {}
         }
     }
 

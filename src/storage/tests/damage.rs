@@ -22,7 +22,7 @@ fn filled(seed: u64) -> (World, SimDisk, Writer) {
     (world, disk, writer)
 }
 
-fn segments(disk: &SimDisk) -> Vec<String> {
+pub(super) fn segments(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.list().unwrap();
     names.retain(|name| matches!(layout::file_kind(name), layout::FileKind::Segment(_)));
     names.sort();
@@ -574,10 +574,10 @@ fn another_stores_segment_is_never_read_as_ones_own() {
                 Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
             }
         }
-        let named = said
+        let all_so = said
             .iter()
             .all(|what| what.contains("another one has its name"));
-        assert!(named && said.len() == 1, "{said:?}");
+        assert!(all_so && said.len() == 1, "{said:?}");
     }
     let disk = copy_of(&mine);
     replace(&disk, newest, &other);
