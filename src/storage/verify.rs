@@ -103,9 +103,9 @@ pub struct Verified {
     pub bytes: u64,
     /// Logs that the state names, those of delayed records included.
     pub logs: u64,
-    /// Intact batches.
+    /// Intact batches in all files; some are in two of them.
     pub batches: u64,
-    /// Their records.
+    /// Records that are kept and intact.
     pub records: u64,
     /// Findings of each grade, in the order of [`Grade`].
     pub findings: [u64; 4],
@@ -481,14 +481,15 @@ impl Run<'_> {
         let expected = store.expected(segment.number);
         let walked = walk(segment, &expected, &mut seen);
         self.verified.batches += seen.batches;
-        self.verified.records += seen.records;
         let before = self.verified.findings;
         let file = layout::segment_name(segment.number);
         let mut faults = std::mem::take(&mut seen.faults);
         for (topic, _, from, to) in store.needed(segment.number) {
             let none = Vec::new();
             let intact = seen.intact.get(&topic).unwrap_or(&none);
+            self.verified.records += to - from;
             for (from, to) in without(intact, from, to) {
+                self.verified.records -= to - from;
                 let is_here = |fault: &walk::Fault| {
                     fault.topic == topic && fault.from < to && fault.to.unwrap_or(to) > from
                 };
