@@ -9,22 +9,21 @@ use super::exit::{Exit, Fault};
 use super::output::{Format, Row, print_one};
 use super::progress::Progress;
 use crate::storage::disk::{OpenDiskError, RealDisk};
-use crate::storage::{self, Disk, Finding, Grade, Options, Told, Verified};
+use crate::storage::{self, Finding, Grade, Options, Told, Verified};
 use crate::topic::stored;
 
 /// Runs the command; what was found decides the exit code.
 pub(crate) fn run(common: &Common, arguments: &Verify) -> Result<Exit, Fault> {
     let disk = RealDisk::inspect(&arguments.directory).map_err(|error| refused(&error))?;
-    let names = disk.list().map_err(|error| {
-        let directory = arguments.directory.display();
+    let directory = arguments.directory.display();
+    let is_store = storage::holds_store(&disk).map_err(|error| {
         Fault::new(
             Exit::Failed,
             format_args!("cannot list {directory}: {error}"),
         )
     })?;
-    let is_store = |name: &String| name.ends_with(".redb") || name == "newest";
-    if !names.iter().any(is_store) {
-        let message = format!("{} holds no store", arguments.directory.display());
+    if !is_store {
+        let message = format!("{directory} holds no store");
         return Err(Fault::new(Exit::NotFound, message)
             .hint("name the directory that was given to: logdrive serve --data DIR"));
     }
@@ -35,7 +34,7 @@ pub(crate) fn run(common: &Common, arguments: &Verify) -> Result<Exit, Fault> {
         failed: None,
     };
     let verified = storage::verify(&disk, &Options::default(), stored::logs, &mut |told| {
-        shown.tell(told)
+        shown.tell(told);
     })
     .map_err(|error| Fault::new(Exit::Failed, error))?;
     shown

@@ -210,6 +210,13 @@ pub(super) fn entries(
     if later.any(|at| Entry::at(&content, at, of).is_some_and(|it| it.number >= next)) {
         return Err(Unreadable::Damaged(at as u64));
     }
+    if is_begun(&content, at, of, next) {
+        tracing::warn!(
+            at,
+            "the last entry of the journal is not whole: taken for one that a power cut has torn \
+             before it was acknowledged"
+        );
+    }
     Ok(found)
 }
 
@@ -237,14 +244,18 @@ pub(super) fn unfinished(disk: &dyn Disk, of: Of, after: u64) -> io::Result<Opti
     while let Some(entry) = Entry::at(&content, at, of).filter(|it| it.number == next) {
         (at, next) = (entry.end, next + 1);
     }
-    let head = || {
+    Ok(is_begun(&content, at, of, next).then_some(at as u64))
+}
+
+/// Whether the entry with this number was begun at a place, and is not whole.
+fn is_begun(content: &[u8], at: usize, of: Of, number: u64) -> bool {
+    let wrong_bits = || {
         let mut fields = Fields(content.get(at..)?);
         fields.take(8)?;
-        let wrong = (fields.u64()? ^ of.segment).count_ones() + (fields.u64()? ^ next).count_ones();
-        Some(wrong)
+        let (segment, found) = (fields.u64()?, fields.u64()?);
+        Some((segment ^ of.segment).count_ones() + (found ^ number).count_ones())
     };
-    let begun = Entry::at(&content, at, of).is_none() && head().is_some_and(|wrong| wrong <= 1);
-    Ok(begun.then_some(at as u64))
+    Entry::at(content, at, of).is_none() && wrong_bits().is_some_and(|wrong| wrong <= 1)
 }
 
 /// Whose entries they are.

@@ -68,7 +68,7 @@ pub use self::options::Options;
 pub use self::reader::{At, Point, ReadBatches, ReadError, Reader, Sum};
 pub use self::segment::quiet_guarded_panics;
 use self::thread::Message;
-pub use self::verify::{Finding, Grade, Log, Told, Verified, verify};
+pub use self::verify::{Finding, Grade, Log, Told, Verified, holds_store, verify};
 use self::writer::Hands;
 pub use self::writer::Writer;
 

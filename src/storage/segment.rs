@@ -32,6 +32,9 @@ use super::keeper::Chore;
 use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
 
+/// What redb says of the progress of a repair, 0 to 1, that goes on with the commit before the last.
+const FELL_BACK: (f64, f64) = (0.1, 0.5);
+
 /// To whom a data directory belongs, the same in all its segments, and what else they need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -280,12 +283,11 @@ impl Segment {
                 Err(error) => Err(error.into()),
             }
         })?;
-        let mut segment = match opened {
-            Some(db) => Self::sealed(number, Handle::Clean(db), file),
-            None => {
-                let overlay = Overlay::new(file.clone())?;
-                Self::overlaid(number, overlay, file, cache_bytes, false)?
-            }
+        let mut segment = if let Some(db) = opened {
+            Self::sealed(number, Handle::Clean(db), file)
+        } else {
+            let overlay = Overlay::new(file.clone())?;
+            Self::overlaid(number, overlay, file, cache_bytes, false)?
         };
         segment.birth = segment.identify()?.birth;
         Ok(segment)
@@ -321,6 +323,16 @@ impl Segment {
             Ok(Builder::new()
                 .set_cache_size(cache_bytes)
                 .set_check_integrity_on_open(checked)
+                .set_repair_callback(move |repair| {
+                    // redb is so far only where the last commit did not stand its checksums.
+                    if (FELL_BACK.0..FELL_BACK.1).contains(&repair.progress()) {
+                        tracing::warn!(
+                            segment = number,
+                            "its last commit is not whole: taken for one that a power cut has torn \
+                             before it was acknowledged"
+                        );
+                    }
+                })
                 .create_with_backend(overlay)?)
         })?;
         Ok(Self::sealed(number, Handle::Overlaid(db), file))

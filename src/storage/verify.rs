@@ -103,12 +103,23 @@ pub struct Verified {
     pub bytes: u64,
     /// Logs that the state names, those of delayed records included.
     pub logs: u64,
-    /// Intact batches.
+    /// Intact batches in all files; some are in two of them.
     pub batches: u64,
-    /// Their records.
+    /// Records that are kept and intact.
     pub records: u64,
     /// Findings of each grade, in the order of [`Grade`].
     pub findings: [u64; 4],
+}
+
+/// Whether a directory holds segments, or a note that there were some.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn holds_store(disk: &dyn Disk) -> io::Result<bool> {
+    let is_ours = |name: &String| {
+        matches!(layout::file_kind(name), FileKind::Segment(_)) || name == newest::NAME
+    };
+    Ok(disk.list()?.iter().any(is_ours))
 }
 
 /// Reads all of a directory; `interpret` knows what topics' rows say.
@@ -444,7 +455,6 @@ impl Run<'_> {
         let all = Segment::open_checked(self.disk, number, cache, Trust::LastAlone);
         let file = layout::segment_name(number);
         match all {
-            Ok(_) => {}
             Err(SegmentError::Io(error)) => {
                 self.say_of_file(Grade::Unread, file, error.to_string());
             }
@@ -460,7 +470,8 @@ impl Run<'_> {
                 let what = format!("pages that hold no record are damaged: {error}");
                 self.say_of_file(Grade::Damaged, file, what);
             }
-            Err(_) => {}
+            // What is wrong has been named.
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -470,14 +481,15 @@ impl Run<'_> {
         let expected = store.expected(segment.number);
         let walked = walk(segment, &expected, &mut seen);
         self.verified.batches += seen.batches;
-        self.verified.records += seen.records;
         let before = self.verified.findings;
         let file = layout::segment_name(segment.number);
         let mut faults = std::mem::take(&mut seen.faults);
         for (topic, _, from, to) in store.needed(segment.number) {
             let none = Vec::new();
             let intact = seen.intact.get(&topic).unwrap_or(&none);
+            self.verified.records += to - from;
             for (from, to) in without(intact, from, to) {
+                self.verified.records -= to - from;
                 let is_here = |fault: &walk::Fault| {
                     fault.topic == topic && fault.from < to && fault.to.unwrap_or(to) > from
                 };

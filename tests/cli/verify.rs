@@ -47,9 +47,10 @@ fn flip(file: &Path, bytes: &[u8]) {
 /// A broker with some records; they are not packed, so that they are found again.
 fn stored() -> Broker {
     let broker = Broker::start();
-    let lines: String = (0..500)
+    let lines: Vec<String> = (0..500)
         .map(|line| format!("this is line {line}\n"))
         .collect();
+    let lines = lines.concat();
     let produce = ["produce", "app", "--compression", "none"];
     broker.check(&produce, lines.as_bytes(), 0, "");
     broker.check(

@@ -65,6 +65,18 @@ impl Process {
     }
 }
 
+/// Whatever a test has done with a broker, nothing is wrong with what it has stored.
+fn check_whole(data: &Path) {
+    let out = Command::new(env!("CARGO_BIN_EXE_logdrive"))
+        .arg("verify")
+        .arg(data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    let also = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}{also}");
+}
+
 /// Reads to the end, so that the broker can always go on talking.
 fn listen(stderr: ChildStderr, ready: &mpsc::Sender<SocketAddr>) -> String {
     let mut said = String::new();
@@ -174,6 +186,7 @@ impl Broker {
     pub(crate) fn kill(mut self) -> TempDir {
         self.process.child.kill().unwrap();
         self.process.ended();
+        check_whole(self.data());
         self.data.take().unwrap()
     }
 
@@ -196,6 +209,7 @@ impl Broker {
     pub(crate) fn stopped(mut self) -> (TempDir, String) {
         let (status, said) = self.process.ended();
         assert!(status.success(), "{status}: {said}");
+        check_whole(self.data());
         (self.data.take().unwrap(), said)
     }
 

@@ -22,7 +22,7 @@ fn filled(seed: u64) -> (World, SimDisk, Writer) {
     (world, disk, writer)
 }
 
-fn segments(disk: &SimDisk) -> Vec<String> {
+pub(super) fn segments(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.list().unwrap();
     names.retain(|name| matches!(layout::file_kind(name), layout::FileKind::Segment(_)));
     names.sort();
@@ -574,10 +574,10 @@ fn another_stores_segment_is_never_read_as_ones_own() {
                 Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
             }
         }
-        let named = said
+        let all_so = said
             .iter()
             .all(|what| what.contains("another one has its name"));
-        assert!(named && said.len() == 1, "{said:?}");
+        assert!(all_so && said.len() == 1, "{said:?}");
     }
     let disk = copy_of(&mine);
     replace(&disk, newest, &other);
@@ -588,37 +588,78 @@ fn another_stores_segment_is_never_read_as_ones_own() {
 /// A merge that copied what it found would have given it the blessing of a new segment.
 #[test]
 fn another_stores_segment_is_not_merged() {
-    let options = saved_at_once();
-    let (mine, mut log) = store_of(1, &options);
-    let (other, _) = store_of(
-        2,
-        &Options {
-            salt: 2,
-            ..options.clone()
-        },
-    );
+    let (kept, brief) = (TopicId(1), TopicId(2));
+    let store = |value: u8, options: &Options| {
+        let disk = SimDisk::new(value.into());
+        let (mut writer, recovered) = open(&disk, options).unwrap();
+        let mut logs = [(kept, 150), (brief, 1_400)].map(|it| (it, world::Log::default()));
+        for ticket in 1..=60 {
+            let jobs = logs.each_mut().map(|((topic, bytes), log)| Job {
+                topic: *topic,
+                generation: recovered.generation,
+                ticket,
+                batches: vec![append(log, *topic, &[vec![value; *bytes]], ticket)],
+                rows: vec![],
+                announce: Announce::new(|_| {}),
+                kind: JobKind::Change,
+            });
+            writer.commit(jobs);
+        }
+        writer.close();
+        (disk, logs)
+    };
+    let options = Options {
+        carry_bytes: 0,
+        ..saved_at_once()
+    };
+    let salted = Options {
+        salt: 2,
+        ..options.clone()
+    };
+    let (mine, [(_, log), (_, mut doomed)]) = store(1, &options);
+    let (other, _) = store(2, &salted);
+    assert!(segments(&mine).len() > 3);
     replace(&mine, &segments(&mine)[1], &other);
     let merging = Options {
-        dead_bytes: 1,
+        dead_bytes: 1 << 10,
         ..options
     };
     let (mut writer, recovered) = open(&mine, &merging).unwrap();
-    // Of the first three segments, one batch in the last one.
-    let job = |ticket, kind| Job {
-        topic: TopicId(1),
-        generation: recovered.generation,
-        ticket,
-        batches: vec![],
-        rows: vec![],
-        announce: Announce::new(|_| {}),
-        kind,
-    };
-    let in_the_second = 25;
-    writer.commit([job(1, log.trim(in_the_second))]);
-    for ticket in 2..6 {
-        writer.commit([job(ticket, JobKind::Change)]);
+    let end = doomed.next;
+    for (ticket, kind) in [
+        (1, doomed.trim(end)),
+        (2, JobKind::Change),
+        (3, JobKind::Change),
+    ] {
+        writer.commit([Job {
+            topic: brief,
+            generation: recovered.generation,
+            ticket,
+            batches: vec![],
+            rows: vec![],
+            announce: Announce::new(|_| {}),
+            kind,
+        }]);
     }
-    let read = writer.reader().read(TopicId(1), in_the_second, log.next, 1);
-    let said = read.unwrap_err().to_string();
-    assert!(said.contains("another one has its name"), "{said}");
+    let (mut next, mut said) = (0, Vec::new());
+    while next < log.next {
+        match writer.reader().read(kept, next, log.next, 0) {
+            Ok(read) => {
+                assert!(
+                    log.batches.contains(&read.batches[0]),
+                    "another store's record"
+                );
+                next = Head::parse(&read.batches[0]).unwrap().end_offset();
+            }
+            Err(ReadError::Damaged { to, what, .. }) => {
+                said.push(what);
+                next = to;
+            }
+            Err(ReadError::Unavailable(error)) => panic!("{error:#}"),
+        }
+    }
+    let [what] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(what.contains("another one has its name"), "{what}");
 }

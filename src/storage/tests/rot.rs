@@ -79,10 +79,14 @@ impl Sound {
     }
 }
 
+fn is_segment(name: &str) -> bool {
+    matches!(layout::file_kind(name), layout::FileKind::Segment(_))
+}
+
 /// Damages a file; which one, and how.
 fn damage(disk: &SimDisk, other: &SimDisk, rng: &mut Rng) -> (String, String) {
     let mut names = disk.list().unwrap();
-    names.retain(|name| name.ends_with(".redb") || name == "journal" || name == "newest");
+    names.retain(|name| is_segment(name) || name == "journal" || name == "newest");
     names.sort();
     let name = rng.choice(&names).unwrap().clone();
     let file = disk.open(&name).unwrap();
@@ -144,9 +148,9 @@ fn damage(disk: &SimDisk, other: &SimDisk, rng: &mut Rng) -> (String, String) {
         }
         _ => {
             let mut others = other.list().unwrap();
-            others.retain(|name| name.ends_with(".redb"));
+            others.retain(|name| is_segment(name));
             let from = rng.choice(&others).unwrap();
-            if name.ends_with(".redb") {
+            if is_segment(&name) {
                 let source = other.open(from).unwrap();
                 let mut content = vec![0; usize::try_from(source.len().unwrap()).unwrap()];
                 source.read_at(0, &mut content).unwrap();

@@ -361,7 +361,10 @@ fn merging_and_writing_ahead_go_on_while_dead_files_wait_for_their_turn() {
     until("segments follow", &|| active().max().unwrap() >= rotated);
     let ahead = || {
         let names = disk.list().unwrap();
-        names.iter().filter(|name| name.ends_with(".ahead")).count()
+        names
+            .iter()
+            .filter(|name| name.strip_suffix(".ahead").is_some())
+            .count()
     };
     until("files are written ahead again", &|| {
         ahead() == options.ahead_segments

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::damage::copy_of;
+use super::damage::{copy_of, segments};
 use super::world::{self, Held, World, merging, open, tiny};
 use crate::storage::disk::{Call, Disk, SimDisk};
 use crate::storage::header::Trust;
@@ -164,9 +164,7 @@ fn every_flipped_bit_of_a_stopped_store_is_found_or_was_in_bytes_that_nobody_rea
     let (world, disk, writer) = small(5);
     writer.close();
     check_whole(&disk, &world.history, &[]);
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.ends_with(".redb"));
-    names.sort();
+    let names = segments(&disk);
     assert!(names.len() > 1, "{names:?}");
     // Pages that redb has freed hold nothing: files of this size are full of them.
     for name in &names {
@@ -195,9 +193,7 @@ fn every_flipped_bit_of_a_killed_store_is_found_or_was_in_bytes_that_nobody_read
     }
     let killed = disk.kill();
     check_whole(&killed, &world.history, &[]);
-    let mut names = killed.list().unwrap();
-    names.retain(|name| name.ends_with(".redb"));
-    names.sort();
+    let names = segments(&killed);
     let newest = names.last().unwrap();
     let (reported, _) = flip_through(&killed, &world, newest, wanted_step(701), 320);
     assert!(reported > 5, "{reported}");
@@ -210,9 +206,7 @@ fn every_flipped_bit_of_a_segments_first_bytes_is_found_or_does_nothing() {
     quiet_guarded_panics();
     let (world, disk, writer) = small(7);
     writer.close();
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.ends_with(".redb"));
-    names.sort();
+    let names = segments(&disk);
     for name in [names.first().unwrap(), names.last().unwrap()] {
         let file = disk.open(name).unwrap();
         let mut head = vec![0; 320];

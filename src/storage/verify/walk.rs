@@ -29,7 +29,6 @@ pub(super) struct Fault {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) batches: u64,
-    pub(super) records: u64,
     /// Ranges of intact records of each topic, in order; neighbours that abut are one.
     pub(super) intact: BTreeMap<TopicId, Vec<(u64, u64)>>,
     pub(super) faults: Vec<Fault>,
@@ -205,7 +204,6 @@ fn batches(
         match check_stored(&bytes[range.clone()], topic) {
             Ok(_) => {
                 seen.batches += 1;
-                seen.records += next - offset;
                 seen.intact(topic, offset, next);
                 sums.add(&head);
             }
