@@ -16,6 +16,7 @@
 //! | `cargo test -p logdrive --lib simulation` | 200 seeds, some twice, and all planted bugs |
 //! | `LOGDRIVE_SIMULATIONS=100000 cargo test … -- no_promise --nocapture` | so many seeds, with progress |
 //! | `LOGDRIVE_FROM=n` | the first of them |
+//! | `LOGDRIVE_TWICE=n cargo test … -- the_same` | so many seeds twice |
 //! | `LOGDRIVE_SEED=n` | that seed alone, and its last events in words where it fails |
 //! | `LOGDRIVE_TRACE=file` | all events of a seed that failed |
 //!
@@ -58,7 +59,7 @@ use crate::planted::Bug;
 
 /// Seeds without `LOGDRIVE_SIMULATIONS`.
 const SIMULATIONS: u64 = 200;
-/// Seeds that are run twice.
+/// Seeds that are run twice, without `LOGDRIVE_TWICE`.
 const TWICE: u64 = 16;
 /// Seeds within which a planted bug must be found.
 const SEEDS_TO_A_BUG: u64 = 1_000;
@@ -95,7 +96,7 @@ fn check_twice(seed: u64) {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..TWICE {
+    for seed in 0..environment("LOGDRIVE_TWICE").unwrap_or(TWICE) {
         check_twice(seed);
     }
 }

@@ -5,8 +5,7 @@
 //!  P2          pipelined               ──► A        B ──► C1 C3 L2, somebody who seeks
 //!  P3          unregistered            ──► B        T ──► C4 L3, and somebody purges it
 //!  P4 named    pipelined               ──► T        dead letters of L2 ──► D
-//!  P5 named    A and B in one transaction
-//!  P6 named    delayed                 ──► B
+//!  P5 named    A and B together
 //! ```
 //!
 //! Pure.
@@ -22,6 +21,8 @@ pub(super) const TOPICS: [&str; 3] = ["A", "B", TRIMMED];
 /// The topic whose records are removed, and how many it keeps.
 pub(super) const TRIMMED: &str = "T";
 pub(super) const KEPT: &str = "40";
+/// Who produces to several topics, all or none.
+pub(super) const TOGETHER: &str = "P5";
 /// Where the dead letters are.
 pub(super) const DEAD: &str = "D";
 
@@ -36,8 +37,6 @@ pub(super) enum Manner {
     Unregistered,
     /// A record to each topic, all of them or none.
     Together,
-    /// Each record waits in the broker for a while.
-    Delayed,
 }
 
 /// A producer.
@@ -67,11 +66,12 @@ const fn producer(
 }
 
 /// All producers.
-pub(super) const PRODUCERS: [ProducerPlan; 4] = [
+pub(super) const PRODUCERS: [ProducerPlan; 5] = [
     producer("P1", true, Manner::OneByOne, &["A", "B"], 1),
     producer("P2", false, Manner::Pipelined, &["A"], 2),
     producer("P3", false, Manner::Unregistered, &["B"], 1),
     producer("P4", true, Manner::Pipelined, &[TRIMMED], 2),
+    producer(TOGETHER, true, Manner::Together, &["A", "B"], 2),
 ];
 
 /// A consumer without leases.

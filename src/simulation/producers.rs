@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
 use logdrive_client::{
-    Delivery, Error, ErrorKind, NewRecord, Outcome, Producer, ProducerOptions, Receipt,
+    Delivery, Error, ErrorKind, NewRecord, Outcome, Producer, ProducerOptions, Receipt, Sender,
 };
 
 use logdrive_protocol::ErrorCode;
@@ -32,10 +32,16 @@ type Outcomes = FuturesUnordered<LocalBoxFuture<'static, Ending>>;
 pub(super) struct Ready {
     plan: ProducerPlan,
     course: Course,
-    producer: Producer,
+    producer: Handle,
     dice: Rng,
     next_sequence: u64,
     notes: Recorder,
+}
+
+/// What the client gives to who produces.
+enum Handle {
+    Producer(Box<Producer>),
+    Sender(Box<Sender>),
 }
 
 impl Ready {
@@ -58,7 +64,8 @@ impl Ready {
         course.says(name, "produces");
         let produced = match self.plan.manner {
             Manner::OneByOne => self.one_by_one().await,
-            _ => self.pipelined().await,
+            Manner::Together => self.together().await,
+            Manner::Pipelined | Manner::Unregistered => self.pipelined().await,
         };
         match produced {
             Ok(()) => course.hand_in(self.notes),
@@ -72,7 +79,7 @@ impl Ready {
             let (topic, sequence, value) = self.next();
             let key = plan::key(sequence);
             let sent = self
-                .producer
+                .producer()
                 .send_record(topic, &record(&key, &value))
                 .await;
             match sent {
@@ -99,11 +106,57 @@ impl Ready {
     async fn start_again(&mut self) -> Result<(), Error> {
         let (topic, sequence, value) = self.next();
         let key = plan::key(sequence);
-        let delivery = self.producer.enqueue(topic, &record(&key, &value)).await?;
+        let delivery = self
+            .producer()
+            .enqueue(topic, &record(&key, &value))
+            .await?;
         drop(delivery);
         self.notes.unknown(origin(self.plan.name, topic, sequence));
         self.producer = register(&self.course, self.plan).await?;
         Ok(())
+    }
+
+    /// A record to each topic, stored together or not at all; what was not is given up.
+    async fn together(&mut self) -> Result<(), Error> {
+        while !self.course.is_finishing() {
+            let sequence = self.next_sequence;
+            self.next_sequence += 1;
+            let value = plan::value(&mut self.dice, self.plan.name, sequence, 20);
+            let key = plan::key(sequence);
+            let records = self.plan.topics.iter();
+            let records: Vec<_> = records.map(|&it| (it, record(&key, &value))).collect();
+            for topic in self.plan.topics {
+                let origin = origin(self.plan.name, topic, sequence);
+                self.notes.sent(origin, plan::fingerprint_of(&value));
+            }
+            let Handle::Sender(sender) = &mut self.producer else {
+                break;
+            };
+            let sent = sender.send_all(&records).await;
+            for (at, topic) in self.plan.topics.iter().enumerate() {
+                let origin = origin(self.plan.name, topic, sequence);
+                match &sent {
+                    Ok(receipts) => {
+                        self.notes.acknowledged(origin, receipts[at].offset);
+                        self.course.acknowledged(topic, receipts[at].offset);
+                    }
+                    Err(error) if error.outcome() == Outcome::NotDone => {
+                        self.notes.reported_lost(origin);
+                    }
+                    Err(_) => self.notes.unknown(origin),
+                }
+            }
+            let pause = self.dice.u64(..2 * PAUSE);
+            self.course.pause(pause).await;
+        }
+        Ok(())
+    }
+
+    fn producer(&mut self) -> &mut Producer {
+        match &mut self.producer {
+            Handle::Producer(producer) => producer,
+            Handle::Sender(_) => panic!("{} produces together", self.plan.name),
+        }
     }
 
     async fn pipelined(&mut self) -> Result<(), Error> {
@@ -122,7 +175,7 @@ impl Ready {
     async fn hand_over(&mut self, under_way: &mut Outcomes) -> Result<(), Error> {
         let (topic, sequence, value) = self.next();
         let key = plan::key(sequence);
-        match self.producer.enqueue(topic, &record(&key, &value)).await {
+        match self.producer().enqueue(topic, &record(&key, &value)).await {
             Ok(delivery) => {
                 under_way.push(ending(topic, sequence, delivery).boxed_local());
             }
@@ -177,7 +230,7 @@ impl Ready {
     }
 }
 
-async fn register(course: &Course, plan: ProducerPlan) -> Result<Producer, Error> {
+async fn register(course: &Course, plan: ProducerPlan) -> Result<Handle, Error> {
     loop {
         let options = ProducerOptions {
             name: plan.is_named.then(|| plan.name.to_owned()),
@@ -190,7 +243,14 @@ async fn register(course: &Course, plan: ProducerPlan) -> Result<Producer, Error
             ..ProducerOptions::default()
         };
         let client = course.connect_at_last(plan.name).await?;
-        match client.producer(plan.topics, options).await {
+        let registered = if plan.manner == Manner::Together {
+            let sender = client.sender(plan.topics, options).await;
+            sender.map(|it| Handle::Sender(Box::new(it)))
+        } else {
+            let producer = client.producer(plan.topics, options).await;
+            producer.map(|it| Handle::Producer(Box::new(it)))
+        };
+        match registered {
             // The program is started again until it comes up.
             Err(error) if error.is_retryable() => {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -3,6 +3,7 @@
 //! Workers keep their ids for the whole simulation. Every error is a fault, and every gap of a topic
 //! that keeps its records.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -281,9 +282,15 @@ impl Follower {
 }
 
 /// Reads every topic completely and asks for every size.
-pub(super) async fn look_at_everything(client: &Client) -> Result<Recorder, Error> {
+///
+/// What is produced to several topics together must be in all of them or in none.
+pub(super) async fn look_at_everything(
+    course: &Course,
+    client: &Client,
+) -> Result<Recorder, Error> {
     let mut notes = Recorder::new();
-    for topic in TOPICS {
+    let mut together = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+    for (at, topic) in TOPICS.into_iter().enumerate() {
         let mut fetcher = client
             .fetch(topic, Position::Earliest, FetchOptions::default())
             .await?;
@@ -294,8 +301,17 @@ pub(super) async fn look_at_everything(client: &Client) -> Result<Recorder, Erro
                     fingerprint: fingerprint_of(record.record.value),
                 };
                 notes.finally_read(topic, read);
+                if record.record.value.starts_with(plan::TOGETHER.as_bytes()) {
+                    together[at].insert(plan::sequence_of(record.record.value));
+                }
             }
         }
+    }
+    if let Some(alone) = together[0].symmetric_difference(&together[1]).next() {
+        course.fault(format!(
+            "{}: {alone:?} is in one topic alone",
+            plan::TOGETHER
+        ));
     }
     let trimmed = client.describe_topic(TRIMMED).await?;
     notes.removed(TRIMMED, trimmed.log_start);

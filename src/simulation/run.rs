@@ -43,8 +43,6 @@ const LONGEST: Duration = Duration::from_mins(10);
 pub(super) struct Outcome {
     /// Of everything that happened.
     pub(super) digest: u64,
-    /// How much happened.
-    pub(super) events: u64,
     pub(super) acknowledged: u64,
     /// Starts of the broker.
     pub(super) starts: u64,
@@ -107,10 +105,9 @@ pub(super) fn run(seed: u64, bug: Option<Bug>, told: bool) -> Outcome {
     let (simulated, ended) = ended;
     let verdict = ended.and_then(|()| judge(&course));
     trace::note("calls of the disk", machine.disk().calls(), &[]);
-    let (digest, events) = trace::digest();
+    let digest = trace::digest();
     Outcome {
         digest,
-        events,
         acknowledged: course.acknowledgements(),
         starts: machine.starts(),
         simulated,
@@ -288,7 +285,7 @@ async fn supervise(course: Course) -> turmoil::Result {
     course.reach(Stage::Looking).await;
     let looked = async {
         let client = course.connect_at_last(NAME).await?;
-        readers::look_at_everything(&client).await
+        readers::look_at_everything(&course, &client).await
     };
     match looked.await {
         Ok(notes) => course.hand_in(notes),
