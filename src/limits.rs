@@ -18,6 +18,8 @@ pub const REQUEST_COST_BYTES: u32 = 512;
 pub const BUDGET_REQUEST_BYTES: usize = 192 << 20;
 /// Answers of all connections together, in bytes (192 MiB of the broker's 512).
 pub const BUDGET_ANSWER_BYTES: usize = 192 << 20;
+/// A connection's answers may hold one part in so many of what is free of them.
+pub const FREE_ANSWER_SHARE: usize = 4;
 /// Batches that topics keep in memory, all together, in bytes (64 MiB of the broker's 512; what is
 /// left of it is for the caches of segments).
 pub const BUDGET_TAIL_BYTES: usize = 64 << 20;

@@ -4,24 +4,29 @@
 //! its admission until its answer is on the wire; the answer's own share is taken when there is
 //! something to send. Requests and answers are counted apart, so that requests which wait for
 //! records can never take the room that their answers need.
+//!
+//! What a connection may hold of the budget for answers follows what is free of it: so many that read
+//! nothing leave room for who holds little, and none of them stands in front of anybody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{
-    BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, REQUEST_COST_BYTES, TAIL_BYTES,
-    WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
+    BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
+    REQUEST_COST_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
 };
 
 /// Bytes of the whole broker; one for all connections and topics.
 #[derive(Debug)]
 pub struct Budget {
     requests: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
+    answers: Semaphore,
     /// Answers that wait for their share of the budget.
     wanted: AtomicUsize,
+    /// Some of the budget of answers came back: one that waits for it looks again.
+    freed: Notify,
     tails: AtomicUsize,
 }
 
@@ -29,8 +34,9 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             requests: Arc::new(Semaphore::new(BUDGET_REQUEST_BYTES)),
-            answers: Arc::new(Semaphore::new(BUDGET_ANSWER_BYTES)),
+            answers: Semaphore::new(BUDGET_ANSWER_BYTES),
             wanted: AtomicUsize::new(0),
+            freed: Notify::new(),
             tails: AtomicUsize::new(0),
         }
     }
@@ -64,6 +70,8 @@ pub struct Window {
     budget: Arc<Budget>,
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    /// What answers hold of the budget, in bytes.
+    held: Arc<AtomicUsize>,
     /// The peer has sent its last byte.
     finished: Arc<AtomicBool>,
     /// Something was written since it was last asked.
@@ -74,7 +82,24 @@ pub struct Window {
 #[derive(Debug)]
 pub struct Permit {
     _window: OwnedSemaphorePermit,
-    _budget: OwnedSemaphorePermit,
+    _request: Option<OwnedSemaphorePermit>,
+    _answer: Option<AnswerShare>,
+}
+
+/// A share of the budget of answers; whoever waits for it is told when it comes back.
+#[derive(Debug)]
+struct AnswerShare {
+    budget: Arc<Budget>,
+    held: Arc<AtomicUsize>,
+    cost: u32,
+}
+
+impl Drop for AnswerShare {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.cost as usize, Ordering::Relaxed);
+        self.budget.answers.add_permits(self.cost as usize);
+        self.budget.freed.notify_one();
+    }
 }
 
 impl Window {
@@ -84,6 +109,7 @@ impl Window {
             budget,
             requests: Arc::new(Semaphore::new(WINDOW_REQUEST_BYTES as usize)),
             answers: Arc::new(Semaphore::new(WINDOW_ANSWER_BYTES as usize)),
+            held: Arc::default(),
             finished: Arc::default(),
             wrote: Arc::default(),
         }
@@ -122,11 +148,44 @@ impl Window {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
         // Its own window first: a peer that does not read waits for itself, and wants nothing.
         let window = self.answers.clone().acquire_many_owned(cost).await.ok()?;
-        let _wanted = Wanted::new(&self.budget);
-        let budget = self.budget.answers.clone().acquire_many_owned(cost).await;
+        let mut share = self.share(cost);
+        if share.is_none() {
+            let _wanted = Wanted::new(&self.budget);
+            while share.is_none() {
+                self.budget.freed.notified().await;
+                if self.answers.is_closed() {
+                    self.budget.freed.notify_one();
+                    return None;
+                }
+                share = self.share(cost);
+            }
+            // There may be enough for the next one as well. One that finds too little is told again
+            // by whoever holds it.
+            self.budget.freed.notify_one();
+        }
         Some(Permit {
             _window: window,
-            _budget: budget.ok()?,
+            _request: None,
+            _answer: Some(share?),
+        })
+    }
+
+    /// Takes a share of the budget of answers, unless what the connection holds would be too much of
+    /// what is free.
+    fn share(&self, cost: u32) -> Option<AnswerShare> {
+        let free = self.budget.answers.available_permits();
+        let held = self.held.load(Ordering::Relaxed) + cost as usize;
+        if held > free / FREE_ANSWER_SHARE {
+            return None;
+        }
+        // It comes back by [`AnswerShare`], which says so.
+        let permit = self.budget.answers.try_acquire_many(cost).ok()?;
+        permit.forget();
+        self.held.fetch_add(cost as usize, Ordering::Relaxed);
+        Some(AnswerShare {
+            budget: self.budget.clone(),
+            held: self.held.clone(),
+            cost,
         })
     }
 
@@ -138,14 +197,11 @@ impl Window {
     /// Takes the share of an answer if it is there.
     pub fn try_reserve(&self, bytes: usize) -> Option<Permit> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
+        let window = self.answers.clone().try_acquire_many_owned(cost).ok()?;
         Some(Permit {
-            _window: self.answers.clone().try_acquire_many_owned(cost).ok()?,
-            _budget: self
-                .budget
-                .answers
-                .clone()
-                .try_acquire_many_owned(cost)
-                .ok()?,
+            _window: window,
+            _request: None,
+            _answer: Some(self.share(cost)?),
         })
     }
 
@@ -181,7 +237,8 @@ fn cost(bytes: usize, most: u32) -> u32 {
 async fn acquire(window: &Arc<Semaphore>, budget: &Arc<Semaphore>, cost: u32) -> Option<Permit> {
     Some(Permit {
         _window: window.clone().acquire_many_owned(cost).await.ok()?,
-        _budget: budget.clone().acquire_many_owned(cost).await.ok()?,
+        _request: Some(budget.clone().acquire_many_owned(cost).await.ok()?),
+        _answer: None,
     })
 }
 
@@ -212,6 +269,30 @@ mod tests {
         assert!(!window.is_in_use());
         window.note_written();
         assert!(window.is_in_use() && !window.is_in_use());
+    }
+
+    #[tokio::test]
+    async fn many_that_read_nothing_leave_room_for_who_holds_little() {
+        // The story: two dozen held the whole budget with an answer each, others queued for it, and
+        // who asked for a few bytes stood behind them until they were given up.
+        let budget: Arc<Budget> = Arc::default();
+        let deaf: Vec<Window> = (0..1000).map(|_| Window::new(budget.clone())).collect();
+        let held: Vec<_> = deaf.iter().map(|it| it.try_reserve(8 << 20)).collect();
+        let count = held.iter().flatten().count();
+        assert!((10..24).contains(&count), "{count}");
+        let mut waiting = Box::pin(deaf[999].reserve(8 << 20));
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("there is no room for it"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(deaf[0].is_wanted());
+        let honest = Window::new(budget.clone());
+        assert!(honest.try_reserve(4 << 20).is_some(), "nobody is before it");
+        drop(held);
+        assert!(waiting.await.is_some());
+        assert!(!deaf[0].is_wanted());
+        assert_eq!(budget.answers.available_permits(), BUDGET_ANSWER_BYTES);
     }
 
     #[tokio::test]

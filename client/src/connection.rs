@@ -394,27 +394,28 @@ impl Connection {
 
     /// Says that the client is there, if nothing was heard for long and nothing is waited for.
     fn break_silence(&mut self, now: Instant) -> Result<(), Error> {
-        let is_due = self.beat.is_some_and(|beat| self.heard + beat <= now);
-        if is_due && self.waiting.is_empty() {
-            let (answer, answered) = oneshot::channel();
-            let waiting = Waiting {
-                opcode: Ping::OPCODE,
-                name: Ping::NAME,
-                answer: Some(answer),
-                beginning: None,
-                started: now,
-                deadline: now + self.timeout,
-            };
-            self.beating = Some(answered);
-            self.alarm.set_by(waiting.deadline);
-            self.expect(BEAT, waiting)?;
-            self.write(frame::encode(Ping::OPCODE, 0, BEAT, &Ping {}));
-        } else if is_due {
-            // What waits at the broker keeps the connection; its answer is heard.
-            self.alarm.set_by(now + self.beat.unwrap_or(self.timeout));
-        } else {
+        let Some(beat) = self.beat.filter(|beat| self.heard + *beat <= now) else {
             self.watch_silence();
+            return Ok(());
+        };
+        self.alarm.set_by(now + beat);
+        if !self.waiting.is_empty() {
+            // What waits at the broker keeps the connection, and its answer will be heard.
+            return Ok(());
         }
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            opcode: Ping::OPCODE,
+            name: Ping::NAME,
+            answer: Some(answer),
+            beginning: None,
+            started: now,
+            deadline: now + self.timeout,
+        };
+        self.beating = Some(answered);
+        self.alarm.set_by(waiting.deadline);
+        self.expect(BEAT, waiting)?;
+        self.write(frame::encode(Ping::OPCODE, 0, BEAT, &Ping {}));
         Ok(())
     }
 

@@ -185,7 +185,7 @@ pub(super) async fn write_all(
             Err(_) => {
                 stalled += WRITE_STALL_STEP;
                 let wanted = stalled >= WRITE_STALL_WANTED && window.is_wanted();
-                if wanted {
+                if wanted || stalled >= WRITE_STALL {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use logdrive_protocol::operations::{Consume, Operation, Produce};
 
 use crate::support::asking::{Worker, produce_accepted};
-use crate::support::binary::{frame_of, preface, raw_frame, socket};
+use crate::support::binary::{preface, raw_frame, socket};
 use crate::support::{Broker, batch_of, until};
 use crate::{Bystander, allow_files};
 use logdrive_protocol::batch::Origin;

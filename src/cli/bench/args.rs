@@ -329,7 +329,7 @@ pub(super) struct RetentionArgs {
 
 /// Arguments of `bench siege`.
 ///
-/// An honest client has a record made durable and consumes it every 5 ms, on connections of its own,
+/// An honest client has a record made durable and consumes it every 10 ms, on connections of its own,
 /// before, during and after each siege. Those who besiege have a thread of the same machine.
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -350,7 +350,7 @@ pub(super) struct SiegeArgs {
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u32).range(0..))]
     pub(super) bad: u32,
     /// Seconds that are measured before a siege, once it is there, and after it.
-    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 20, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) seconds: u64,
 }
 

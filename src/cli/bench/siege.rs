@@ -28,7 +28,7 @@ use crate::cli::progress::Progress;
 use host::{Ends, Host, Muster};
 
 /// Between two records of the honest client.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(10);
 /// A record begins with its number and the tick that it was due at, in nanoseconds.
 const HEAD_BYTES: usize = 16;
 /// The whole record.
