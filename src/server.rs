@@ -10,25 +10,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle, System};
-use anyhow::Context;
-use logdrive_protocol::NodeId;
-use tokio::sync::{oneshot, watch};
+use anyhow::{Context, bail};
+use logdrive_protocol::{NodeId, TopicId};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::broker::{About, Broker, state_number};
+use crate::access::Directory;
+use crate::access::beginning::{self, ADMIN, Beginning};
+use crate::broker::{About, Broker, Principals, state_number};
 use crate::clock;
-use crate::connection::{self, News};
+use crate::connection::{self, News, Peer};
 use crate::counters::Counters;
-use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
+use crate::limits::{DERIVING_THREADS, MAX_CONNECTIONS, STOP_WAIT};
 use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
-use crate::storage::{self, Disk, Health, Storage};
+use crate::storage::{self, Disk, Health, Recovered, Storage};
 use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
 const CONDITION_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the first principal may take to be stored.
+const BEGINNING_WAIT: Duration = Duration::from_secs(30);
 /// How long accepting pauses when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +45,12 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Files of a segment's size that are written ahead.
     pub write_ahead: usize,
+    /// Whether everybody has to log in.
+    pub auth: bool,
+    /// Whether the principal `admin` gets a new token, and every right again.
+    pub reset_admin: bool,
+    /// Whether everybody who can reach it may do everything, also beyond this machine.
+    pub insecure: bool,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
@@ -52,7 +62,20 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
+/// Nobody opens a broker to a network by forgetting something.
+fn check_reach(options: &Options) -> anyhow::Result<()> {
+    let address = options.listen;
+    if options.auth || options.insecure || address.ip().is_loopback() {
+        return Ok(());
+    }
+    bail!(
+        "{address} can be reached from other machines, and nobody would have to log in; add --auth \
+         so that everybody has to, or --insecure to let everybody do everything"
+    )
+}
+
 async fn run(options: Options) -> anyhow::Result<()> {
+    check_reach(&options)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
@@ -69,6 +92,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
         .await
         .context("opening the store")??;
+    let (principals, mut access) = principals(&options, &recovered).await?;
     let about = About {
         address: address.to_string(),
         node: NodeId(recovered.node_id.max(1)),
@@ -87,13 +111,20 @@ async fn run(options: Options) -> anyhow::Result<()> {
         counters.clone(),
         arbiters.clone(),
     )
+    .guarded(principals)
     .start();
+    if options.auth {
+        let begun = timeout(BEGINNING_WAIT, access.wait_for(|it| it.has_secret())).await;
+        begun.context("the first principal could not be stored")??;
+    }
     let around = connection::Surroundings {
         broker,
         budget,
         counters,
         news,
         about,
+        access,
+        deriving: Arc::new(Semaphore::new(DERIVING_THREADS)),
     };
     // From here on a signal is a graceful stop, so it may come as soon as the address is known.
     let stop = stop_signal()?;
@@ -116,6 +147,29 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .context("closing the store")
 }
 
+/// What is stored of principals; with authentication also what a first start has to make.
+async fn principals(
+    options: &Options,
+    recovered: &Recovered,
+) -> anyhow::Result<(Principals, watch::Receiver<Arc<Directory>>)> {
+    let stored = recovered.topics.get(&TopicId::NONE);
+    let stored = stored.map(Vec::as_slice).unwrap_or_default();
+    let directory = Directory::load(options.auth, stored);
+    let any = beginning::any_stored(stored);
+    let (reset, data) = (options.reset_admin, options.data.clone());
+    let making = move || Beginning::of(directory, any, reset, &data);
+    let begun = tokio::task::spawn_blocking(making)
+        .await
+        .context("making the first principal")??;
+    if let Some(path) = begun.token {
+        eprintln!(
+            "logdrive: the token of the principal {ADMIN} is in {}",
+            path.display()
+        );
+    }
+    Ok(Principals::new(begun.directory, begun.rows))
+}
+
 /// One for each core but one, at least one; the first is this thread's own.
 fn arbiters() -> Vec<ArbiterHandle> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -134,11 +188,15 @@ async fn accept(
     let mut last = 0_usize;
     loop {
         match listener.accept().await {
-            Ok((socket, _)) if connections.len() < MAX_CONNECTIONS => {
+            Ok((socket, peer)) if connections.len() < MAX_CONNECTIONS => {
                 last += 1;
                 let arbiter = arbiters.get(last % arbiters.len().max(1));
                 let id = ConnectionId(last as u64);
-                match serve_in(arbiter, socket, id, around.clone()) {
+                let peer = Peer {
+                    address: peer.ip(),
+                    name: None,
+                };
+                match serve_in(arbiter, socket, peer, id, around.clone()) {
                     Ok(end) => drop(connections.spawn_local(async { end.await.unwrap_or(()) })),
                     Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                 }
@@ -162,6 +220,7 @@ async fn accept(
 fn serve_in(
     arbiter: Option<&ArbiterHandle>,
     socket: TcpStream,
+    peer: Peer,
     id: ConnectionId,
     around: connection::Surroundings,
 ) -> io::Result<oneshot::Receiver<()>> {
@@ -172,7 +231,7 @@ fn serve_in(
             Ok(socket) => {
                 // Answers are written when they are ready; waiting for more would only add delay.
                 let _ = socket.set_nodelay(true);
-                connection::serve(split_tcp(socket), id, around).await;
+                connection::serve(split_tcp(socket), peer, id, around).await;
             }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
         }

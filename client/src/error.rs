@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Timeout,
     /// The other side sent something that the protocol does not allow; the connection was dropped.
     Protocol,
+    /// The broker could not prove that it knows what it keeps of the password: nothing else was sent.
+    Impostor,
     /// Records may have been stored or not; they were not sent again.
     OutcomeUnknown,
     /// Acknowledged records that the broker says it does not have.
@@ -103,6 +105,7 @@ impl Error {
             ErrorKind::Refused(code) => code.is_retryable(),
             ErrorKind::Unreachable | ErrorKind::ConnectionLost | ErrorKind::Timeout => true,
             ErrorKind::Protocol
+            | ErrorKind::Impostor
             | ErrorKind::OutcomeUnknown
             | ErrorKind::Lost
             | ErrorKind::Closed
@@ -114,7 +117,9 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self.kind {
             ErrorKind::Refused(code) => code.outcome(),
-            ErrorKind::Unreachable | ErrorKind::Invalid | ErrorKind::Lost => Outcome::NotDone,
+            ErrorKind::Unreachable | ErrorKind::Impostor | ErrorKind::Invalid | ErrorKind::Lost => {
+                Outcome::NotDone
+            }
             ErrorKind::ConnectionLost
             | ErrorKind::Timeout
             | ErrorKind::Protocol

@@ -34,6 +34,8 @@
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
 //! | `consumers` | registering, describing, altering and removing consumers by name |
+//! | `credentials` | logging in, on every new connection |
+//! | `principals` | who may log in, and what they may do |
 //! | `fetch` | reading a topic without changing anything |
 //! | `filter` | which records a reader wants |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
@@ -50,6 +52,7 @@ mod client;
 mod connection;
 mod consumer;
 mod consumers;
+mod credentials;
 mod dialer;
 mod error;
 mod fetch;
@@ -58,12 +61,14 @@ mod link;
 mod net;
 mod options;
 mod pen;
+mod principals;
 mod producer;
 mod reading;
 mod record;
 
 pub use client::Client;
 pub use consumer::Consumer;
+pub use credentials::Credentials;
 pub use error::{Error, ErrorKind};
 pub use fetch::Fetcher;
 pub use filter::Filter;
@@ -72,6 +77,7 @@ pub use options::{
     Ack, Addresses, Backoff, Compression, ConsumerOptions, End, FetchOptions, Options,
     ProducerOptions,
 };
+pub use principals::verifier;
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
     UnacknowledgedTopic,
@@ -80,9 +86,12 @@ pub use record::{Event, Lease, Portion, Record};
 
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
+    AlterPrincipal, CreatePrincipal, Grant, IssuedToken, PrincipalSummary, TokenSummary, Verifier,
+};
+pub use logdrive_protocol::operations::{
     ConsumerAltered, ConsumerDescribed, ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap,
     Greeted, LeaseSummary, Located, Measured, Pinged, Setting, TopicCreated, TopicDescribed,
     TopicPlace, TopicPurged, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
-pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};
+pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Rights, Secret, Severity};

@@ -7,7 +7,7 @@ use logdrive_protocol::batch::Codec;
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{Position, WorkerId};
 
-use crate::{Connector, Filter};
+use crate::{Connector, Credentials, Filter};
 
 /// How a [`Client`](crate::Client) behaves.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Options {
     pub backoff: Backoff,
     /// How an address is reached; default `None`: by TCP.
     pub connector: Option<Connector>,
+    /// What every new connection logs in with; default `None`: the broker asks nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             retry_for: Duration::from_mins(1),
             backoff: Backoff::default(),
             connector: None,
+            credentials: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use logdrive_protocol::{Position, Severity};
 use super::bench::Bench;
 use super::consumer::Consumer;
 use super::output::Format;
+use super::principal::Principal;
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -48,6 +49,26 @@ pub(crate) struct Common {
     /// Form of what goes to stdout: `raw` is the default of fetch and consume, `table` of all others.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
+    /// Logs in with the token in FILE; without it with the one in LOGDRIVE_TOKEN, if there is one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with_all = ["user", "password_file"]
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Logs in as this principal, with the password in LOGDRIVE_PASSWORD or --password-file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The file with the password.
+    #[arg(long, global = true, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Refused: whoever lists processes would see it.
+    #[arg(long = "token", global = true, hide = true, value_name = "SECRET")]
+    pub(crate) token_in_sight: Option<String>,
+    /// Refused likewise.
+    #[arg(long = "password", global = true, hide = true, value_name = "SECRET")]
+    pub(crate) password_in_sight: Option<String>,
 }
 
 /// One command.
@@ -73,6 +94,9 @@ pub(crate) enum Command {
     /// Creates, lists, describes, alters, moves, pauses and deletes consumers.
     #[command(subcommand)]
     Consumer(Consumer),
+    /// Creates, lists, describes, alters and deletes principals: who may log in, and what they may do.
+    #[command(subcommand)]
+    Principal(Principal),
     /// Asks the broker for its state, version, latency and counters.
     Ping,
 }
@@ -90,6 +114,17 @@ pub(crate) struct Serve {
     /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
     #[arg(long, default_value_t = 2, value_name = "FILES")]
     pub(crate) write_ahead: usize,
+    /// Everybody has to log in. The first start makes the principal `admin` and writes its token to
+    /// DIR/admin.token.
+    #[arg(long)]
+    pub(crate) auth: bool,
+    /// Gives the principal `admin` every right and a new token, again in DIR/admin.token; its old
+    /// tokens and its password are forgotten.
+    #[arg(long, requires = "auth")]
+    pub(crate) reset_admin: bool,
+    /// Lets everybody do everything, also when others can reach the broker.
+    #[arg(long, conflicts_with = "auth")]
+    pub(crate) insecure: bool,
 }
 
 /// Arguments of `demo`.

@@ -24,6 +24,9 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
         data: arguments.data,
         listen: arguments.listen,
         write_ahead: arguments.write_ahead,
+        auth: arguments.auth,
+        reset_admin: arguments.reset_admin,
+        insecure: arguments.insecure,
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

@@ -28,10 +28,17 @@ struct Process {
 
 impl Process {
     /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path) -> (Self, Receiver<SocketAddr>) {
+    fn start(data: &Path, more: &[&str], envs: &[(&str, &str)]) -> (Self, Receiver<SocketAddr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--data"])
             .arg(data)
+            .args(
+                ["--listen", "127.0.0.1:0"]
+                    .iter()
+                    .filter(|_| !more.contains(&"--listen")),
+            )
+            .args(more)
+            .envs(envs.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -85,7 +92,17 @@ impl Broker {
 
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        let (mut process, address) = Process::start(data.path());
+        Self::start_with(data, &[])
+    }
+
+    /// Starts with more arguments.
+    pub(crate) fn start_with(data: TempDir, more: &[&str]) -> Self {
+        Self::start_told(data, more, &[])
+    }
+
+    /// Starts with more arguments, and variables of its environment.
+    pub(crate) fn start_told(data: TempDir, more: &[&str], envs: &[(&str, &str)]) -> Self {
+        let (mut process, address) = Process::start(data.path(), more, envs);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -100,7 +117,12 @@ impl Broker {
     /// Starts on a directory where it must refuse to; what it says. The exit code is that of a
     /// failure.
     pub(crate) fn refusal(data: &Path) -> String {
-        let (mut process, address) = Process::start(data);
+        Self::refusal_with(data, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn refusal_with(data: &Path, more: &[&str]) -> String {
+        let (mut process, address) = Process::start(data, more, &[]);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
