@@ -10,26 +10,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle, System};
-use anyhow::Context;
-use logdrive_protocol::NodeId;
-use tokio::sync::{oneshot, watch};
+use anyhow::{Context, bail};
+use logdrive_protocol::{NodeId, TopicId};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::broker::{About, Broker, state_number};
+use crate::access::Directory;
+use crate::access::beginning::{self, ADMIN, Beginning};
+use crate::broker::{About, Broker, Principals, state_number};
 use crate::clock;
-use crate::connection::{self, News};
+use crate::connection::{self, News, Peer};
 use crate::counters::Counters;
-use crate::limits::{MAX_CONNECTIONS, STOP_WAIT};
+use crate::limits::{DERIVING_THREADS, MAX_CONNECTIONS, STOP_WAIT};
 use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::reply::ConnectionId;
 use crate::storage::disk::RealDisk;
-use crate::storage::{self, Disk, Health, Storage};
+use crate::storage::{self, Disk, Health, Recovered, Storage};
 use crate::tls;
 use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
 const CONDITION_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the first principal may take to be stored.
+const BEGINNING_WAIT: Duration = Duration::from_secs(30);
 /// How long accepting pauses when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,6 +48,12 @@ pub struct Options {
     pub write_ahead: usize,
     /// How TLS is spoken, if it is.
     pub tls: Option<tls::Options>,
+    /// Whether everybody has to log in.
+    pub auth: bool,
+    /// Whether the principal `admin` gets a new token, and every right again.
+    pub reset_admin: bool,
+    /// Whether everybody who can reach it may do everything, also beyond this machine.
+    pub insecure: bool,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
@@ -56,8 +66,21 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
+/// Nobody opens a broker to a network by forgetting something.
+fn check_reach(options: &Options) -> anyhow::Result<()> {
+    let address = options.listen;
+    if options.auth || options.insecure || address.ip().is_loopback() {
+        return Ok(());
+    }
+    bail!(
+        "{address} can be reached from other machines, and nobody would have to log in; add --auth \
+         so that everybody has to, or --insecure to let everybody do everything"
+    )
+}
+
 async fn run(options: Options) -> anyhow::Result<()> {
-    let (tls, renewal) = options.tls.map(tls::open).transpose()?.unzip();
+    check_reach(&options)?;
+    let (tls, renewal) = options.tls.clone().map(tls::open).transpose()?.unzip();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
@@ -74,6 +97,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
         .await
         .context("opening the store")??;
+    let (principals, mut access) = principals(&options, &recovered).await?;
     let about = About {
         address: address.to_string(),
         node: NodeId(recovered.node_id.max(1)),
@@ -92,7 +116,12 @@ async fn run(options: Options) -> anyhow::Result<()> {
         counters.clone(),
         arbiters.clone(),
     )
+    .guarded(principals)
     .start();
+    if options.auth {
+        let begun = timeout(BEGINNING_WAIT, access.wait_for(|it| it.has_secret())).await;
+        begun.context("the first principal could not be stored")??;
+    }
     let around = connection::Surroundings {
         broker,
         budget,
@@ -100,6 +129,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         news,
         about,
         tls,
+        access,
+        deriving: Arc::new(Semaphore::new(DERIVING_THREADS)),
     };
     if let Some(renewal) = renewal {
         renew_on_hangup(renewal)?;
@@ -125,6 +156,29 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .context("closing the store")
 }
 
+/// What is stored of principals; with authentication also what a first start has to make.
+async fn principals(
+    options: &Options,
+    recovered: &Recovered,
+) -> anyhow::Result<(Principals, watch::Receiver<Arc<Directory>>)> {
+    let stored = recovered.topics.get(&TopicId::NONE);
+    let stored = stored.map(Vec::as_slice).unwrap_or_default();
+    let directory = Directory::load(options.auth, stored);
+    let any = beginning::any_stored(stored);
+    let (reset, data) = (options.reset_admin, options.data.clone());
+    let making = move || Beginning::of(directory, any, reset, &data);
+    let begun = tokio::task::spawn_blocking(making)
+        .await
+        .context("making the first principal")??;
+    if let Some(path) = begun.token {
+        eprintln!(
+            "logdrive: the token of the principal {ADMIN} is in {}",
+            path.display()
+        );
+    }
+    Ok(Principals::new(begun.directory, begun.rows))
+}
+
 /// One for each core but one, at least one; the first is this thread's own.
 fn arbiters() -> Vec<ArbiterHandle> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -143,11 +197,15 @@ async fn accept(
     let mut last = 0_usize;
     loop {
         match listener.accept().await {
-            Ok((socket, _)) if connections.len() < MAX_CONNECTIONS => {
+            Ok((socket, peer)) if connections.len() < MAX_CONNECTIONS => {
                 last += 1;
                 let arbiter = arbiters.get(last % arbiters.len().max(1));
                 let id = ConnectionId(last as u64);
-                match serve_in(arbiter, socket, id, around.clone()) {
+                let peer = Peer {
+                    address: peer.ip(),
+                    name: None,
+                };
+                match serve_in(arbiter, socket, peer, id, around.clone()) {
                     Ok(end) => drop(connections.spawn_local(async { end.await.unwrap_or(()) })),
                     Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                 }
@@ -171,6 +229,7 @@ async fn accept(
 fn serve_in(
     arbiter: Option<&ArbiterHandle>,
     socket: TcpStream,
+    peer: Peer,
     id: ConnectionId,
     around: connection::Surroundings,
 ) -> io::Result<oneshot::Receiver<()>> {
@@ -181,7 +240,7 @@ fn serve_in(
             Ok(socket) => {
                 // Answers are written when they are ready; waiting for more would only add delay.
                 let _ = socket.set_nodelay(true);
-                connection::serve(split_tcp(socket), id, around).await;
+                connection::serve(split_tcp(socket), peer, id, around).await;
             }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
         }

@@ -21,6 +21,7 @@ Exit codes:
     5  outcome unknown: it may have been done or not
     6  refused for now: disk nearly full or failing; try again later
     7  it exists already
+    8  not logged in, or not allowed
   130  interrupted (SIGINT or SIGTERM), after saying what was done
 
 Data goes to stdout, everything else to stderr. JSON has times as RFC 3339 text in UTC; a key or
@@ -37,6 +38,7 @@ pub(crate) enum Exit {
     OutcomeUnknown = 5,
     Refused = 6,
     Exists = 7,
+    Denied = 8,
     Interrupted = 130,
 }
 
@@ -131,6 +133,7 @@ impl From<&ClientError> for Fault {
             }
             ErrorKind::OutcomeUnknown => Exit::OutcomeUnknown,
             ErrorKind::Invalid => Exit::Usage,
+            ErrorKind::Impostor => Exit::Denied,
             _ => Exit::Failed,
         };
         Self::new(exit, error.message()).hint(error.hint())
@@ -145,12 +148,19 @@ impl From<ClientError> for Fault {
 
 fn exit_of(code: ErrorCode) -> Exit {
     match code {
-        ErrorCode::TopicNotFound | ErrorCode::ConsumerNotFound | ErrorCode::ProducerNotFound => {
-            Exit::NotFound
+        ErrorCode::TopicNotFound
+        | ErrorCode::ConsumerNotFound
+        | ErrorCode::ProducerNotFound
+        | ErrorCode::PrincipalNotFound => Exit::NotFound,
+        ErrorCode::TopicExists | ErrorCode::ConsumerExists | ErrorCode::PrincipalExists => {
+            Exit::Exists
         }
-        ErrorCode::TopicExists | ErrorCode::ConsumerExists => Exit::Exists,
+        ErrorCode::AuthenticationRequired
+        | ErrorCode::AuthenticationFailed
+        | ErrorCode::PermissionDenied => Exit::Denied,
         ErrorCode::InvalidTopicName
         | ErrorCode::InvalidName
+        | ErrorCode::InvalidPrincipal
         | ErrorCode::InvalidConfig
         | ErrorCode::InvalidDelay
         | ErrorCode::InvalidPosition => Exit::Usage,
@@ -180,6 +190,7 @@ mod tests {
             Exit::OutcomeUnknown,
             Exit::Refused,
             Exit::Exists,
+            Exit::Denied,
             Exit::Interrupted,
         ];
         assert_eq!(listed, known.map(|exit| exit as u8));

@@ -26,6 +26,9 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
         listen: arguments.listen,
         write_ahead: arguments.write_ahead,
         tls,
+        auth: arguments.auth,
+        reset_admin: arguments.reset_admin,
+        insecure: arguments.insecure,
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

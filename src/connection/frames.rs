@@ -12,6 +12,8 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
@@ -26,17 +28,18 @@ use crate::limits::READ_SCRATCH_BYTES;
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     socket: R,
-    decoder: FrameDecoder,
+    /// Longest frame, in bytes: short before somebody is logged in.
+    limit: Arc<AtomicU32>,
     /// What has arrived of frames that were not taken yet.
     buffer: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Frames of at most `limit` bytes; `begun` was read before, and comes first.
-    pub(super) fn new(socket: R, begun: &[u8], limit: u32) -> Self {
+    pub(super) fn new(socket: R, begun: &[u8], limit: Arc<AtomicU32>) -> Self {
         Self {
             socket,
-            decoder: FrameDecoder::new(limit),
+            limit,
             buffer: begun.into(),
         }
     }
@@ -48,7 +51,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// The boundary between frames is lost, or the socket.
     pub(super) async fn next(&mut self) -> Option<Result<Frame, FrameError>> {
         loop {
-            match self.decoder.decode(&mut self.buffer) {
+            let limit = self.limit.load(Ordering::Acquire);
+            match FrameDecoder::new(limit).decode(&mut self.buffer) {
                 Ok(Some(frame)) => return Some(Ok(frame)),
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),
@@ -86,7 +90,9 @@ mod tests {
     use logdrive_protocol::operations::{Payload, Produce};
     use tokio::io::AsyncWriteExt;
 
-    const LIMIT: u32 = 1 << 20;
+    fn limit() -> Arc<AtomicU32> {
+        Arc::new(AtomicU32::new(1 << 20))
+    }
 
     fn written(lengths: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -105,7 +111,7 @@ mod tests {
     async fn check(lengths: &[usize], begun: usize, piece: usize, expected: &str) {
         let bytes = written(lengths);
         let (mut peer, socket) = tokio::io::duplex(piece);
-        let mut frames = Frames::new(socket, &bytes[..begun], LIMIT);
+        let mut frames = Frames::new(socket, &bytes[..begun], limit());
         let rest = bytes[begun..].to_vec();
         tokio::spawn(async move {
             peer.write_all(&rest).await.unwrap();
@@ -146,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_frame_that_is_cut_off_is_an_error() {
         let bytes = written(&[100]);
-        let mut frames = Frames::new(&bytes[..50], &[], LIMIT);
+        let mut frames = Frames::new(&bytes[..50], &[], limit());
         let end = frames.next().await;
         assert!(matches!(end, Some(Err(FrameError::Io(_)))), "{end:?}");
     }

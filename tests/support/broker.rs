@@ -28,11 +28,17 @@ struct Process {
 
 impl Process {
     /// Starts a broker on a directory; the receiver gets the address when it is ready.
-    fn start(data: &Path, arguments: &[String]) -> (Self, Receiver<SocketAddr>) {
+    fn start(data: &Path, more: &[&str], envs: &[(&str, &str)]) -> (Self, Receiver<SocketAddr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logdrive"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--data"])
             .arg(data)
-            .args(arguments)
+            .args(
+                ["--listen", "127.0.0.1:0"]
+                    .iter()
+                    .filter(|_| !more.contains(&"--listen")),
+            )
+            .args(more)
+            .envs(envs.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -84,18 +90,19 @@ impl Broker {
         Self::start_on(tempfile::tempdir().unwrap())
     }
 
-    /// Starts on a fresh directory with further arguments and waits until it is ready.
-    pub(crate) fn start_with(arguments: &[String]) -> Self {
-        Self::begin(tempfile::tempdir().unwrap(), arguments)
-    }
-
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        Self::begin(data, &[])
+        Self::start_with(data, &[])
     }
 
-    fn begin(data: TempDir, arguments: &[String]) -> Self {
-        let (mut process, address) = Process::start(data.path(), arguments);
+    /// Starts with more arguments.
+    pub(crate) fn start_with(data: TempDir, more: &[&str]) -> Self {
+        Self::start_told(data, more, &[])
+    }
+
+    /// Starts with more arguments, and variables of its environment.
+    pub(crate) fn start_told(data: TempDir, more: &[&str], envs: &[(&str, &str)]) -> Self {
+        let (mut process, address) = Process::start(data.path(), more, envs);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -113,9 +120,9 @@ impl Broker {
         Self::refusal_with(data, &[])
     }
 
-    /// The same with further arguments.
-    pub(crate) fn refusal_with(data: &Path, arguments: &[String]) -> String {
-        let (mut process, address) = Process::start(data, arguments);
+    /// The same with more arguments.
+    pub(crate) fn refusal_with(data: &Path, more: &[&str]) -> String {
+        let (mut process, address) = Process::start(data, more, &[]);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");
