@@ -12,6 +12,7 @@
 //! ```
 
 mod answers;
+mod principals;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use logdrive_protocol::operations::{
 };
 use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
 
+use crate::access::Principal;
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::limits::{Admission, MAX_TOPICS, RESERVED_IDS};
@@ -35,6 +37,8 @@ use crate::topic::settings;
 use crate::topic::state::State;
 use crate::topic::{Call, Gone, Journey, Surroundings, Told, Topic};
 use crate::window::Budget;
+
+pub use principals::{Judge, Principals};
 
 /// What the broker says of itself.
 #[derive(Clone, Debug)]
@@ -69,16 +73,29 @@ pub struct Ground {
 /// A request that names things rather than giving their ids.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Ask(pub Request, pub Reply);
+pub struct Ask(pub Request, pub Reply, pub Sight);
+
+/// Whose request it is, where the answer is to show only the topics on which he has any right; `None`
+/// shows all.
+pub type Sight = Option<Arc<Principal>>;
 
 /// Asks where a topic is; once per connection and topic.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<Addr<Topic>>")]
+#[rtype(result = "Option<Located>")]
 pub struct Locate(pub TopicId);
+
+/// Where a topic is, and its name.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Its actor.
+    pub topic: Addr<Topic>,
+    /// Its name, which never changes.
+    pub name: Arc<str>,
+}
 
 /// Asks the same for several topics at once; the answers are in the order of the ids.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Vec<Option<Addr<Topic>>>")]
+#[rtype(result = "Vec<Option<Located>>")]
 pub struct LocateAll(pub Vec<TopicId>);
 
 /// A connection is gone that has asked more topics than it remembers: all of them are told.
@@ -92,7 +109,7 @@ struct Noted(Notice);
 
 #[derive(Debug)]
 struct Entry {
-    name: String,
+    name: Arc<str>,
     topic: Addr<Topic>,
     /// Whether its creation is durable.
     born: bool,
@@ -129,6 +146,7 @@ pub struct Broker {
     ticket: u64,
     announce: Option<Announce>,
     arbiters: Vec<ArbiterHandle>,
+    principals: Principals,
     recovered: Option<Recovered>,
 }
 
@@ -173,8 +191,16 @@ impl Broker {
             ticket: 0,
             announce: None,
             arbiters,
+            principals: Principals::default(),
             recovered: Some(recovered),
         }
+    }
+
+    /// With principals other than none.
+    #[must_use]
+    pub fn guarded(mut self, principals: Principals) -> Self {
+        self.principals = principals;
+        self
     }
 
     fn recover(&mut self, recovered: Recovered, ctx: &mut Context<Self>) {
@@ -230,7 +256,7 @@ impl Broker {
         self.topics.insert(
             id,
             Entry {
-                name,
+                name: name.into(),
                 topic: topic.clone(),
                 born,
             },
@@ -242,11 +268,18 @@ impl Broker {
         self.topics.get(self.names.get(name)?)
     }
 
+    fn located(&self, id: TopicId) -> Option<Located> {
+        self.topics.get(&id).map(|entry| Located {
+            topic: entry.topic.clone(),
+            name: entry.name.clone(),
+        })
+    }
+
     fn address(&self, id: TopicId) -> Option<Addr<Topic>> {
         self.topics.get(&id).map(|entry| entry.topic.clone())
     }
 
-    fn not_found(&self, name: &str) -> Failure {
+    fn not_found(&self, name: &str, sight: &Sight) -> Failure {
         let shown: String = name
             .chars()
             .take(64)
@@ -257,6 +290,7 @@ impl Broker {
             format!("there is no topic \"{shown}\""),
         );
         let names = self.names.iter().filter(|(_, id)| self.is_born(**id));
+        let names = names.filter(|(name, _)| is_visible(name, sight));
         match suggest::closest(name, names.map(|(name, _)| name.as_str())) {
             Some(close) => failure.hint(format!("did you mean \"{close}\"?")),
             None => failure.hint("create it first"),
@@ -300,42 +334,57 @@ impl Broker {
         });
     }
 
-    fn ask(&mut self, Ask(request, reply): Ask, ctx: &mut Context<Self>) {
+    fn ask(&mut self, Ask(request, reply, sight): Ask, ctx: &mut Context<Self>) {
         match request {
-            Request::CreateTopic(create) => self.create(create, reply, ctx),
-            Request::RegisterProducer(request) => self.register_producer(request, reply, ctx),
+            Request::CreateTopic(create) => self.create(create, reply, sight, ctx),
+            Request::RegisterProducer(request) => {
+                self.register_producer(request, reply, sight, ctx)
+            }
             Request::RegisterConsumer(request) => {
                 if let Err(failure) = name::check(&request.name, ErrorCode::InvalidName, "consumer")
                 {
                     return reply.fail(failure);
                 }
                 if self.find(&request.topic).is_none() {
-                    return reply.fail(self.not_found(&request.topic));
+                    return reply.fail(self.not_found(&request.topic, &sight));
                 }
                 // Looking one up takes no id, and must go on while nothing can be written.
                 if request.create && !self.have_ids() {
-                    return self.want_ids(Ask(Request::RegisterConsumer(request), reply));
+                    return self.want_ids(Ask(Request::RegisterConsumer(request), reply, sight));
                 }
                 let fresh = if request.create { self.fresh_id() } else { 0 };
                 let topic = request.topic.clone();
-                self.pass(&topic, Request::RegisterConsumer(request), reply, fresh);
+                self.pass(
+                    &topic,
+                    Request::RegisterConsumer(request),
+                    reply,
+                    fresh,
+                    &sight,
+                );
             }
             Request::DescribeTopic(request) => {
                 let topic = request.name.clone();
-                self.pass(&topic, Request::DescribeTopic(request), reply, 0);
+                self.pass(&topic, Request::DescribeTopic(request), reply, 0, &sight);
             }
             Request::Stats(request) if !request.topic.is_empty() => {
                 let topic = request.topic.clone();
-                self.pass(&topic, Request::Stats(request), reply, 0);
+                self.pass(&topic, Request::Stats(request), reply, 0, &sight);
             }
             Request::Stats(_) => reply.answer(Answer::Stats(self.count())),
-            Request::ListTopics(list) => self.list(&list, reply),
-            Request::Metadata(metadata) => self.metadata(metadata, reply),
+            Request::ListTopics(list) => self.list(&list, reply, &sight),
+            Request::Metadata(metadata) => self.metadata(metadata, reply, &sight),
             Request::Hello(_) => reply.answer(Answer::Hello(self.greet())),
             Request::Ping(_) => {
                 let pinged = self.ping();
                 reply.answer(Answer::Ping(pinged));
             }
+            Request::ListPrincipals(list) => match self.principals.directory().list(&list) {
+                Ok(listed) => reply.answer(Answer::ListPrincipals(listed)),
+                Err(failure) => reply.fail(failure),
+            },
+            request @ (Request::CreatePrincipal(_)
+            | Request::AlterPrincipal(_)
+            | Request::DeletePrincipal(_)) => self.change_principal(request, reply),
             other => reply.fail(Failure::new(
                 ErrorCode::UnknownOperation,
                 format!("opcode {:#04x} is not for the broker", other.opcode()),
@@ -344,29 +393,29 @@ impl Broker {
     }
 
     /// Lets a request wait for ids, unless nothing can be written now.
-    fn want_ids(&mut self, Ask(request, reply): Ask) {
+    fn want_ids(&mut self, Ask(request, reply, sight): Ask) {
         if self.failed {
             return reply.fail(storage_failed());
         }
         if let Err(failure) = check_space(&self.storage) {
             return reply.fail(failure);
         }
-        self.reserve_ids(Ask(request, reply));
+        self.reserve_ids(Ask(request, reply, sight));
     }
 
     /// Hands a request to the topic of a name.
-    fn pass(&self, topic: &str, request: Request, reply: Reply, fresh: u64) {
+    fn pass(&self, topic: &str, request: Request, reply: Reply, fresh: u64, sight: &Sight) {
         match self.find(topic) {
             Some(entry) => entry.topic.do_send(Call {
                 request,
                 reply,
                 fresh,
             }),
-            None => reply.fail(self.not_found(topic)),
+            None => reply.fail(self.not_found(topic, sight)),
         }
     }
 
-    fn create(&mut self, create: CreateTopic, reply: Reply, ctx: &mut Context<Self>) {
+    fn create(&mut self, create: CreateTopic, reply: Reply, sight: Sight, ctx: &mut Context<Self>) {
         let checked = name::check(&create.name, ErrorCode::InvalidTopicName, "topic")
             .and_then(|()| settings::of_topic(&create.settings));
         let settings = match checked {
@@ -375,10 +424,10 @@ impl Broker {
         };
         let name = create.name.clone();
         if self.find(&name).is_some() {
-            return self.pass(&name, Request::CreateTopic(create), reply, 0);
+            return self.pass(&name, Request::CreateTopic(create), reply, 0, &sight);
         }
         if !self.have_ids() {
-            return self.want_ids(Ask(Request::CreateTopic(create), reply));
+            return self.want_ids(Ask(Request::CreateTopic(create), reply, sight));
         }
         match self.newborn(&name, settings, ctx) {
             Ok(topic) => {
@@ -438,8 +487,8 @@ impl Broker {
             };
             // Nobody waits for this: whoever gives up tries again.
             let (created, _) = Reply::within();
-            self.create(create, created, ctx);
-            return reply.fail(self.not_found(dead_letters));
+            self.create(create, created, None, ctx);
+            return reply.fail(self.not_found(dead_letters, &None));
         };
         let request = ProduceAll {
             parts: vec![Part { topic, batch }],
@@ -455,6 +504,7 @@ impl Broker {
         &mut self,
         request: RegisterProducer,
         reply: Reply,
+        sight: Sight,
         ctx: &mut Context<Self>,
     ) {
         let topic = request.topic.clone();
@@ -468,7 +518,7 @@ impl Broker {
         }
         if self.find(&topic).is_none() {
             if !request.create_topic || !request.producer.is_none() {
-                return reply.fail(self.not_found(&topic));
+                return reply.fail(self.not_found(&topic, &sight));
             }
             let valid = name::check(&topic, ErrorCode::InvalidTopicName, "topic");
             if let Err(failure) = valid {
@@ -476,7 +526,7 @@ impl Broker {
             }
         }
         if !self.have_ids() {
-            return self.want_ids(Ask(Request::RegisterProducer(request), reply));
+            return self.want_ids(Ask(Request::RegisterProducer(request), reply, sight));
         }
         if self.find(&topic).is_none()
             && let Err(failure) = self.newborn(&topic, Vec::new(), ctx)
@@ -484,8 +534,21 @@ impl Broker {
             return reply.fail(failure);
         }
         let fresh = self.fresh_id();
-        self.pass(&topic, Request::RegisterProducer(request), reply, fresh);
+        self.pass(
+            &topic,
+            Request::RegisterProducer(request),
+            reply,
+            fresh,
+            &sight,
+        );
     }
+}
+
+/// Whether a topic of this name may be shown.
+fn is_visible(name: &str, sight: &Sight) -> bool {
+    sight
+        .as_ref()
+        .is_none_or(|principal| !principal.rights_on(name).is_none())
 }
 
 /// A condition as `Pinged` and `StateChanged` number it.
@@ -508,6 +571,7 @@ impl Actor for Broker {
         if let Some(recovered) = self.recovered.take() {
             self.recover(recovered, ctx);
         }
+        self.begin_principals();
     }
 }
 
@@ -520,10 +584,10 @@ impl Handler<Ask> for Broker {
 }
 
 impl Handler<Locate> for Broker {
-    type Result = Option<Addr<Topic>>;
+    type Result = Option<Located>;
 
     fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
-        self.address(id)
+        self.located(id)
     }
 }
 
@@ -538,10 +602,10 @@ impl Handler<GoneFromAll> for Broker {
 }
 
 impl Handler<LocateAll> for Broker {
-    type Result = Vec<Option<Addr<Topic>>>;
+    type Result = Vec<Option<Located>>;
 
     fn handle(&mut self, LocateAll(ids): LocateAll, _ctx: &mut Context<Self>) -> Self::Result {
-        ids.iter().map(|id| self.address(*id)).collect()
+        ids.iter().map(|id| self.located(*id)).collect()
     }
 }
 
@@ -557,7 +621,7 @@ impl Handler<Told> for Broker {
             }
             Told::Died(id) => {
                 if let Some(entry) = self.topics.remove(&id) {
-                    self.names.remove(&entry.name);
+                    self.names.remove(&*entry.name);
                 }
                 self.registered.retain(|_, topic| *topic != id);
             }
@@ -603,6 +667,7 @@ impl Handler<Noted> for Broker {
     fn handle(&mut self, Noted(notice): Noted, ctx: &mut Context<Self>) {
         match notice {
             Notice::Committed { generation, ticket } if generation == self.generation => {
+                self.principals_committed(ticket);
                 if let Some((asked, until)) = self.ids.asked
                     && asked <= ticket
                 {
@@ -618,14 +683,17 @@ impl Handler<Noted> for Broker {
                 self.generation = generation;
                 self.failed = true;
                 self.ids.asked = None;
-                for Ask(_, reply) in self.without_id.drain(..) {
+                self.principals_failed();
+                for Ask(_, reply, _) in self.without_id.drain(..) {
                     reply.fail(storage_failed());
                 }
             }
             Notice::Reloaded { generation, rows } => {
                 self.generation = generation;
                 self.failed = false;
-                self.take_ids(&rows.unwrap_or_default());
+                let rows = rows.unwrap_or_default();
+                self.take_ids(&rows);
+                self.principals_reloaded(&rows);
             }
         }
     }

@@ -58,6 +58,7 @@
 //! | a snapshot for reading | whoever reads | a cloned [`Reader`] |
 //! | the data directory and its lock | [`Disk`] | |
 //! | who may come in | the server's [`gate`] | accepting |
+//! | principals | [`Broker`]; what is durable is published | [`access::Directory`] |
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
 //! A topic is two things: [`topic::state`], [`topic::log`], [`topic::producers`],
@@ -80,12 +81,15 @@
 //!           '----> logdrive_client ------------------------------------------^
 //! ```
 //!
-//! Imports point one way. Beside that line stand what several rooms use: [`reply`], [`window`],
+//! Imports point one way. Beside that line stand what several rooms use: [`access`], [`reply`], [`window`],
 //! [`clock`], [`counters`], [`pool`], [`suggest`], and [`limits`], where every bound has its name, unit
 //! and default. [`net`] is the only place that names socket types, and [`tls`] puts an encrypted one in
 //! their place, on the same port. [`history`] checks what clients
 //! have seen and knows nothing of the broker: `logdrive demo` and the tests that kill a broker are
 //! judged by it. [`storage::verify`] looks for damage where no broker runs: `logdrive verify`.
+//!
+//! Who may do what is decided in one place, before a request leaves its connection, by what
+//! [`access`] says of the principal that is logged in. A topic knows nothing of it.
 //!
 //! To follow one request, read [`connection`], [`topic::actor`], [`topic::state`], then [`storage`]. A
 //! new operation begins in [`logdrive_protocol::operations`] and in `PROTOCOL.md`, whose test names
@@ -132,6 +136,7 @@
 //! [`Window`]: window::Window
 //! [`Writer`]: storage::Writer
 
+pub mod access;
 pub mod broker;
 pub mod cli;
 pub mod clock;

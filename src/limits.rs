@@ -77,6 +77,26 @@ pub const SHORTEST_IDLE: Duration = Duration::from_millis(100);
 pub const LONGEST_IDLE: Duration = Duration::from_hours(24);
 /// How long a person may think between two text commands.
 pub const TEXT_IDLE: Duration = Duration::from_mins(30);
+/// How long a program may take to log in, once its preface has arrived.
+pub const LOGIN_WAIT: Duration = Duration::from_secs(5);
+/// How long a person may take to log in.
+pub const TEXT_LOGIN_WAIT: Duration = Duration::from_mins(1);
+/// Longest text command of who is not logged in, in bytes.
+pub const MAX_LOGIN_LINE_BYTES: usize = 4 << 10;
+/// How long the answer to a login that failed is held back.
+pub const LOGIN_FAILURE_DELAY: Duration = Duration::from_secs(1);
+/// Logins of one address that may fail before it is not heard any more; IPv6 addresses count by
+/// their first 64 bits.
+pub const MAX_LOGIN_FAILURES: u32 = 20;
+/// How long it takes until one of them is forgotten.
+pub const LOGIN_FAILURE_FORGOTTEN: Duration = Duration::from_secs(6);
+/// Addresses whose failures are remembered.
+pub const MAX_LOGIN_ADDRESSES: usize = 10_000;
+/// Passwords typed in text mode from which keys are derived at once.
+pub const DERIVING_THREADS: usize = 2;
+/// Principals of one broker.
+pub const MAX_PRINCIPALS: usize = 1_000;
+
 /// How long a peer may take to read an answer, or the next [`SLOWEST_BYTES_PER_SECOND`] for so long.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long it may read nothing while others wait for the budget of answers that it holds.

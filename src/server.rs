@@ -11,19 +11,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle, System};
-use anyhow::Context;
-use logdrive_protocol::NodeId;
+use anyhow::{Context, bail};
+use logdrive_protocol::{NodeId, TopicId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::broker::{About, Broker, Ground, state_number};
+use crate::access::Directory;
+use crate::access::beginning::{self, ADMIN, Beginning};
+use crate::broker::{About, Broker, Ground, Principals, state_number};
 use crate::clock::Clock;
-use crate::connection::{self, News};
+use crate::connection::{self, News, Peer};
 use crate::counters::Counters;
 use crate::gate::{Entered, Gate, Refusal};
-use crate::limits::{ACCEPT_STEP, Admission, FIRST_BYTE_WAIT, RESERVED_FILES, STOP_WAIT};
+use crate::limits::{
+    ACCEPT_STEP, Admission, DERIVING_THREADS, FIRST_BYTE_WAIT, RESERVED_FILES, STOP_WAIT,
+};
 use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::pool::Pool;
 use crate::reply::ConnectionId;
@@ -34,6 +38,8 @@ use crate::window::Budget;
 
 /// How often the store's condition is looked at, to tell connections when it changes.
 const CONDITION_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the first principal may take to be stored.
+const BEGINNING_WAIT: Duration = Duration::from_secs(30);
 /// How long accepting pauses when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,6 +58,12 @@ pub struct Options {
     pub tls: Option<tls::Options>,
     /// What is taken of connections; fewer if the system lets this process have fewer files.
     pub admission: Admission,
+    /// Whether everybody has to log in.
+    pub auth: bool,
+    /// Whether the principal `admin` gets a new token, and every right again.
+    pub reset_admin: bool,
+    /// Whether everybody who can reach it may do everything, also beyond this machine.
+    pub insecure: bool,
 }
 
 /// Serves until SIGINT or SIGTERM; blocks. Prints `logdrive listening on ADDR` on stderr when it is
@@ -64,9 +76,22 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     System::new().block_on(run(options))
 }
 
+/// Nobody opens a broker to a network by forgetting something.
+fn check_reach(options: &Options) -> anyhow::Result<()> {
+    let address = options.listen;
+    if options.auth || options.insecure || address.ip().is_loopback() {
+        return Ok(());
+    }
+    bail!(
+        "{address} can be reached from other machines, and nobody would have to log in; add --auth \
+         so that everybody has to, or --insecure to let everybody do everything"
+    )
+}
+
 async fn run(mut options: Options) -> anyhow::Result<()> {
+    check_reach(&options)?;
     allow_files(&mut options.admission);
-    let (tls, renewal) = options.tls.map(tls::open).transpose()?.unzip();
+    let (tls, renewal) = options.tls.clone().map(tls::open).transpose()?.unzip();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&options.data)?);
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
@@ -83,6 +108,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     let (storage, recovered) = tokio::task::spawn_blocking(move || Storage::open(opened, opening))
         .await
         .context("opening the store")??;
+    let guard = principals(&options, &recovered).await?;
     let arbiters = arbiters();
     let ground = Ground {
         disk,
@@ -99,9 +125,15 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
             options.admission,
             ground,
             recovered,
+            guard,
             news,
         )
     };
+    if options.auth {
+        let mut access = around.access.clone();
+        let begun = timeout(BEGINNING_WAIT, access.wait_for(|it| it.has_secret())).await;
+        begun.context("the first principal could not be stored")??;
+    }
     if let Some(renewal) = renewal {
         renew_on_hangup(renewal)?;
     }
@@ -126,6 +158,9 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
         .context("closing the store")
 }
 
+/// Principals, and what is published of them.
+pub(crate) type Guarded = (Principals, watch::Receiver<Arc<Directory>>);
+
 /// Starts the broker over what its store has recovered: what connections need from then on, without
 /// TLS.
 pub(crate) fn begin(
@@ -133,6 +168,7 @@ pub(crate) fn begin(
     admission: Admission,
     ground: Ground,
     recovered: Recovered,
+    (principals, access): Guarded,
     news: watch::Receiver<News>,
 ) -> connection::Surroundings {
     let about = About {
@@ -152,7 +188,7 @@ pub(crate) fn begin(
         counters.clone(),
     );
     connection::Surroundings {
-        broker: broker.start(),
+        broker: broker.guarded(principals).start(),
         budget,
         counters,
         ending: news.clone(),
@@ -160,7 +196,29 @@ pub(crate) fn begin(
         about,
         clock,
         tls: None,
+        access,
+        deriving: Arc::new(Semaphore::new(DERIVING_THREADS)),
     }
+}
+
+/// What is stored of principals; with authentication also what a first start has to make.
+async fn principals(options: &Options, recovered: &Recovered) -> anyhow::Result<Guarded> {
+    let stored = recovered.topics.get(&TopicId::NONE);
+    let stored = stored.map(Vec::as_slice).unwrap_or_default();
+    let directory = Directory::load(options.auth, stored);
+    let any = beginning::any_stored(stored);
+    let (reset, data) = (options.reset_admin, options.data.clone());
+    let making = move || Beginning::of(directory, any, reset, &data);
+    let begun = tokio::task::spawn_blocking(making)
+        .await
+        .context("making the first principal")??;
+    if let Some(path) = begun.token {
+        eprintln!(
+            "logdrive: the token of the principal {ADMIN} is in {}",
+            path.display()
+        );
+    }
+    Ok(Principals::new(begun.directory, begun.rows))
 }
 
 /// One for each core but one, at least one; the first is this thread's own.
@@ -225,14 +283,15 @@ async fn accept(
                     last += 1;
                     let id = ConnectionId(last as u64);
                     count_entered(&around.counters, &entered, now);
+                    let address = peer.ip();
                     let arbiter = arbiters.get(last % arbiters.len().max(1));
-                    let end = serve_in(arbiter, socket, entered, id, around.clone());
+                    let end = serve_in(arbiter, socket, (entered, address), id, around.clone());
                     connections.spawn_local(async move {
                         match end {
                             Ok(end) => end.await.unwrap_or(()),
                             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                         }
-                        peer.ip()
+                        address
                     });
                 }
                 Err(refusal) => {
@@ -293,7 +352,7 @@ fn refused(gate: &mut Gate, counters: &Counters, refusal: Refusal, peer: SocketA
 fn serve_in(
     arbiter: Option<&ArbiterHandle>,
     socket: TcpStream,
-    entered: Entered,
+    (entered, address): (Entered, IpAddr),
     id: ConnectionId,
     around: connection::Surroundings,
 ) -> io::Result<oneshot::Receiver<()>> {
@@ -305,7 +364,9 @@ fn serve_in(
                 // Answers are written when they are ready; waiting for more would only add delay.
                 let _ = socket.set_nodelay(true);
                 if speaks(&socket, entered, &around.counters).await {
-                    connection::serve(split_tcp(socket), id, around).await;
+                    let name = None;
+                    let peer = Peer { address, name };
+                    connection::serve(split_tcp(socket), peer, id, around).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),

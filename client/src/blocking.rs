@@ -23,8 +23,9 @@ use std::time::{Duration, SystemTime};
 use logdrive_protocol::Position;
 use logdrive_protocol::batch::NewRecord;
 use logdrive_protocol::operations::{
-    ConsumerAltered, ConsumerDescribed, ConsumerRegistered, Counter, Greeted, Located, Measured,
-    Operation, Pinged, Setting, TopicCreated, TopicDescribed, TopicPurged, TopicSummary,
+    AlterPrincipal, ConsumerAltered, ConsumerDescribed, ConsumerRegistered, Counter,
+    CreatePrincipal, Greeted, IssuedToken, Located, Measured, Operation, Pinged, PrincipalSummary,
+    Setting, TopicCreated, TopicDescribed, TopicPurged, TopicSummary, Verifier,
 };
 use tokio::runtime::Runtime;
 
@@ -125,6 +126,31 @@ impl Client {
     /// See [`crate::Client::list_topics`].
     pub fn list_topics(&self, glob: &str) -> Result<Vec<TopicSummary>, Error> {
         self.runtime.block_on(self.client.list_topics(glob))
+    }
+
+    /// See [`crate::Client::create_principal`].
+    pub fn create_principal(&self, create: CreatePrincipal) -> Result<Vec<IssuedToken>, Error> {
+        self.runtime.block_on(self.client.create_principal(create))
+    }
+
+    /// See [`crate::Client::alter_principal`].
+    pub fn alter_principal(&self, alter: AlterPrincipal) -> Result<Vec<IssuedToken>, Error> {
+        self.runtime.block_on(self.client.alter_principal(alter))
+    }
+
+    /// See [`crate::Client::delete_principal`].
+    pub fn delete_principal(&self, name: &str) -> Result<(), Error> {
+        self.runtime.block_on(self.client.delete_principal(name))
+    }
+
+    /// See [`crate::Client::list_principals`].
+    pub fn list_principals(&self, glob: &str) -> Result<Vec<PrincipalSummary>, Error> {
+        self.runtime.block_on(self.client.list_principals(glob))
+    }
+
+    /// See [`crate::verifier`].
+    pub fn verifier(&self, password: &str) -> Result<Verifier, Error> {
+        self.runtime.block_on(crate::verifier(password))
     }
 
     /// See [`crate::Client::describe_topic`].

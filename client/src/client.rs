@@ -129,7 +129,24 @@ impl Client {
         let located = self.metadata(&[topic]).await?;
         match located.topics.first() {
             Some(place) if !place.id.is_none() => Ok(place.id),
+            _ if self.dialer.options().credentials.is_some() => self.hidden(topic).await,
             _ => Err(topic_not_found(topic).into()),
+        }
+    }
+
+    /// Why a topic is not shown: it is not there, or not to be seen.
+    async fn hidden(&self, topic: &str) -> Result<TopicId, Error> {
+        let describe = DescribeTopic {
+            name: topic.to_owned(),
+            limit: 1,
+            ..DescribeTopic::default()
+        };
+        match self.repeat(&describe).await.0 {
+            Ok(described) => Ok(described.topic),
+            Err(error) if error.code() == Some(ErrorCode::TopicNotFound) => {
+                Err(topic_not_found(topic).into())
+            }
+            Err(error) => Err(error),
         }
     }
 

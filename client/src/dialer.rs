@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::Decoder;
 
+use crate::credentials::{Derived, log_in};
 use crate::link::{Link, Parking};
 use crate::{Addresses, Error, ErrorKind, Options};
 use crate::{net, tls};
@@ -55,6 +56,7 @@ impl Dialer {
             addresses: addresses.0,
             redirected: None,
             current: None,
+            derived: Derived::default(),
             options: options.clone(),
         };
         tokio::spawn(dialing.run(inbox));
@@ -101,6 +103,8 @@ struct Dialing {
     addresses: Vec<String>,
     redirected: Option<String>,
     current: Option<Link>,
+    /// Keys of the password, from the last time that they were needed.
+    derived: Derived,
     options: Arc<Options>,
 }
 
@@ -157,7 +161,7 @@ impl Dialing {
         }
         let mut first_error = None;
         for address in self.redirected.take().iter().chain(&self.addresses) {
-            match connect(address, &self.options).await {
+            match connect(address, &self.options, &mut self.derived).await {
                 Ok(link) => {
                     self.current = Some(link.clone());
                     return Ok(link);
@@ -171,10 +175,17 @@ impl Dialing {
     }
 }
 
-/// One attempt, handshake included.
-async fn connect(address: &str, options: &Options) -> Result<Link, Error> {
+/// One attempt, handshake and login included.
+async fn connect(address: &str, options: &Options, derived: &mut Derived) -> Result<Link, Error> {
     let limit = options.connect_timeout;
-    let link = tokio::time::timeout(limit, open(address, options)).await;
+    let connecting = async {
+        let link = open(address, options).await?;
+        if let Some(credentials) = &options.credentials {
+            log_in(&link, credentials, derived).await?;
+        }
+        Ok(link)
+    };
+    let link = tokio::time::timeout(limit, connecting).await;
     let link = link.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::Unreachable,

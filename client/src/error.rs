@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Timeout,
     /// The other side sent something that the protocol does not allow; the connection was dropped.
     Protocol,
+    /// The broker could not prove that it knows what it keeps of the password: nothing else was sent.
+    Impostor,
     /// Records may have been stored or not; they were not sent again.
     OutcomeUnknown,
     /// Acknowledged records that the broker says it does not have.
@@ -126,6 +128,7 @@ impl Error {
             ErrorKind::Unreachable | ErrorKind::ConnectionLost | ErrorKind::Timeout => true,
             ErrorKind::Tls(_)
             | ErrorKind::Protocol
+            | ErrorKind::Impostor
             | ErrorKind::OutcomeUnknown
             | ErrorKind::Lost
             | ErrorKind::Closed
@@ -137,9 +140,11 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self.kind {
             ErrorKind::Refused(code) => code.outcome(),
-            ErrorKind::Unreachable | ErrorKind::Tls(_) | ErrorKind::Invalid | ErrorKind::Lost => {
-                Outcome::NotDone
-            }
+            ErrorKind::Unreachable
+            | ErrorKind::Tls(_)
+            | ErrorKind::Impostor
+            | ErrorKind::Invalid
+            | ErrorKind::Lost => Outcome::NotDone,
             ErrorKind::ConnectionLost
             | ErrorKind::Timeout
             | ErrorKind::Protocol

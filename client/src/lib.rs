@@ -35,6 +35,8 @@
 //! | `producer` | batching, the window, sequences, resending |
 //! | `consumer` | worker and sequence, so that no answer is lost and none comes twice; leases |
 //! | `consumers` | registering, describing, altering and removing consumers by name |
+//! | `credentials` | logging in, on every new connection |
+//! | `principals` | who may log in, and what they may do |
 //! | `fetch` | reading a topic without changing anything |
 //! | `filter` | which records a reader wants |
 //! | `reading` | what both share: asking until answered, and distrusting the answer |
@@ -51,6 +53,7 @@ mod client;
 mod connection;
 mod consumer;
 mod consumers;
+mod credentials;
 mod dialer;
 mod error;
 mod fetch;
@@ -62,6 +65,7 @@ mod link;
 mod net;
 mod options;
 mod pen;
+mod principals;
 mod producer;
 mod reading;
 mod record;
@@ -69,6 +73,7 @@ mod tls;
 
 pub use client::Client;
 pub use consumer::Consumer;
+pub use credentials::Credentials;
 pub use error::{Error, ErrorKind, TlsFault};
 pub use fetch::Fetcher;
 pub use filter::Filter;
@@ -77,6 +82,7 @@ pub use options::{
     Ack, Addresses, Backoff, Compression, ConsumerOptions, End, FetchOptions, Options,
     ProducerOptions,
 };
+pub use principals::verifier;
 pub use producer::{
     Acknowledgements, Delivery, Durability, Producer, Receipt, Sender, Unacknowledged,
     UnacknowledgedTopic,
@@ -86,9 +92,12 @@ pub use tls::{Identity, Tls};
 
 pub use logdrive_protocol::batch::NewRecord;
 pub use logdrive_protocol::operations::{
+    AlterPrincipal, CreatePrincipal, Grant, IssuedToken, PrincipalSummary, TokenSummary, Verifier,
+};
+pub use logdrive_protocol::operations::{
     ConsumerAltered, ConsumerDescribed, ConsumerRegistered, ConsumerSummary, Counted, Counter, Gap,
     Greeted, LeaseSummary, Located, Measured, Pinged, Setting, TopicCreated, TopicDescribed,
     TopicPlace, TopicPurged, TopicSummary,
 };
 pub use logdrive_protocol::preface::Limits;
-pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Severity};
+pub use logdrive_protocol::{ErrorCode, Failure, Outcome, Position, Rights, Secret, Severity};

@@ -7,7 +7,7 @@ use logdrive_protocol::batch::Codec;
 use logdrive_protocol::operations::Setting;
 use logdrive_protocol::{Position, WorkerId};
 
-use crate::{Connector, Filter, Tls};
+use crate::{Connector, Credentials, Filter, Tls};
 
 /// How a [`Client`](crate::Client) behaves.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Options {
     pub connector: Option<Connector>,
     /// How TLS is spoken; default `None`: it is not.
     pub tls: Option<Tls>,
+    /// What every new connection logs in with; default `None`: the broker asks nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             backoff: Backoff::default(),
             connector: None,
             tls: None,
+            credentials: None,
         }
     }
 }

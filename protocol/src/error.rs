@@ -127,6 +127,13 @@ errors! {
     81 TopicMoved "TOPIC_MOVED" true "The topic has moved: look it up again."
     82 RetryLater "RETRY_LATER" true "Retry after `first` milliseconds."
     83 NotReady "NOT_READY" true "The broker is starting."
+    90 AuthenticationRequired "AUTHENTICATION_REQUIRED" false "The connection is not logged in, or not any more."
+    91 AuthenticationFailed "AUTHENTICATION_FAILED" false "The name, password, token, certificate or proof is wrong: which of them is not told."
+    92 PermissionDenied "PERMISSION_DENIED" false "The principal lacks the right; whether there is such a topic is not told."
+    93 QuotaExceeded "QUOTA_EXCEEDED" true "A quota of the principal is used up, and slowing down cannot help; the text names it."
+    94 PrincipalNotFound "PRINCIPAL_NOT_FOUND" false "No principal has this name."
+    95 PrincipalExists "PRINCIPAL_EXISTS" false "A principal of this name exists."
+    96 InvalidPrincipal "INVALID_PRINCIPAL" false "A grant, quota, label or password of a principal does not fit."
 }
 
 impl ErrorCode {

@@ -13,6 +13,9 @@
 //! | [`position`] | where to begin in a topic, on the wire and as text |
 //! | [`severity`] | names of severities |
 //! | [`name`] | what names may look like |
+//! | [`rights`] | what a principal may do |
+//! | [`scram`] | proving a password without telling it |
+//! | [`secret`] | bytes that are never printed |
 //! | [`limits`] | what both sides must keep |
 
 pub mod batch;
@@ -28,10 +31,15 @@ pub mod name;
 pub mod operations;
 pub mod position;
 pub mod preface;
+pub mod rights;
+pub mod scram;
+pub mod secret;
 pub mod severity;
 pub mod varint;
 
 pub use error::{ErrorCode, Failure, Outcome};
 pub use ids::{ConsumerId, NodeId, ProducerId, TopicId, WorkerId};
 pub use position::Position;
+pub use rights::Rights;
+pub use secret::Secret;
 pub use severity::Severity;

@@ -44,3 +44,24 @@ pub const DEFAULT_FETCH_BYTES: u32 = 1 << 20;
 pub const ANSWER_HEAD_BYTES: u32 = 64 << 10;
 /// Longest answer body that a fetch or consume may ask for: what a frame holds beside its head.
 pub const MAX_FETCH_BYTES: u32 = MAX_FRAME_BYTES - ANSWER_HEAD_BYTES;
+/// Longest frame before a connection is logged in, in bytes after its length field (4 KiB).
+pub const MAX_LOGIN_FRAME_BYTES: u32 = 4 << 10;
+/// Longest message of SCRAM, in bytes.
+pub const MAX_SCRAM_BYTES: usize = 1 << 10;
+/// Rounds of PBKDF2 in every verifier: the same for all, so that they tell no user from nobody.
+pub const SCRAM_ITERATIONS: u32 = 65_536;
+/// Fewest rounds that a client derives a key with: fewer would make guessing cheap for whoever asks
+/// for them.
+pub const MIN_SCRAM_ITERATIONS: u32 = 4_096;
+/// Most rounds that a client derives a key with: more would keep it busy for whoever asks for them.
+pub const MAX_SCRAM_ITERATIONS: u32 = 4_194_304;
+/// Bytes of a verifier's salt.
+pub const SALT_BYTES: usize = 16;
+/// Longest password, in bytes.
+pub const MAX_PASSWORD_BYTES: usize = 512;
+/// Grants of one principal.
+pub const MAX_GRANTS: usize = 64;
+/// Tokens of one principal.
+pub const MAX_TOKENS: usize = 16;
+/// Principals of one list answer.
+pub const MAX_PRINCIPALS_LISTED: u32 = 100;

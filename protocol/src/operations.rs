@@ -7,6 +7,7 @@ mod broker;
 mod consumer;
 mod delivered;
 mod lease;
+mod principal;
 mod producer;
 mod together;
 mod topic;
@@ -24,6 +25,11 @@ pub use consumer::{
 };
 pub use delivered::{Delivered, DeliveredRecord, Fetch, Gap, Range};
 pub use lease::{Ack, Acked, Extend, Extended, Nack, Nacked, Offsets, Requeue, Requeued, Settled};
+pub use principal::{
+    AlterPrincipal, Authenticate, Authenticated, CreatePrincipal, DeletePrincipal, Grant,
+    IssuedToken, ListPrincipals, PrincipalAltered, PrincipalCreated, PrincipalDeleted,
+    PrincipalSummary, PrincipalsListed, TokenSummary, Verifier,
+};
 pub use producer::{
     Payload, Produce, Produced, ProducerRegistered, ProducerUnregistered, RegisterProducer,
     UnregisterProducer,
@@ -132,6 +138,7 @@ operations! {
     0x02 Ping => Pinged,
     0x03 Metadata => Located,
     0x04 Cancel => CancelPassed,
+    0x05 Authenticate => Authenticated,
     0x06 Stats => Counted,
     0x10 CreateTopic => TopicCreated,
     0x11 DeleteTopic => TopicDeleted,
@@ -156,6 +163,10 @@ operations! {
     0x49 AlterConsumer => ConsumerAltered,
     0x4a UnregisterWorker => WorkerUnregistered,
     0x4b DescribeConsumer => ConsumerDescribed,
+    0x50 CreatePrincipal => PrincipalCreated,
+    0x51 AlterPrincipal => PrincipalAltered,
+    0x52 DeletePrincipal => PrincipalDeleted,
+    0x53 ListPrincipals => PrincipalsListed,
 }
 
 impl Request {
@@ -180,9 +191,6 @@ impl Request {
         }
     }
 }
-
-/// Opcodes that have a meaning reserved for them and are refused as unknown until then.
-pub const RESERVED_OPCODES: &[(u8, &str)] = &[(0x05, "Authenticate")];
 
 /// The first opcode that is reserved for traffic between brokers; all above it are.
 pub const FIRST_BROKER_OPCODE: u8 = 0xc0;

@@ -117,7 +117,7 @@ def reject_frames():
         refused(
             "an opcode that is not known", "request", "UNKNOWN_OPERATION", frame(0x7F, 0, 5, b"")
         ),
-        refused("a reserved opcode", "request", "UNKNOWN_OPERATION", frame(0x05, 0, 5, b"")),
+        refused("the opcode of no request", "request", "UNKNOWN_OPERATION", frame(0x00, 0, 5, b"")),
         refused(
             "an opcode between brokers", "request", "UNKNOWN_OPERATION", frame(0xC0, 0, 5, b"")
         ),

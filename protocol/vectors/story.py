@@ -29,6 +29,19 @@ SETTING = {"key": "max_record_bytes", "value": "65536"}
 FILTER = [{"key": "severity", "value": "warn"}, {"key": "grep", "value": "time.?out"}]
 LIMIT_SETTINGS = [{"key": "topics", "value": "100000"}]
 
+TOKEN = b"ldt_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+APP_GRANT = {"rights": 3, "topics": "app.*"}
+# RFC 7677's example: user `user`, password `pencil`.
+CLIENT_FIRST = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+SERVER_FIRST = (
+    b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+)
+VERIFIER = {
+    "salt": bytes.fromhex("5b6d99689d12358eeca04b141236fa81"),
+    "iterations": 65_536,
+    "stored_key": bytes(range(32)),
+    "server_key": bytes(range(32, 64)),
+}
 REQUESTS = {
     "CreateTopic": {"name": "app", "settings": [], "if_not_exists": False},
     "DeleteTopic": {"topic": 2},
@@ -126,7 +139,28 @@ REQUESTS = {
     "Ping": {},
     "Metadata": {"topics": ["app", "nowhere"]},
     "Cancel": {"topic": 1, "correlation": 7},
+    "Authenticate": {"mechanism": "SCRAM-SHA-256", "data": CLIENT_FIRST},
     "Stats": {"topic": "app"},
+    "CreatePrincipal": {
+        "name": "ann",
+        "grants": [APP_GRANT],
+        "quotas": [{"key": "connections", "value": "5"}],
+        "tokens": ["ci"],
+        "password": [],
+    },
+    "AlterPrincipal": {
+        "name": "ann",
+        "grant": [{"rights": 4, "topics": "app.web"}],
+        "revoke": [{"rights": 1, "topics": "app.*"}],
+        "set": [],
+        "unset": ["connections"],
+        "tokens": [],
+        "forget_tokens": ["ci"],
+        "password": [VERIFIER],
+        "forget_password": False,
+    },
+    "DeletePrincipal": {"name": "ann"},
+    "ListPrincipals": {"glob": "", "after": "", "limit": 0},
 }
 DELIVERED = {
     "status": 0,
@@ -248,7 +282,24 @@ ANSWERS = {
         ],
     },
     "Cancel": {},
+    "Authenticate": {"done": False, "data": SERVER_FIRST, "principal": ""},
     "Stats": {"counters": [{"name": "batches_appended", "value": 1}]},
+    "CreatePrincipal": {"tokens": [{"label": "ci", "token": TOKEN}]},
+    "AlterPrincipal": {"tokens": []},
+    "DeletePrincipal": {},
+    "ListPrincipals": {
+        "principals": [
+            {
+                "name": "ann",
+                "created_at": NOON,
+                "grants": [APP_GRANT],
+                "quotas": [{"key": "connections", "value": "5"}],
+                "tokens": [{"label": "ci", "created_at": NOON}],
+                "password": False,
+            }
+        ],
+        "more": False,
+    },
 }
 ERRORS = {
     "unknown operation": (

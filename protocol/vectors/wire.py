@@ -113,6 +113,23 @@ BODIES = {
     "Located": "nodes:Node* topics:TopicPlace*",
     "Node": "id:u64 address:string",
     "TopicPlace": "name:string id:u64 leader:u64 leader_epoch:u64",
+    "Authenticate": "mechanism:string data:bytes",
+    "Authenticated": "done:boolean data:bytes principal:string",
+    "CreatePrincipal": "name:string grants:Grant* quotas:Setting* tokens:string* password:Verifier*",
+    "PrincipalCreated": "tokens:IssuedToken*",
+    "Grant": "rights:u8 topics:string",
+    "Verifier": "salt:bytes iterations:u32 stored_key:bytes server_key:bytes",
+    "IssuedToken": "label:string token:bytes",
+    "AlterPrincipal": "name:string grant:Grant* revoke:Grant* set:Setting* unset:string* "
+    "tokens:string* forget_tokens:string* password:Verifier* forget_password:boolean",
+    "PrincipalAltered": "tokens:IssuedToken*",
+    "DeletePrincipal": "name:string",
+    "PrincipalDeleted": "",
+    "ListPrincipals": "glob:string after:string limit:u32",
+    "PrincipalsListed": "principals:PrincipalSummary* more:boolean",
+    "PrincipalSummary": "name:string created_at:u64 grants:Grant* quotas:Setting* "
+    "tokens:TokenSummary* password:boolean",
+    "TokenSummary": "label:string created_at:u64",
     "Cancel": "topic:u64 correlation:u32",
     "CancelPassed": "",
     "Stats": "topic:string",
@@ -154,6 +171,11 @@ OPERATIONS = {
     "AlterConsumer": (0x49, "ConsumerAltered"),
     "UnregisterWorker": (0x4A, "WorkerUnregistered"),
     "DescribeConsumer": (0x4B, "ConsumerDescribed"),
+    "CreatePrincipal": (0x50, "PrincipalCreated"),
+    "AlterPrincipal": (0x51, "PrincipalAltered"),
+    "DeletePrincipal": (0x52, "PrincipalDeleted"),
+    "ListPrincipals": (0x53, "PrincipalsListed"),
+    "Authenticate": (0x05, "Authenticated"),
 }
 NOTICES = {"GoingAway": 0xA0, "StateChanged": 0xA1}
 

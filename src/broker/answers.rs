@@ -12,13 +12,13 @@ use logdrive_protocol::operations::{
 use logdrive_protocol::{ErrorCode, Failure, TopicId};
 use tokio::sync::oneshot;
 
-use super::{Broker, state_number};
+use super::{Broker, Sight, is_visible, state_number};
 use crate::limits::{self, MAX_TOPICS};
 use crate::reply::Reply;
 use crate::topic::Summarize;
 
 impl Broker {
-    pub(super) fn list(&self, list: &ListTopics, reply: Reply) {
+    pub(super) fn list(&self, list: &ListTopics, reply: Reply, sight: &Sight) {
         let glob = if list.glob.is_empty() {
             "*"
         } else {
@@ -50,6 +50,7 @@ impl Broker {
             .names
             .range(after)
             .filter(|(name, id)| self.is_born(**id) && matcher.is_match(name))
+            .filter(|(name, _)| is_visible(name, sight))
             .filter_map(|(_, id)| self.topics.get(id));
         let asked: Vec<_> = matching
             .by_ref()
@@ -81,7 +82,7 @@ impl Broker {
         });
     }
 
-    pub(super) fn metadata(&self, metadata: Metadata, reply: Reply) {
+    pub(super) fn metadata(&self, metadata: Metadata, reply: Reply, sight: &Sight) {
         if metadata.topics.len() > MAX_LIST as usize {
             let message = format!("{} names are more than {MAX_LIST}", metadata.topics.len());
             return reply.fail(Failure::new(ErrorCode::LimitReached, message));
@@ -91,7 +92,7 @@ impl Broker {
                 .names
                 .get(&name)
                 .copied()
-                .filter(|id| self.is_born(*id));
+                .filter(|id| self.is_born(*id) && is_visible(&name, sight));
             TopicPlace {
                 name,
                 id: id.unwrap_or_default(),
@@ -118,6 +119,7 @@ impl Broker {
         };
         add("topics", self.topics.len());
         add("registrations", self.registered.len());
+        add("principals", self.principals.directory().len());
         add("tail_bytes", self.budget.tail_bytes());
         let health = self.storage.health();
         let of_storage = [
@@ -161,6 +163,7 @@ impl Broker {
                 limit("workers_per_consumer", limits::MAX_WORKERS as u64),
                 limit("waiting_per_topic", limits::MAX_WAITING as u64),
                 limit("line_bytes", limits::MAX_LINE_BYTES as u64),
+                limit("principals", limits::MAX_PRINCIPALS as u64),
             ],
         }
     }

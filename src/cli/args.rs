@@ -17,6 +17,7 @@ use super::bench::Bench;
 use super::consumer::Consumer;
 use super::exit::{Exit, Fault};
 use super::output::Format;
+use super::principal::Principal;
 use crate::limits::{LONGEST_IDLE, LOW_SPACE_BYTES, MAX_CONNECTIONS, SHORTEST_IDLE};
 
 /// A durable log queue: what it has acknowledged is on disk.
@@ -53,6 +54,26 @@ pub(crate) struct Common {
     /// Form of what goes to stdout: `raw` is the default of fetch and consume, `table` of all others.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
+    /// Logs in with the token in FILE; without it with the one in LOGDRIVE_TOKEN, if there is one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with_all = ["user", "password_file"]
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Logs in as this principal, with the password in LOGDRIVE_PASSWORD or --password-file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The file with the password.
+    #[arg(long, global = true, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Refused: whoever lists processes would see it.
+    #[arg(long = "token", global = true, hide = true, value_name = "SECRET")]
+    pub(crate) token_in_sight: Option<String>,
+    /// Refused likewise.
+    #[arg(long = "password", global = true, hide = true, value_name = "SECRET")]
+    pub(crate) password_in_sight: Option<String>,
 }
 
 /// How a client's command speaks TLS: any of these makes it do so.
@@ -134,6 +155,9 @@ pub(crate) enum Command {
     /// Creates, lists, describes, alters, moves, pauses and deletes consumers.
     #[command(subcommand)]
     Consumer(Consumer),
+    /// Creates, lists, describes, alters and deletes principals: who may log in, and what they may do.
+    #[command(subcommand)]
+    Principal(Principal),
     /// Asks the broker for its state, version, latency and counters.
     Ping,
     /// Reads everything in a data directory and names what is damaged; changes nothing.
@@ -208,6 +232,17 @@ pub(crate) struct Serve {
     /// Refuses connections without TLS, from this machine too.
     #[arg(long, requires = "tls_cert")]
     pub(crate) tls_required: bool,
+    /// Everybody has to log in. The first start makes the principal `admin` and writes its token to
+    /// DIR/admin.token.
+    #[arg(long)]
+    pub(crate) auth: bool,
+    /// Gives the principal `admin` every right and a new token, again in DIR/admin.token; its old
+    /// tokens and its password are forgotten.
+    #[arg(long, requires = "auth")]
+    pub(crate) reset_admin: bool,
+    /// Lets everybody do everything, also when others can reach the broker.
+    #[arg(long, conflicts_with = "auth")]
+    pub(crate) insecure: bool,
 }
 
 impl Serve {

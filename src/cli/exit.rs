@@ -21,7 +21,8 @@ Exit codes:
     5  outcome unknown: it may have been done or not
     6  refused for now: disk nearly full or failing; try again later
     7  it exists already
-    8  what is stored is damaged: verify has named where
+    8  not logged in, or not allowed
+    9  what is stored is damaged: verify has named where
   130  interrupted (SIGINT or SIGTERM), after saying what was done
 
 Data goes to stdout, everything else to stderr. JSON has times as RFC 3339 text in UTC; a key or
@@ -38,7 +39,8 @@ pub(crate) enum Exit {
     OutcomeUnknown = 5,
     Refused = 6,
     Exists = 7,
-    Damaged = 8,
+    Denied = 8,
+    Damaged = 9,
     Interrupted = 130,
 }
 
@@ -133,6 +135,7 @@ impl From<&ClientError> for Fault {
             }
             ErrorKind::OutcomeUnknown => Exit::OutcomeUnknown,
             ErrorKind::Invalid => Exit::Usage,
+            ErrorKind::Impostor => Exit::Denied,
             _ => Exit::Failed,
         };
         Self::new(exit, error.message()).hint(error.hint())
@@ -147,12 +150,19 @@ impl From<ClientError> for Fault {
 
 fn exit_of(code: ErrorCode) -> Exit {
     match code {
-        ErrorCode::TopicNotFound | ErrorCode::ConsumerNotFound | ErrorCode::ProducerNotFound => {
-            Exit::NotFound
+        ErrorCode::TopicNotFound
+        | ErrorCode::ConsumerNotFound
+        | ErrorCode::ProducerNotFound
+        | ErrorCode::PrincipalNotFound => Exit::NotFound,
+        ErrorCode::TopicExists | ErrorCode::ConsumerExists | ErrorCode::PrincipalExists => {
+            Exit::Exists
         }
-        ErrorCode::TopicExists | ErrorCode::ConsumerExists => Exit::Exists,
+        ErrorCode::AuthenticationRequired
+        | ErrorCode::AuthenticationFailed
+        | ErrorCode::PermissionDenied => Exit::Denied,
         ErrorCode::InvalidTopicName
         | ErrorCode::InvalidName
+        | ErrorCode::InvalidPrincipal
         | ErrorCode::InvalidConfig
         | ErrorCode::InvalidDelay
         | ErrorCode::InvalidPosition => Exit::Usage,
@@ -182,6 +192,7 @@ mod tests {
             Exit::OutcomeUnknown,
             Exit::Refused,
             Exit::Exists,
+            Exit::Denied,
             Exit::Damaged,
             Exit::Interrupted,
         ];

@@ -10,8 +10,9 @@
 //! | `output`, `records` | the four forms of what goes to stdout |
 //! | `lines` | cutting files into records |
 //! | `progress`, `signals`, `suggest` | what a person sees, stops, and meant |
-//! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `ping`, `generate` | one command each |
+//! | `serve`, `topic`, `produce`, `fetch`, `consume`, `consumer`, `principal`, `ping`, `generate` | one command each |
 //! | `verify` | looking for damage in a directory |
+//! | `credentials` | where tokens and passwords are read from |
 //! | `broker` | a broker in a child process |
 //! | `demo` | the broker on trial: killed, restarted, checked |
 //! | `bench` | its figures, each beside the limit of the machine |
@@ -21,6 +22,7 @@ mod bench;
 mod broker;
 mod consume;
 mod consumer;
+mod credentials;
 mod demo;
 mod exit;
 mod fetch;
@@ -28,6 +30,7 @@ mod generate;
 mod lines;
 mod output;
 mod ping;
+mod principal;
 mod produce;
 mod progress;
 mod records;
@@ -63,6 +66,9 @@ pub fn main() -> ExitCode {
             .into();
         }
     };
+    if let Err(fault) = credentials::check_sight(&arguments.common) {
+        return fault.report().into();
+    }
     let ended = match arguments.command {
         // The broker makes its own runtimes.
         Command::Serve(serve) => serve::run(serve),
@@ -95,6 +101,7 @@ async fn run(common: &Common, command: Command) -> Result<Exit, Fault> {
         Command::Consume(consume) => consume::run(common, consume).await,
         Command::Size(size) => consumer::size(common, size).await,
         Command::Consumer(consumer) => consumer::run(common, consumer).await,
+        Command::Principal(principal) => principal::run(common, principal).await,
         Command::Ping => ping::run(common).await,
         Command::Generate(generate) => generate::run(generate),
     }
@@ -105,6 +112,7 @@ async fn connect(common: &Common) -> Result<Client, Fault> {
     let options = Options {
         client_name: "logdrive-cli".to_owned(),
         tls: common.secure.options()?,
+        credentials: credentials::of(common)?,
         ..Options::default()
     };
     Ok(Client::connect_with(common.server.as_str(), options).await?)

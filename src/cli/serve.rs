@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: Serve) -> Result<Exit, Fault> {
             per_address: arguments.max_connections_per_address,
             idle: arguments.idle_time,
         },
+        auth: arguments.auth,
+        reset_admin: arguments.reset_admin,
+        insecure: arguments.insecure,
     };
     match crate::server::serve(options) {
         Ok(()) => Ok(Exit::Done),

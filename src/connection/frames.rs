@@ -14,6 +14,8 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::pace::Pace;
-use crate::limits::{FRAME_BYTES, FRAME_WAIT, READ_SCRATCH_BYTES};
+use crate::limits::{FRAME_WAIT, READ_SCRATCH_BYTES};
 use crate::window::Window;
 
 /// What an idle time of zero means, as good as never.
@@ -78,7 +80,8 @@ impl From<io::Error> for Fault {
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     socket: R,
-    decoder: FrameDecoder,
+    /// Longest frame, in bytes: short before somebody is logged in.
+    limit: Arc<AtomicU32>,
     /// What has arrived of frames that were not taken yet.
     buffer: BytesMut,
     window: Window,
@@ -94,14 +97,20 @@ pub(super) struct Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Frames of at most [`FRAME_BYTES`]; `begun` was read before, and comes first. Zero `idle` is
-    /// no limit.
-    pub(super) fn new(socket: R, begun: &[u8], window: Window, idle: Duration) -> Self {
+    /// Frames of at most `limit` bytes; `begun` was read before, and comes first. Zero `idle` is no
+    /// limit.
+    pub(super) fn new(
+        socket: R,
+        begun: &[u8],
+        limit: Arc<AtomicU32>,
+        window: Window,
+        idle: Duration,
+    ) -> Self {
         let idle = if idle.is_zero() { NEVER } else { idle };
         let now = Instant::now();
         Self {
             socket,
-            decoder: FrameDecoder::new(FRAME_BYTES),
+            limit,
             buffer: begun.into(),
             window,
             idle,
@@ -119,7 +128,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// Those of [`Fault`]; nothing follows.
     pub(super) async fn next(&mut self) -> Option<Result<Frame, Fault>> {
         loop {
-            match self.decoder.decode(&mut self.buffer) {
+            let limit = self.limit.load(Ordering::Acquire);
+            match FrameDecoder::new(limit).decode(&mut self.buffer) {
                 Ok(Some(frame)) => {
                     // The time until the next one is asked for is not the peer's.
                     self.pace = None;
@@ -215,7 +225,8 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     fn frames_of<R: AsyncRead + Unpin>(socket: R, begun: &[u8], idle: Duration) -> Frames<R> {
-        Frames::new(socket, begun, Window::new(Arc::default()), idle)
+        let limit = Arc::new(AtomicU32::new(1 << 20));
+        Frames::new(socket, begun, limit, Window::new(Arc::default()), idle)
     }
 
     fn written(lengths: &[usize]) -> Vec<u8> {

@@ -10,9 +10,11 @@
 //! half. It waits for nobody: an answer comes back as a [`Reply`]. Requests to one topic are handed
 //! over in the order in which they arrived. Text parses into the same requests and passes here too.
 
+mod access;
 mod frames;
 mod handshake;
 mod pace;
+mod rights;
 mod text;
 mod together;
 mod writer;
@@ -21,7 +23,9 @@ mod writer;
 pub(crate) use self::text::understand;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, ContextFutureSpawner,
@@ -31,19 +35,22 @@ use futures_util::stream::unfold;
 use logdrive_protocol::frame::{Frame, FrameError, NOTICE};
 use logdrive_protocol::operations::{Answer, Request};
 use logdrive_protocol::preface::{BrokerPreface, Limits, VERSION};
-use logdrive_protocol::{ErrorCode, Failure, TopicId};
-use tokio::sync::{mpsc, oneshot, watch};
+use logdrive_protocol::{ErrorCode, Failure, Rights, TopicId};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use self::access::{Standing, at_once};
 use self::frames::{Fault, Frames};
 use self::handshake::{Language, Opening};
-use crate::broker::{About, Ask, Broker, GoneFromAll, Locate};
+use self::rights::{Demand, On};
+use crate::access::{Directory, Login};
+use crate::broker::{About, Ask, Broker, GoneFromAll, Locate, Located};
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::limits::MAX_CACHED_ROUTES;
+use crate::limits::{LOGIN_WAIT, MAX_CACHED_ROUTES, TEXT_LOGIN_WAIT};
 use crate::net::{ReadHalf, WriteHalf};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::tls::Tls;
-use crate::topic::{Call, Gone, Topic};
+use crate::topic::{Gone, Topic};
 use crate::window::{Budget, Permit, Window};
 
 /// What every connection is told when it changes.
@@ -75,18 +82,39 @@ pub struct Surroundings {
     pub tls: Option<Tls>,
     /// What says the time.
     pub clock: Clock,
+    /// Who may do what.
+    pub access: watch::Receiver<Arc<Directory>>,
+    /// Places for deriving keys from passwords that are typed.
+    pub deriving: Arc<Semaphore>,
+}
+
+/// Who is at the other end, as far as the socket knows.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The name in a certificate that TLS has checked.
+    pub name: Option<String>,
 }
 
 /// Serves a connection until it ends: finds out who is there, then starts the actor.
-pub async fn serve((read, write): (ReadHalf, WriteHalf), id: ConnectionId, around: Surroundings) {
+pub async fn serve(
+    (read, write): (ReadHalf, WriteHalf),
+    peer: Peer,
+    id: ConnectionId,
+    around: Surroundings,
+) {
     let (ended, end) = oneshot::channel();
     match handshake::open(read, write, preface(&around.about), around.tls.as_ref()).await {
-        Ok(opening) => match opening.speaks {
-            Language::Binary => Connection::start_binary(id, opening, around, ended),
-            Language::Text { telnet } => {
-                Connection::start_text(id, opening, telnet, around, ended);
+        Ok(opening) => {
+            let whose = (id, peer);
+            match opening.speaks {
+                Language::Binary => Connection::start_binary(whose, opening, around, ended),
+                Language::Text { telnet } => {
+                    Connection::start_text(whose, opening, telnet, around, ended);
+                }
             }
-        },
+        }
         Err(error) => {
             let failure = error.downcast_ref::<Failure>();
             if failure.is_some_and(|it| it.code == ErrorCode::HandshakeTimeout) {
@@ -119,16 +147,29 @@ fn preface(about: &About) -> BrokerPreface {
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
-    /// The name in the certificate that the peer has shown, which was verified; no TLS, or no
-    /// certificate, no name.
-    peer: Option<String>,
     around: Surroundings,
     window: Window,
     /// Where answers go; none in text mode, whose session waits for each answer itself.
     answers: Option<mpsc::UnboundedSender<Box<Outgoing>>>,
-    topics: HashMap<TopicId, Addr<Topic>>,
+    routes: HashMap<TopicId, Route>,
     /// It has asked topics for something whose addresses it does not remember any more.
     has_forgotten: bool,
+    peer: Peer,
+    standing: Standing,
+    /// A login that is under way.
+    login: Login,
+    /// Longest frame that is taken, shared with who cuts them.
+    frame_bytes: Arc<AtomicU32>,
+    /// Ends a text session, with what it is told last.
+    expel: Option<oneshot::Sender<Failure>>,
+}
+
+/// Where a topic is, and what may be done with it here.
+#[derive(Clone, Debug)]
+struct Route {
+    topic: Addr<Topic>,
+    name: Arc<str>,
+    rights: Rights,
 }
 
 /// What arrives on a binary connection.
@@ -160,21 +201,26 @@ struct HalfClosed;
 struct Ended;
 
 impl Connection {
-    fn new(id: ConnectionId, peer: Option<String>, around: Surroundings) -> Self {
+    fn new(id: ConnectionId, peer: Peer, around: Surroundings) -> Self {
         let window = Window::new(around.budget.clone());
+        let (standing, frame_bytes) = at_once(&around.access);
         Self {
             id,
-            peer,
             around,
             window,
             answers: None,
-            topics: HashMap::new(),
+            routes: HashMap::new(),
             has_forgotten: false,
+            peer,
+            standing,
+            login: Login::default(),
+            frame_bytes: Arc::new(AtomicU32::new(frame_bytes)),
+            expel: None,
         }
     }
 
     fn start_binary(
-        id: ConnectionId,
+        (id, peer): (ConnectionId, Peer),
         opening: Opening,
         around: Surroundings,
         ended: oneshot::Sender<()>,
@@ -184,10 +230,12 @@ impl Connection {
                 read,
                 write,
                 buffer,
-                peer,
+                peer: name,
                 ..
             } = opening;
+            let peer = Peer { name, ..peer };
             let mut connection = Self::new(id, peer, around);
+            connection.await_login(LOGIN_WAIT, ctx);
             let (answers, outgoing) = mpsc::unbounded_channel();
             connection.answers = Some(answers);
             let (news, counters) = (
@@ -203,14 +251,15 @@ impl Connection {
             });
             // Requests may have come together with the preface: they are taken first.
             let idle = connection.around.about.admission.idle;
-            let frames = Frames::new(read, &buffer, connection.window.clone(), idle);
+            let limit = connection.frame_bytes.clone();
+            let frames = Frames::new(read, &buffer, limit, connection.window.clone(), idle);
             ctx.add_stream(arrivals(frames, connection.window.clone()));
             connection
         });
     }
 
     fn start_text(
-        id: ConnectionId,
+        (id, peer): (ConnectionId, Peer),
         opening: Opening,
         telnet: bool,
         around: Surroundings,
@@ -221,20 +270,26 @@ impl Connection {
                 read,
                 write,
                 buffer,
-                peer,
+                peer: name,
                 ..
             } = opening;
-            let connection = Self::new(id, peer, around);
+            let peer = Peer { name, ..peer };
+            let mut connection = Self::new(id, peer, around);
+            connection.await_login(TEXT_LOGIN_WAIT, ctx);
+            let (expel, expelled) = oneshot::channel();
+            connection.expel = Some(expel);
             let typing = text::Typing::new(
                 ctx.address(),
                 connection.window.clone(),
                 connection.around.clock.clone(),
+                connection.around.deriving.clone(),
             );
             let around = connection.around.clone();
             let actor = ctx.address();
             actix::spawn(async move {
                 let lines = text::Lines::new(read, buffer, telnet);
-                if let Err(error) = text::converse(lines, write, typing, around).await {
+                let conversing = text::converse(lines, write, typing, around, expelled);
+                if let Err(error) = conversing.await {
                     tracing::debug!(%error, "a text session ended early");
                 }
                 actor.do_send(Ended);
@@ -275,14 +330,25 @@ impl Connection {
         }
     }
 
-    /// Hands a request to who can carry it out: both kinds of connection end here.
+    /// Hands a request to who can carry it out, if it may be: both kinds of connection end here.
     fn dispatch(&mut self, request: Request, reply: Reply, ctx: &mut Context<Self>) {
-        if let Request::ProduceAll(request) = request {
-            return self.produce_all(request, reply, ctx);
+        if let Err(failure) = self.notice_changes() {
+            reply.fail(failure.clone());
+            return self.let_go(failure, ctx);
         }
-        match topic_of(&request) {
-            Some(id) => self.route(id, request, reply, ctx),
-            None => self.around.broker.do_send(Ask(request, reply)),
+        let demand = Demand::of(&request);
+        if let Err(failure) = self.check(&request, &demand) {
+            return reply.fail(failure);
+        }
+        match demand.on {
+            On::Login => self.log_in(request, reply, ctx),
+            On::Topic(id, rights) => self.route(id, rights, request, reply, ctx),
+            On::Several => self.to_several(request, reply, ctx),
+            On::Anybody | On::All | On::Broker | On::Name(..) | On::Known(_) => {
+                let request = self.narrowed(request);
+                let ask = Ask(request, reply, self.sight());
+                self.around.broker.do_send(ask);
+            }
         }
     }
 
@@ -292,20 +358,23 @@ impl Connection {
         if self.has_forgotten {
             return self.around.broker.do_send(GoneFromAll(self.id));
         }
-        let mut topics: Vec<_> = self.topics.iter().collect();
-        topics.sort_unstable_by_key(|(id, _)| **id);
-        for (_, topic) in topics {
-            topic.do_send(Gone(self.id));
+        let mut routes: Vec<_> = self.routes.iter().collect();
+        routes.sort_unstable_by_key(|(id, _)| **id);
+        for (_, route) in routes {
+            route.topic.do_send(Gone(self.id));
         }
     }
 
-    fn route(&mut self, id: TopicId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
-        if let Some(topic) = self.topics.get(&id).filter(|topic| topic.connected()) {
-            return topic.do_send(Call {
-                request,
-                reply,
-                fresh: 0,
-            });
+    fn route(
+        &mut self,
+        id: TopicId,
+        rights: Rights,
+        request: Request,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(route) = self.routes.get(&id).filter(|it| it.topic.connected()) {
+            return route.take(id, rights, request, reply);
         }
         // What this waits for comes from the broker, and the order of requests is kept.
         self.around
@@ -313,25 +382,44 @@ impl Connection {
             .send(Locate(id))
             .into_actor(self)
             .map(move |located, connection, _| match located.ok().flatten() {
-                Some(topic) => {
-                    topic.do_send(Call {
-                        request,
-                        reply,
-                        fresh: 0,
-                    });
-                    connection.remember(id, topic);
+                Some(located) => {
+                    let route = connection.remember(id, located);
+                    route.take(id, rights, request, reply);
                 }
-                None => reply.fail(crate::topic::actor::not_found(id)),
+                None => reply.fail(connection.not_found(id, rights)),
             })
             .wait(ctx);
     }
 
-    fn remember(&mut self, id: TopicId, topic: Addr<Topic>) {
-        if self.topics.len() >= MAX_CACHED_ROUTES {
-            self.topics.clear();
-            self.has_forgotten = true;
+    fn remember(&mut self, id: TopicId, located: Located) -> Route {
+        if self.routes.len() >= MAX_CACHED_ROUTES {
+            self.forget_routes();
         }
-        self.topics.insert(id, topic);
+        let Located { topic, name } = located;
+        let rights = self.standing.rights_on(&name);
+        let route = Route {
+            topic,
+            name,
+            rights,
+        };
+        self.routes.insert(id, route.clone());
+        route
+    }
+
+    /// Topics that it has asked are told by the broker, from here on, when it is gone.
+    fn forget_routes(&mut self) {
+        self.routes.clear();
+        self.has_forgotten = true;
+    }
+}
+
+impl Route {
+    /// Hands a request over that needs these rights.
+    fn take(&self, id: TopicId, rights: Rights, request: Request, reply: Reply) {
+        match self.allows(id, rights) {
+            Ok(()) => self.send(request, reply),
+            Err(failure) => reply.fail(failure),
+        }
     }
 }
 
@@ -356,45 +444,12 @@ fn arrivals(frames: Frames<ReadHalf>, window: Window) -> impl futures_util::Stre
     })
 }
 
-/// The topic that a request is for; `None` if it names things instead.
-fn topic_of(request: &Request) -> Option<TopicId> {
-    match request {
-        Request::Hello(_)
-        | Request::Ping(_)
-        | Request::Metadata(_)
-        | Request::Stats(_)
-        | Request::CreateTopic(_)
-        | Request::ListTopics(_)
-        | Request::DescribeTopic(_)
-        | Request::RegisterProducer(_)
-        | Request::RegisterConsumer(_)
-        | Request::ProduceAll(_) => None,
-        Request::Cancel(it) => Some(it.topic),
-        Request::DeleteTopic(it) => Some(it.topic),
-        Request::AlterTopic(it) => Some(it.topic),
-        Request::PurgeTopic(it) => Some(it.topic),
-        Request::UnregisterProducer(it) => Some(it.topic),
-        Request::Produce(it) => Some(it.topic),
-        Request::Fetch(it) => Some(it.topic),
-        Request::UnregisterConsumer(it) => Some(it.topic),
-        Request::Consume(it) => Some(it.topic),
-        Request::UnregisterWorker(it) => Some(it.topic),
-        Request::Seek(it) => Some(it.topic),
-        Request::Size(it) => Some(it.topic),
-        Request::Ack(it) => Some(it.topic),
-        Request::Nack(it) => Some(it.topic),
-        Request::Extend(it) => Some(it.topic),
-        Request::Requeue(it) => Some(it.topic),
-        Request::AlterConsumer(it) => Some(it.topic),
-        Request::DescribeConsumer(it) => Some(it.topic),
-    }
-}
-
 impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        tracing::debug!(connection = self.id.0, peer = self.peer, "begins");
+        let peer = &self.peer;
+        tracing::debug!(connection = self.id.0, address = %peer.address, name = peer.name, "begins");
         let mut news = self.around.ending.clone();
         let stopping = async move { going_away(&mut news).await };
         ctx.spawn(stopping.into_actor(self).map(|(), _, ctx| ctx.stop()));

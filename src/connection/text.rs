@@ -6,6 +6,7 @@
 
 mod command;
 mod lines;
+mod login;
 mod print;
 mod verbs;
 
@@ -13,27 +14,29 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 
 use actix::Addr;
 use bytes::Bytes;
 use logdrive_protocol::batch::{BatchBuilder, NewRecord, Origin};
 use logdrive_protocol::limits::MAX_LIST;
 use logdrive_protocol::operations::{
-    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, ListTopics, Metadata, Part,
+    Answer, ConsumerDescribed, DescribeConsumer, DescribeTopic, Hello, ListTopics, Metadata, Part,
     Payload, Produce, ProduceAll, RegisterConsumer, Request, Requeue, TopicSummary,
     UnregisterProducer,
 };
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Outcome, Position, TopicId};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use self::command::{Command, Rest, When};
 pub(super) use self::lines::Lines;
+use self::login::holds_secret;
 use super::{Connection, HalfClosed, Surroundings, Typed, going_away, writer};
 use crate::clock::{Clock, wall};
 use crate::counters::Counters;
-use crate::limits::WRITE_STALL;
+use crate::limits::{MAX_LINE_BYTES, MAX_LOGIN_LINE_BYTES, WRITE_STALL};
 use crate::net::WriteHalf;
 use crate::window::Window;
 
@@ -45,6 +48,10 @@ pub(super) struct Typing {
     producers: HashMap<String, (TopicId, Origin)>,
     /// What says when a record falls due that is to wait for so long.
     clock: Clock,
+    /// Whether somebody is logged in, or nobody has to be.
+    known: bool,
+    /// Places for deriving keys from passwords.
+    deriving: Arc<Semaphore>,
     /// Whether each request is shown as the frame that it would be.
     frames: bool,
     shown: String,
@@ -59,8 +66,9 @@ pub(super) async fn converse(
     mut write: WriteHalf,
     typing: Typing,
     around: Surroundings,
+    expelled: oneshot::Receiver<Failure>,
 ) -> anyhow::Result<()> {
-    answer_lines(lines, &mut write, typing, around).await?;
+    answer_lines(lines, &mut write, typing, around, expelled).await?;
     // Within TLS this says that nothing was cut off.
     let _ = timeout(WRITE_STALL, write.shutdown()).await;
     Ok(())
@@ -71,14 +79,25 @@ async fn answer_lines(
     write: &mut WriteHalf,
     mut typing: Typing,
     around: Surroundings,
+    mut expelled: oneshot::Receiver<Failure>,
 ) -> anyhow::Result<()> {
     let Surroundings {
-        counters, mut news, ..
+        counters,
+        mut news,
+        access,
+        ..
     } = around;
+    typing.known = !access.borrow().is_required();
     loop {
+        lines.set_limit(if typing.known {
+            MAX_LINE_BYTES
+        } else {
+            MAX_LOGIN_LINE_BYTES
+        });
         let line = tokio::select! {
             biased;
             () = going_away(&mut news) => return Ok(()),
+            Ok(failure) = &mut expelled => Err(failure),
             line = lines.next() => line,
         };
         let (mut out, go_on) = match line {
@@ -138,12 +157,19 @@ pub(super) fn refusal(failure: &Failure) -> String {
 }
 
 impl Typing {
-    pub(super) fn new(connection: Addr<Connection>, window: Window, clock: Clock) -> Self {
+    pub(super) fn new(
+        connection: Addr<Connection>,
+        window: Window,
+        clock: Clock,
+        deriving: Arc<Semaphore>,
+    ) -> Self {
         Self {
             connection,
             window,
             producers: HashMap::new(),
             clock,
+            known: false,
+            deriving,
             frames: false,
             shown: String::new(),
         }
@@ -172,10 +198,15 @@ impl Typing {
             Command::Help(verb) => command::help(verb),
             Command::Quit => Ok("+ bye\n".to_owned()),
             Command::Frames(on) => {
+                // The least request that is for those who are logged in only.
+                self.ask(Hello::default().into()).await?;
                 self.frames = on;
                 Ok(format!("+ frames {}\n", if on { "on" } else { "off" }))
             }
             Command::Plain(request) => self.show(request).await.map(|it| print::answer(&it, "")),
+            Command::LogIn(credential) => self.log_in(credential).await,
+            Command::Principals(glob) => self.principals(glob).await,
+            Command::SetPassword(name, password) => self.set_password(name, password.0).await,
             Command::List(list) => self.list(list).await,
             Command::Metadata(topics) => {
                 let answer = self.show(Request::Metadata(Metadata { topics })).await?;
@@ -246,7 +277,10 @@ impl Typing {
 
     /// Asks, and shows the frame if that is wanted; remembers a producer that was registered.
     async fn show(&mut self, request: Request) -> Result<Answer, Failure> {
-        if self.frames {
+        if self.frames && holds_secret(&request) {
+            self.shown
+                .push_str("# not shown: the frame holds a secret\n");
+        } else if self.frames {
             self.shown.push_str("# ");
             for byte in request.encode(SHOWN_CORRELATION).concat() {
                 let _ = write!(self.shown, "{byte:02x}");

@@ -84,7 +84,10 @@ async fn scenario(step: i64) -> turmoil::Result {
     assert_eq!(read(&client).await?, RECORDS);
     let now = producer.send("app", "10").await?.append_time;
     let passed = Duration::from_micros(now.checked_sub(last).expect("time ran back"));
-    assert!(passed >= A_WHILE - A_WHILE / 100 && passed <= A_WHILE + A_WHILE / 50, "{passed:?}");
+    assert!(
+        passed >= A_WHILE - A_WHILE / 100 && passed <= A_WHILE + A_WHILE / 50,
+        "{passed:?}"
+    );
 
     // What has its time comes when it has.
     sleep(LEASE - A_WHILE + LEASE / 50).await;
@@ -120,7 +123,9 @@ async fn taken(consumer: &mut Consumer) -> turmoil::Result<Vec<String>> {
 
 /// How many records are there, from the first one on.
 async fn read(client: &Client) -> turmoil::Result<usize> {
-    let mut fetcher = client.fetch("app", Position::Earliest, FetchOptions::default()).await?;
+    let mut fetcher = client
+        .fetch("app", Position::Earliest, FetchOptions::default())
+        .await?;
     let (mut count, mut next) = (0, 0);
     while let Some(portion) = fetcher.next().await? {
         for record in portion.records() {

@@ -15,9 +15,11 @@ use tokio::time::{sleep, timeout};
 use turmoil::net::TcpListener;
 
 use super::trace;
+use crate::access::Directory;
 use crate::broker::Ground;
+use crate::broker::Principals;
 use crate::clock::Clock;
-use crate::connection::{self, News};
+use crate::connection::{self, News, Peer};
 use crate::limits::Admission;
 use crate::limits::STOP_WAIT;
 use crate::net::split_duplex;
@@ -102,6 +104,7 @@ impl Machine {
             Admission::default(),
             ground,
             recovered,
+            Principals::new(Directory::default(), Vec::new()),
             news.clone(),
         );
         let watching =
@@ -150,13 +153,17 @@ async fn accept(
                 told.retain(|both| both.iter().filter(|it| it.send(now).is_ok()).count() > 0);
             }
             accepted = listener.accept() => {
-                let (socket, _) = accepted?;
+                let (socket, from) = accepted?;
+                let peer = Peer {
+                    address: from.ip(),
+                    name: None,
+                };
                 last += 1;
                 let now = *news.borrow();
                 let ((writer, news), (actor, ending)) = (watch::channel(now), watch::channel(now));
                 told.push([writer, actor]);
                 let around = connection::Surroundings { news, ending, ..around.clone() };
-                let serving = connection::serve(split_duplex(socket), ConnectionId(last), around);
+                let serving = connection::serve(split_duplex(socket), peer, ConnectionId(last), around);
                 connections.spawn_local(serving);
             }
         }

@@ -75,6 +75,11 @@ impl Topic {
             Request::Hello(_)
             | Request::Ping(_)
             | Request::Metadata(_)
+            | Request::Authenticate(_)
+            | Request::CreatePrincipal(_)
+            | Request::AlterPrincipal(_)
+            | Request::DeletePrincipal(_)
+            | Request::ListPrincipals(_)
             | Request::ProduceAll(_)
             | Request::ListTopics(_) => {
                 reply.fail(Failure::new(ErrorCode::UnknownOperation, "not for a topic"));

@@ -28,12 +28,15 @@ fn is_served(socket: &mut TcpStream) -> bool {
 
 #[test]
 fn connections_are_bounded_in_all_and_for_each_address_and_places_are_given_back() {
-    let broker = Broker::start_with(&[
-        "--max-connections",
-        "6",
-        "--max-connections-per-address",
-        "3",
-    ]);
+    let broker = Broker::start_with(
+        tempfile::tempdir().unwrap(),
+        &[
+            "--max-connections",
+            "6",
+            "--max-connections-per-address",
+            "3",
+        ],
+    );
     let mut bystander = Bystander::of(&broker);
     let mut served = Vec::new();
     let mut check = |address: &str, expected: bool| {
@@ -116,7 +119,7 @@ fn the_broker_allows_itself_the_files_that_it_may_have_and_keeps_some_for_its_st
 
 #[test]
 fn a_connection_on_which_nothing_is_said_is_ended_by_name_and_one_that_waits_is_not() {
-    let broker = Broker::start_with(&["--idle-time", "300ms"]);
+    let broker = Broker::start_with(tempfile::tempdir().unwrap(), &["--idle-time", "300ms"]);
     let mut waiting = broker.connect();
     let topic = waiting.create("app");
     let number = waiting.send(&fetch_waiting(topic, 0));
@@ -137,7 +140,7 @@ fn a_connection_on_which_nothing_is_said_is_ended_by_name_and_one_that_waits_is_
 
 #[test]
 fn the_client_says_in_time_that_it_is_there_and_keeps_its_connection() {
-    let broker = Broker::start_with(&["--idle-time", "600ms"]);
+    let broker = Broker::start_with(tempfile::tempdir().unwrap(), &["--idle-time", "600ms"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let accepted = |client: &Client| {
         let counters = runtime.block_on(client.stats(None)).unwrap();
@@ -156,7 +159,7 @@ fn the_client_says_in_time_that_it_is_there_and_keeps_its_connection() {
 #[test]
 fn the_preface_says_the_idle_time_and_zero_is_never() {
     for (typed, told) in [("2m", 120_000), ("0", 0)] {
-        let broker = Broker::start_with(&["--idle-time", typed]);
+        let broker = Broker::start_with(tempfile::tempdir().unwrap(), &["--idle-time", typed]);
         let mut peer = crate::support::Connection::silent(broker.address);
         peer.write(&preface());
         assert_eq!(peer.greeted().limits.idle_ms, told);

@@ -31,20 +31,29 @@ struct Process {
 }
 
 impl Process {
-    /// Starts a broker on a directory, with more arguments, in a shell that has done `first`; the
-    /// receiver gets the address when it is ready.
+    /// Starts a broker on a directory, with more arguments and variables of its environment, in a
+    /// shell that has done `first`; the receiver gets the address when it is ready.
     fn start(
         data: &Path,
         first: &str,
         arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
     ) -> (Self, Receiver<SocketAddr>) {
+        let listens = arguments.iter().any(|it| it.as_ref() == "--listen");
+        let address = if listens {
+            &[][..]
+        } else {
+            &["--listen", "127.0.0.1:0"]
+        };
         let mut child = Command::new("sh")
             .arg("-c")
             .arg(format!("{first} exec \"$0\" \"$@\""))
             .arg(env!("CARGO_BIN_EXE_logdrive"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--data"])
             .arg(data)
+            .args(address)
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -108,23 +117,37 @@ impl Broker {
         Self::start_on(tempfile::tempdir().unwrap())
     }
 
-    /// Starts on a fresh directory with further arguments and waits until it is ready.
-    pub(crate) fn start_with(arguments: &[impl AsRef<OsStr>]) -> Self {
-        Self::start_so(tempfile::tempdir().unwrap(), "", arguments)
+    /// Starts with further arguments.
+    pub(crate) fn start_with(data: TempDir, arguments: &[impl AsRef<OsStr>]) -> Self {
+        Self::start_told(data, arguments, &[])
     }
 
     /// Starts on a directory and waits until it is ready.
     pub(crate) fn start_on(data: TempDir) -> Self {
-        Self::start_so(data, "", NONE)
+        Self::start_told(data, NONE, &[])
     }
 
     /// Starts on a fresh directory, in a shell that has done this first.
     pub(crate) fn start_after(first: &str) -> Self {
-        Self::start_so(tempfile::tempdir().unwrap(), first, NONE)
+        Self::start_so(tempfile::tempdir().unwrap(), first, NONE, &[])
     }
 
-    fn start_so(data: TempDir, first: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
-        let mut started = Self::begin(data.path(), first, arguments);
+    /// Starts with further arguments, and variables of its environment.
+    pub(crate) fn start_told(
+        data: TempDir,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start_so(data, "", arguments, variables)
+    }
+
+    fn start_so(
+        data: TempDir,
+        first: &str,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut started = Self::begin(data.path(), first, arguments, variables);
         started.data = Some(data);
         started
     }
@@ -132,11 +155,16 @@ impl Broker {
     /// Starts on a directory that is somebody else's, with further arguments, and waits until it is
     /// ready.
     pub(crate) fn start_in(data: &Path, arguments: &[impl AsRef<OsStr>]) -> Self {
-        Self::begin(data, "", arguments)
+        Self::begin(data, "", arguments, &[])
     }
 
-    fn begin(data: &Path, first: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
-        let (mut process, address) = Process::start(data, first, arguments);
+    fn begin(
+        data: &Path,
+        first: &str,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let (mut process, address) = Process::start(data, first, arguments, variables);
         let Ok(address) = address.recv_timeout(PATIENCE) else {
             let _ = process.child.kill();
             panic!("the broker did not start: {}", process.ended().1);
@@ -156,7 +184,7 @@ impl Broker {
 
     /// The same with further arguments.
     pub(crate) fn refusal_with(data: &Path, arguments: &[impl AsRef<OsStr>]) -> String {
-        let (mut process, address) = Process::start(data, "", arguments);
+        let (mut process, address) = Process::start(data, "", arguments, &[]);
         // The sender is dropped when stderr ends.
         if let Ok(address) = address.recv_timeout(PATIENCE) {
             panic!("it started, at {address}");

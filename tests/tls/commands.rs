@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::Broker;
+use crate::broker_with;
 
 fn logdrive(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logdrive"));
@@ -52,7 +52,7 @@ fn generated_certificates_let_a_broker_and_commands_speak_tls() {
     assert_eq!(std::fs::read(here.join("certs/ca.pem")).unwrap(), before);
 
     let at = |file: &str| here.join("certs").join(file).to_str().unwrap().to_owned();
-    let broker = Broker::start_with(&[
+    let broker = broker_with(&[
         "--tls-cert".to_owned(),
         at("server.pem"),
         "--tls-key".to_owned(),

@@ -32,7 +32,12 @@ fn broker(authority: &Authority, more: &[&str]) -> Broker {
 fn broker_as(identity: &Identity, more: &[&str]) -> Broker {
     let mut arguments = arguments(identity);
     arguments.extend(more.iter().map(|&it| it.to_owned()));
-    Broker::start_with(&arguments)
+    broker_with(&arguments)
+}
+
+fn broker_with(arguments: &[String]) -> Broker {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Broker::start_with(tempfile::tempdir().unwrap(), &arguments)
 }
 
 /// The value of a record of a kilobyte.

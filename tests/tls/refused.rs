@@ -173,6 +173,7 @@ fn a_broker_that_cannot_use_its_certificate_does_not_start() {
         };
         let directory = tempfile::tempdir().unwrap();
         let arguments = crate::arguments(&identity);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let said = Broker::refusal_with(directory.path(), &arguments);
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use logdrive_protocol::body::{Body, Malformed};
 use logdrive_protocol::operations::*;
 use logdrive_protocol::{
-    ConsumerId, ErrorCode, Failure, NodeId, Position, ProducerId, TopicId, WorkerId, frame,
+    ConsumerId, ErrorCode, Failure, NodeId, Position, ProducerId, Rights, Secret, TopicId,
+    WorkerId, frame,
 };
 use serde_json::{Map, Value, json};
 
@@ -88,6 +89,8 @@ plain! {
     ConsumerId, it => it.0.to_json(), value => Self(large(value));
     WorkerId, it => it.0.to_json(), value => Self(large(value));
     NodeId, it => it.0.to_json(), value => Self(large(value));
+    Rights, it => json!(it.0), value => Self(small(value));
+    Secret, it => json!(hex(it.expose())), value => unhex(text(value)).into();
     ErrorCode, it => json!(it.number()), value => Self::from_number(small(value));
 }
 
@@ -252,6 +255,23 @@ structs! {
     Located { nodes topics }
     Node { id address }
     TopicPlace { name id leader leader_epoch }
+    Authenticate { mechanism data }
+    Authenticated { done data principal }
+    CreatePrincipal { name grants quotas tokens password }
+    PrincipalCreated { tokens }
+    Grant { rights topics }
+    Verifier { salt iterations stored_key server_key }
+    IssuedToken { label token }
+    AlterPrincipal {
+        name grant revoke set unset tokens forget_tokens password forget_password
+    }
+    PrincipalAltered { tokens }
+    DeletePrincipal { name }
+    PrincipalDeleted {}
+    ListPrincipals { glob after limit }
+    PrincipalsListed { principals more }
+    PrincipalSummary { name created_at grants quotas tokens password }
+    TokenSummary { label created_at }
     Cancel { topic correlation }
     CancelPassed {}
     Stats { topic }
@@ -277,5 +297,6 @@ macro_rules! answers {
 answers! {
     Hello Ping Metadata Cancel Stats CreateTopic DeleteTopic ListTopics DescribeTopic AlterTopic
     PurgeTopic RegisterProducer UnregisterProducer Produce ProduceAll Fetch RegisterConsumer UnregisterConsumer Consume
-    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer
+    Seek Size UnregisterWorker Ack Nack Extend Requeue AlterConsumer DescribeConsumer Authenticate
+    CreatePrincipal AlterPrincipal DeletePrincipal ListPrincipals
 }

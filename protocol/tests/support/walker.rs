@@ -170,8 +170,7 @@ impl<'a> Walker<'a> {
         let (len, at) = self.varint();
         let content = &self.rest[at..at + usize::try_from(len).unwrap()];
         if content.len() < 96 {
-            let show = |bytes: &[u8]| format!("x:{}", hex(bytes));
-            return json!(hex(self.counted(path, show)));
+            return json!(hex(self.counted(path, quoted_bytes)));
         }
         let value = json!(hex(content));
         self.length(path);

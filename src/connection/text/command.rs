@@ -2,6 +2,7 @@
 
 mod consuming;
 mod fetching;
+mod principal;
 mod valued;
 
 use logdrive_protocol::limits::MAX_LIST;
@@ -13,6 +14,7 @@ use logdrive_protocol::position::parse_duration;
 use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, TopicId, WorkerId};
 
 use self::consuming::{Alteration, Lease};
+pub(super) use self::principal::{Credential, Hidden};
 pub(super) use self::valued::When;
 use super::verbs::VERBS;
 use crate::limits::MAX_TEXT_RECORDS;
@@ -44,6 +46,12 @@ pub(super) enum Command<'a> {
     ProduceAll(&'a str, &'a [u8]),
     /// A record that waits for its time.
     Schedule(&'a str, When, &'a [u8]),
+    /// What somebody logs in with.
+    LogIn(Credential<'a>),
+    /// A principal's new password.
+    SetPassword(&'a str, Hidden<'a>),
+    /// Principals whose names match.
+    Principals(&'a str),
 }
 
 /// What is to be done once ids are known.
@@ -277,6 +285,9 @@ impl<'a> Command<'a> {
         let Ok(rest) = std::str::from_utf8(rest) else {
             return Err(Failure::new(ErrorCode::Syntax, "the line is not UTF-8"));
         };
+        if matches!(*verb, "AUTH" | "PASSWORD") {
+            return principal::parse_secret(verb, rest);
+        }
         if matches!(*verb, "REGISTER" | "ALTER") {
             return Self::parse_settings(verb, rest);
         }
@@ -328,6 +339,13 @@ impl<'a> Command<'a> {
             }
             "CREATE" => {
                 let name = words.word("topic")?.to_owned();
+                let mut ahead = words.words.clone();
+                if name.eq_ignore_ascii_case("principal")
+                    && let Some(principal) = ahead.next().filter(|it| !it.contains('='))
+                {
+                    words.words = ahead;
+                    return Self::parse_create_principal(principal, words);
+                }
                 let settings = settings(words)?;
                 Self::Plain(
                     CreateTopic {
@@ -352,8 +370,19 @@ impl<'a> Command<'a> {
                     .into(),
                 )
             }
+            "GRANT" | "REVOKE" => Self::parse_grant(words)?,
+            "TOKEN" | "FORGET" => Self::parse_token(words)?,
+            "PRINCIPALS" => Self::Principals(words.words.next().unwrap_or_default()),
             "DELETE" => {
                 let topic = words.word("topic")?;
+                let mut ahead = words.words.clone();
+                if topic.eq_ignore_ascii_case("principal")
+                    && let Some(principal) = ahead.next()
+                    && !principal.eq_ignore_ascii_case("confirm")
+                {
+                    words.words = ahead;
+                    return Self::parse_delete_principal(principal, words);
+                }
                 words.confirm(topic, "deleting takes all records", "DELETE")?;
                 Self::OnTopic(topic, Rest::Delete)
             }

@@ -26,6 +26,8 @@ pub(in super::super) struct Lines {
     /// Bytes of the buffer that hold no line end.
     searched: usize,
     telnet: bool,
+    /// Longest line, in bytes.
+    limit: usize,
 }
 
 impl Lines {
@@ -35,7 +37,13 @@ impl Lines {
             buffer,
             searched: 0,
             telnet,
+            limit: MAX_LINE_BYTES,
         }
+    }
+
+    /// Refuses longer lines from now on.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// The next line without its end; `None` when the peer has left.
@@ -47,12 +55,13 @@ impl Lines {
         let mut pace = None;
         loop {
             if let Some(line) = self.take() {
+                if line.len() > self.limit {
+                    return Err(self.too_long());
+                }
                 return Ok(Some(line));
             }
-            if self.buffer.len() > MAX_LINE_BYTES {
-                let message = format!("a command has at most {MAX_LINE_BYTES} bytes");
-                return Err(Failure::new(ErrorCode::LineTooLong, message)
-                    .hint("send large records with a client, or with: logdrive produce"));
+            if self.buffer.len() > self.limit {
+                return Err(self.too_long());
             }
             self.buffer.reserve(READ_BYTES);
             if pace.is_none() && !self.buffer.is_empty() {
@@ -94,9 +103,19 @@ impl Lines {
         }
     }
 
+    fn too_long(&self) -> Failure {
+        let message = format!("a command has at most {} bytes", self.limit);
+        let hint = if self.limit < MAX_LINE_BYTES {
+            "log in first: AUTH TOKEN token, or AUTH name password"
+        } else {
+            "send large records with a client, or with: logdrive produce"
+        };
+        Failure::new(ErrorCode::LineTooLong, message).hint(hint)
+    }
+
     /// Returns when the peer has closed its side; reads ahead meanwhile, within the limit.
     pub(super) async fn closed(&mut self) {
-        while self.buffer.len() <= MAX_LINE_BYTES {
+        while self.buffer.len() <= self.limit {
             match self.read.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}

@@ -11,8 +11,9 @@
 use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
-    Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Greeted, Located,
-    Measured, Produced, Setting, TopicDescribed, TopicSummary,
+    Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Grant, Greeted,
+    IssuedToken, Located, Measured, PrincipalSummary, Produced, Setting, TopicDescribed,
+    TopicSummary,
 };
 use logdrive_protocol::position::format_time;
 use logdrive_protocol::{ErrorCode, Failure};
@@ -107,8 +108,48 @@ pub(super) fn answer(answer: &Answer, topic: &str) -> String {
         Answer::DeleteTopic(_)
         | Answer::UnregisterProducer(_)
         | Answer::UnregisterConsumer(_)
+        | Answer::DeletePrincipal(_)
         | Answer::UnregisterWorker(_) => "+ deleted\n".to_owned(),
+        Answer::Authenticate(_) => "+ logged in\n".to_owned(),
+        Answer::CreatePrincipal(created) => issued("created", &created.tokens),
+        Answer::AlterPrincipal(altered) => issued("altered", &altered.tokens),
+        Answer::ListPrincipals(listed) => principals(&listed.principals),
     }
+}
+
+/// Tokens are shown this once.
+fn issued(what: &str, tokens: &[IssuedToken]) -> String {
+    let mut out = format!("+ {what}");
+    for issued in tokens {
+        let _ = write!(
+            out,
+            " token={}",
+            issued.token.expose_text().unwrap_or_default()
+        );
+    }
+    out.push('\n');
+    out
+}
+
+/// One line for each: what it may do, with what it logs in, and its quotas.
+pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
+    let mut out = format!("= {}\n", principals.len());
+    for principal in principals {
+        out.push_str(&principal.name);
+        for Grant { rights, topics } in &principal.grants {
+            let _ = write!(out, " {rights}:{topics}");
+        }
+        let labels: Vec<_> = principal.tokens.iter().map(|it| &*it.label).collect();
+        if !labels.is_empty() {
+            let _ = write!(out, " tokens={}", labels.join(","));
+        }
+        let _ = write!(out, " password={}", principal.password);
+        for Setting { key, value } in &principal.quotas {
+            let _ = write!(out, " {key}={value}");
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn settings(settings: &[Setting]) -> String {

@@ -12,19 +12,24 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "ALTER",
-        "topic [key=value]... | CONSUMER topic consumer [key=value]...",
+        "topic [key=value]... | CONSUMER topic consumer [key=value]... | PRINCIPAL name [quota=value]...",
         "change settings; key= goes back to the default",
     ),
+    ("AUTH", "TOKEN token | name password", "log in"),
     (
         "CONSUME",
         "topic consumer [n=1] [wait=5s] [lease=30s]",
         "take the next records, or lease them (also DEQUEUE)",
     ),
-    ("CREATE", "topic [key=value]...", "create a topic"),
+    (
+        "CREATE",
+        "topic [key=value]... | PRINCIPAL name [quota=value]...",
+        "create a topic, or a principal",
+    ),
     (
         "DELETE",
-        "topic CONFIRM topic",
-        "delete a topic and all its records",
+        "topic CONFIRM topic | PRINCIPAL name CONFIRM name",
+        "delete a topic and all its records, or a principal",
     ),
     (
         "DEQUEUE",
@@ -52,9 +57,19 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "read from W on, all or what a filter lets through; changes nothing",
     ),
     (
+        "FORGET",
+        "TOKEN principal label | PASSWORD principal",
+        "let nobody log in with it any more",
+    ),
+    (
         "FRAMES",
         "ON|OFF",
         "show each command as the frame that it would be",
+    ),
+    (
+        "GRANT",
+        "principal rights glob",
+        "let a principal produce, consume or admin topics",
     ),
     ("HELP", "[verb]", "list the commands, or explain one"),
     ("INFO", "", "say who the broker is"),
@@ -65,8 +80,18 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "topic consumer lease offset|from-to|-to [delay=5s]",
         "give leased records back",
     ),
+    (
+        "PASSWORD",
+        "principal rest-of-the-line-is-the-password",
+        "set a password",
+    ),
     ("PAUSE", "topic consumer", "let a consumer give no records"),
     ("PING", "", "say whether all is well"),
+    (
+        "PRINCIPALS",
+        "[glob]",
+        "list principals and what they may do",
+    ),
     (
         "PRODUCE",
         "topic rest-of-the-line-is-the-value",
@@ -99,6 +124,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "let a consumer give records again",
     ),
     (
+        "REVOKE",
+        "principal rights glob",
+        "take back what was granted on a glob",
+    ),
+    (
         "SCHEDULE",
         "topic 5m|time rest-of-the-line-is-the-value",
         "append a record when its time has come",
@@ -106,6 +136,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
     ("SEEK", "topic consumer W", "move a consumer's cursor"),
     ("SIZE", "topic consumer", "say what is left for a consumer"),
     ("STATS", "[topic]", "show counters"),
+    (
+        "TOKEN",
+        "principal label",
+        "make a token, which is shown once",
+    ),
     (
         "UNREGISTER",
         "PRODUCER topic | CONSUMER topic name | WORKER topic name id",

@@ -82,7 +82,7 @@ impl World {
             ..CreateTopic::default()
         };
         let (reply, answered) = Reply::within();
-        self.broker.do_send(Ask(create.into(), reply));
+        self.broker.do_send(Ask(create.into(), reply, None));
         match answered.await.unwrap() {
             Ok(Answer::CreateTopic(created)) => created.topic,
             other => panic!("{other:?}"),
@@ -91,7 +91,7 @@ impl World {
 
     pub(super) async fn address(&self, topic: TopicId) -> Addr<Topic> {
         let found = self.broker.send(LocateAll(vec![topic])).await.unwrap();
-        found.into_iter().flatten().next().unwrap()
+        found.into_iter().flatten().next().unwrap().topic
     }
 
     pub(super) async fn values(&self, topic: TopicId) -> Vec<String> {

@@ -101,6 +101,11 @@ impl Alteration {
     }
 }
 
+/// Whether a word is a setting; a topic may have any name, and is altered by those alone.
+fn is_setting(word: Option<&str>) -> bool {
+    word.is_none_or(|word| word.contains('='))
+}
+
 impl<'a> Command<'a> {
     /// REGISTER and ALTER: an expression is the rest of the line, since it may hold spaces.
     pub(super) fn parse_settings(verb: &'static str, rest: &'a str) -> Result<Self, Failure> {
@@ -127,6 +132,11 @@ impl<'a> Command<'a> {
             };
         }
         if !kind.eq_ignore_ascii_case("consumer") {
+            let names_principal =
+                kind.eq_ignore_ascii_case("principal") && !is_setting(words.words.clone().next());
+            if verb == "ALTER" && names_principal {
+                return Self::parse_alter_principal(words);
+            }
             if verb == "ALTER" && grep.is_none() {
                 let (unset, set): (Vec<_>, Vec<_>) = settings(words)?
                     .into_iter()
