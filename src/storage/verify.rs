@@ -3,7 +3,7 @@
 //! Owns the order in which that is done, and what is said about what is found. It never changes a
 //! file, and repairs nothing: redb works on views that are in memory. Nobody else may use the
 //! directory meanwhile. Its neighbours: [`found`] finds the newest segment and the journal as a start
-//! would, [`walk`] reads a segment's chunks as a reader would.
+//! would, [`mod@walk`] reads a segment's chunks as a reader would.
 //!
 //! ```text
 //!   newest ---> the newest segment, all pages; the journal on top of it --> state: extents, catalogue
