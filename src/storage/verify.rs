@@ -2,8 +2,8 @@
 //!
 //! Owns the order in which that is done, and what is said about what is found. It never changes a
 //! file, and repairs nothing: redb works on views that are in memory. Nobody else may use the
-//! directory meanwhile. Its neighbours: [recovery] finds the newest segment and the journal as a
-//! start would, [`walk`] reads a segment's chunks as a reader would.
+//! directory meanwhile. Its neighbours: [`found`] finds the newest segment and the journal as a start
+//! would, [`mod@walk`] reads a segment's chunks as a reader would.
 //!
 //! ```text
 //!   newest ---> the newest segment, all pages; the journal on top of it --> state: extents, catalogue
@@ -12,30 +12,26 @@
 //!                 every chunk: row head, both CRCs of each batch, sums,    what is needed of it is
 //!                 digest, abutting its neighbour                  --intact--> there, or is named
 //! ```
-//!
-//! [recovery]: super::recovery
 
+mod found;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 
 use logdrive_protocol::TopicId;
-use redb::ReadableTable;
 
-use self::walk::{Expected, Seen, walk};
+use self::found::Store;
+use self::walk::{Seen, walk};
 use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::header::{self, Trust};
+use super::header::Trust;
 use super::job::Totals;
-use super::journal;
-use super::layout::{self, Contents, Extent, FileKind, OwnRow, STATE};
+use super::layout::{self, FileKind};
 use super::newest;
 use super::options::Options;
-use super::recovery;
-use super::segment::{Segment, SegmentError, guarded};
+use super::segment::{Segment, SegmentError};
 
 /// What a topic's state says of a log of its own; by whoever decodes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,52 +164,6 @@ fn length(disk: &dyn Disk, number: u64) -> io::Result<u64> {
     disk.open(&layout::segment_name(number))?.len()
 }
 
-/// What the newest segment says.
-#[derive(Default)]
-struct Store {
-    /// As a start would find it; `None` if it would be refused.
-    newest: Option<Arc<Segment>>,
-    logs: BTreeMap<TopicId, Log>,
-    extents: BTreeMap<TopicId, Vec<Extent>>,
-    catalogue: BTreeMap<u64, Contents>,
-    /// Segments that were there.
-    read: Vec<u64>,
-}
-
-impl Store {
-    /// The parts of logs that are needed of a segment: where each begins, and what of it counts.
-    fn needed(&self, segment: u64) -> Vec<(TopicId, Extent, u64, u64)> {
-        let mut needed = Vec::new();
-        for (topic, extents) in &self.extents {
-            // Nothing is known of how far one goes that no topic's state names.
-            let Some(log) = self.logs.get(topic) else {
-                continue;
-            };
-            let ends = extents.iter().skip(1).map(|next| next.first);
-            for (extent, end) in extents.iter().zip(ends.chain([log.end])) {
-                let (from, to) = (extent.first.max(log.start), end.min(log.end));
-                if extent.segment == segment && from < to {
-                    needed.push((*topic, *extent, from, to));
-                }
-            }
-        }
-        needed
-    }
-
-    /// What is to be compared while a segment is read.
-    fn expected(&self, segment: u64) -> Expected {
-        let mut expected = Expected::default();
-        for (topic, extent, _, to) in self.needed(segment) {
-            expected.extents.insert((topic, extent.first), extent);
-            let ends = self.logs.get(&topic).is_some_and(|log| log.end == to);
-            if ends {
-                expected.ends.insert(topic, to);
-            }
-        }
-        expected
-    }
-}
-
 /// One look at a directory.
 struct Run<'a> {
     disk: &'a dyn Disk,
@@ -264,157 +214,6 @@ impl Run<'_> {
     fn name(&self, topic: TopicId) -> String {
         let known = self.names.get(&topic).cloned();
         known.unwrap_or_else(|| format!("with id {topic}"))
-    }
-
-    /// Finds the newest segment as a start would, and what it says.
-    fn find(
-        &mut self,
-        active: Option<u64>,
-        interpret: impl FnOnce(&Rows) -> Vec<Result<Log, String>>,
-    ) -> Result<Store, OpenError> {
-        let mut store = Store {
-            newest: self.newest(active)?,
-            ..Store::default()
-        };
-        let Some(segment) = store.newest.clone() else {
-            return Ok(store);
-        };
-        let number = segment.number;
-        let mut topics = Rows::new();
-        let mut damaged = Vec::new();
-        let read = guarded(|| {
-            let txn = segment.begin_read()?;
-            for row in txn.open_table(STATE)?.iter()? {
-                let (key, stored) = row?;
-                let (key, stored) = (key.value(), stored.value());
-                let value = match layout::unseal(key, stored) {
-                    Ok(value) => value,
-                    Err(damage) => {
-                        damaged.push(damage.0);
-                        continue;
-                    }
-                };
-                let topic = layout::parse_state_key(key).map_or(TopicId(0), |(topic, _)| topic);
-                match layout::own_row(key) {
-                    Some(OwnRow::Extent) => {
-                        let extents = store.extents.entry(topic).or_default();
-                        extents.push(Extent::decode(key, stored)?);
-                    }
-                    Some(OwnRow::Catalogue { segment }) => {
-                        store.catalogue.insert(segment, Contents::decode(value));
-                    }
-                    Some(OwnRow::Flush | OwnRow::Other) => {}
-                    None => {
-                        let rows = topics.entry(topic).or_default();
-                        rows.push((key.to_vec(), value.to_vec()));
-                    }
-                }
-            }
-            Ok(())
-        });
-        let file = layout::segment_name(number);
-        if let Err(error) = read {
-            self.unusable(number, &error, &store);
-        }
-        for what in damaged {
-            self.say_of_file(Grade::Damaged, file.as_str(), what);
-        }
-        for log in interpret(&topics) {
-            match log {
-                Ok(log) => {
-                    self.verified.logs += 1;
-                    self.names.insert(log.topic, log.name.clone());
-                    store.logs.insert(log.topic, log);
-                }
-                Err(what) => self.say_of_file(Grade::Damaged, file.as_str(), what),
-            }
-        }
-        Ok(store)
-    }
-
-    /// The newest segment with what the journal has beyond it; `None` if a start would be refused
-    /// for the segment's sake.
-    fn newest(&mut self, active: Option<u64>) -> Result<Option<Arc<Segment>>, OpenError> {
-        let mut floor = 0;
-        let error = match recovery::find(self.disk, self.options, &mut floor) {
-            Ok(found) => {
-                if let Some(number) = active {
-                    self.last_writes(number);
-                } else if self.disk.open(newest::NAME).is_ok() {
-                    let what = "there was a segment, and there is none now";
-                    self.say_of_file(Grade::Damaged, newest::NAME, what);
-                }
-                return Ok(found.map(|found| found.segment));
-            }
-            Err(error @ OpenError::NewerFormat { .. }) => return Err(error),
-            Err(error) => error,
-        };
-        let file = match &error {
-            OpenError::Unreadable { file, .. } | OpenError::Missing { file, .. } => file,
-            OpenError::Journal { .. } => journal::NAME,
-            _ => "",
-        };
-        let grade = match &error {
-            OpenError::Disk { .. } => Grade::Unread,
-            _ => Grade::Damaged,
-        };
-        self.say_of_file(grade, file, format!("no start is possible: {error}"));
-        let (OpenError::Journal { .. }, Some(number)) = (&error, active) else {
-            return Ok(None);
-        };
-        // What was saved is known all the same.
-        let cache = self.options.active_cache_bytes;
-        let opened = Segment::open_checked(self.disk, number, cache, Trust::LastWhole);
-        Ok(opened.ok().map(|(segment, _)| Arc::new(segment)))
-    }
-
-    /// Looks at what a start takes as it is: the last commit, the journal's last entry, the note of
-    /// which segment is the newest.
-    fn last_writes(&mut self, number: u64) {
-        let file = layout::segment_name(number);
-        let cache = self.options.active_cache_bytes;
-        let clean = header::is_clean(self.disk, &file).unwrap_or_default();
-        let alone = Segment::open_checked(self.disk, number, cache, Trust::LastAlone);
-        match alone {
-            Ok((segment, identity)) => {
-                let empty = (self.disk.open(journal::NAME)).and_then(|file| file.is_empty());
-                if identity.journaled && !clean && empty.is_ok_and(|empty| empty) {
-                    let what = "it is empty, as it is made to go on without: a start loses \
-                                whatever was acknowledged in the last moments";
-                    self.say_of_file(Grade::Doubtful, journal::NAME, what);
-                } else if identity.journaled
-                    && let Ok(begun) = recovery::last_flush(&segment)
-                    && let Ok(Some(at)) =
-                        journal::unfinished(self.disk, journal::Of::new(&segment), begun.number)
-                {
-                    let what = format!(
-                        "the last entry, at byte {at}, is not whole: it was never acknowledged if \
-                         a power cut has torn it, and a start goes on without it"
-                    );
-                    self.say_of_file(Grade::Doubtful, journal::NAME, what);
-                }
-                let noted = newest::marked(self.disk);
-                let said = noted.map(|note| (note.number, note.birth));
-                // Noted behind the switch: a crash may come between.
-                let right = said.is_some_and(|(noted, birth)| {
-                    (noted == number && (birth == 0 || birth == segment.birth))
-                        || (noted < number && !clean)
-                });
-                let there = self.disk.open(newest::NAME).is_ok();
-                if there && !right {
-                    let what = format!("it does not name segment {number}, which is the newest");
-                    self.say_of_file(Grade::Damaged, newest::NAME, what);
-                }
-            }
-            // A start found something else to go on with.
-            Err(error) => {
-                let what = format!(
-                    "the last commit is not whole: it was never acknowledged if a power cut has \
-                     torn it, and a start goes on with the one before ({error})"
-                );
-                self.say_of_file(Grade::Doubtful, file, what);
-            }
-        }
     }
 
     /// Reads a segment.
