@@ -91,6 +91,11 @@
 //! Who may do what is decided in one place, before a request leaves its connection, by what
 //! [`access`] says of the principal that is logged in. A topic knows nothing of it.
 //!
+//! What a broker stands on (disk, store, pool, time of day) comes in from outside, as its
+//! [`Ground`], and connections run over anything that carries bytes. So the crate's own tests run
+//! broker, clients and checker on one thread, where network, disk and time are simulated from a seed
+//! (`src/simulation`), and show with bugs that are planted that they find them.
+//!
 //! To follow one request, read [`connection`], [`topic::actor`], [`topic::state`], then [`storage`]. A
 //! new operation begins in [`logdrive_protocol::operations`] and in `PROTOCOL.md`, whose test names
 //! what is missing; the compiler then leads through [`connection`] and [`topic`] or [`broker`].
@@ -124,6 +129,7 @@
 //! [`Connection`]: connection::Connection
 //! [`Disk`]: storage::Disk
 //! [`Failed`]: storage::Notice::Failed
+//! [`Ground`]: broker::Ground
 //! [`Job`]: storage::Job
 //! [`Locate`]: broker::Locate
 //! [`Notice`]: storage::Notice

@@ -2,11 +2,10 @@
 //!
 //! Owns which of them is alive on this thread. Outside of the crate's own tests none ever is: the
 //! question is a constant then, and what asks it compiles to nothing. Its neighbours: the places that
-//! ask, and the [simulation](crate) that plants.
+//! ask, and the simulation that plants.
 
 /// A mistake that somebody could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "planted by tests alone"))]
 pub(crate) enum Bug {
     /// A flush is announced before it is on disk.
     AckBeforeFsync,

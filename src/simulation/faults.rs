@@ -20,8 +20,8 @@ use super::{trace, wire};
 use crate::storage::Disk;
 use crate::storage::disk::Call;
 
-/// The hosts of clients, by number.
-pub(super) const HOSTS: [&str; 4] = ["", "one", "two", "supervisor"];
+/// The hosts, by number.
+pub(super) const HOSTS: [&str; 4] = [host::NAME, "one", "two", "supervisor"];
 /// A disk that fills up had this much room.
 const ROOMY: u64 = 1 << 30;
 
@@ -55,7 +55,7 @@ enum Repair {
     Cut(u64),
     /// The broker has stopped, or else it is killed.
     Stopped,
-    Repair(usize),
+    Mend(usize),
     Release(usize),
     Room,
     Fast,
@@ -166,15 +166,15 @@ impl Storm {
                 self.machine.stop();
             }
             Fault::Partition(host, lasts) => {
-                later(lasts, Repair::Repair(host));
+                later(lasts, Repair::Mend(host));
                 sim.partition(host::NAME, HOSTS[host]);
             }
             Fault::FromBroker(host, lasts) => {
-                later(lasts, Repair::Repair(host));
+                later(lasts, Repair::Mend(host));
                 sim.partition_oneway(host::NAME, HOSTS[host]);
             }
             Fault::ToBroker(host, lasts) => {
-                later(lasts, Repair::Repair(host));
+                later(lasts, Repair::Mend(host));
                 sim.partition_oneway(HOSTS[host], host::NAME);
             }
             Fault::Hold(host, lasts) => {
@@ -214,10 +214,6 @@ impl Storm {
         for (_, repair) in due {
             trace::note(&format!("{repair:?}"), 0, &[]);
             match repair {
-                Repair::Start => {
-                    self.is_down = false;
-                    sim.bounce(host::NAME);
-                }
                 Repair::Cut(down) => {
                     self.cut(sim);
                     self.repairs
@@ -227,11 +223,11 @@ impl Storm {
                     self.repairs
                         .push((now + Duration::from_millis(20), Repair::Stopped));
                 }
-                Repair::Stopped => {
+                Repair::Start | Repair::Stopped => {
                     self.is_down = false;
                     sim.bounce(host::NAME);
                 }
-                Repair::Repair(host) => sim.repair(host::NAME, HOSTS[host]),
+                Repair::Mend(host) => sim.repair(host::NAME, HOSTS[host]),
                 Repair::Release(host) => sim.release(host::NAME, HOSTS[host]),
                 Repair::Room => self.machine.disk().set_capacity(None),
                 Repair::Fast => host::set_slowest_write(2),

@@ -182,6 +182,9 @@ fn no_promise_is_broken_whatever_fails() {
                     }
                     let outcome = run::run(first + number, None, false);
                     sums.of(&outcome);
+                    if count == 1 {
+                        println!("{outcome:?}");
+                    }
                     if let Err(verdict) = &outcome.verdict {
                         show(first + number, verdict);
                     }

@@ -50,8 +50,9 @@ pub(super) fn note(what: &str, number: u64, bytes: &[u8]) {
         if let Some(words) = &mut trace.words {
             let shown = bytes.escape_ascii().to_string();
             words.push(format!(
-                "{:>9.3} ms  {what} {number} ({} bytes, {checksum:08x}) {shown:.160}",
-                at as f64 / 1_000.0,
+                "{:>6}.{:03} ms  {what} {number} ({} bytes, {checksum:08x}) {shown:.160}",
+                at / 1_000,
+                at % 1_000,
                 bytes.len(),
             ));
         }
