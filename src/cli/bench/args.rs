@@ -329,7 +329,7 @@ pub(super) struct RetentionArgs {
 
 /// Arguments of `bench siege`.
 ///
-/// An honest client has a record made durable and consumes it every 10 ms, on connections of its own,
+/// An honest client has a record made durable and consumes it every 5 ms, on connections of its own,
 /// before, during and after each siege. Those who besiege have a thread of the same machine.
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]

@@ -1,8 +1,9 @@
 //! `bench siege`: what an honest client notices while a broker is besieged.
 //!
 //! Owns the honest client and the windows: it produces a durable record at each tick and consumes it,
-//! before a siege, during it and after it. Each latency counts from the tick, so that a stall is felt
-//! by every record that was due meanwhile. Nothing of what it sends may be lost, doubled or refused:
+//! before a siege, during it and after it. It waits for no acknowledgement before the next record, and
+//! each latency counts from the tick: so a stall is felt by every record that was due meanwhile, and
+//! by no later one. Nothing of what it sends may be lost, doubled or refused:
 //! then there is no figure, but an error. Who besieges is in [`host`].
 
 mod host;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use logdrive_client::{Consumer, ConsumerOptions, Producer, ProducerOptions};
+use logdrive_client::{Consumer, ConsumerOptions, NewRecord, Producer, ProducerOptions};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +30,7 @@ use crate::cli::progress::Progress;
 use host::{Ends, Host, Muster};
 
 /// Between two records of the honest client.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(5);
 /// A record begins with its number and the tick that it was due at, in nanoseconds.
 const HEAD_BYTES: usize = 16;
 /// The whole record.
@@ -106,6 +108,7 @@ impl Citizen {
     }
 }
 
+/// Sends on schedule, whatever the broker does, and waits for the acknowledgements beside it.
 async fn produce(
     producer: &mut Producer,
     topic: &str,
@@ -113,26 +116,42 @@ async fn produce(
     end: &AtomicU64,
     is_enough: impl Fn() -> bool,
 ) -> anyhow::Result<Latencies> {
-    let mut latencies = Latencies::new()?;
-    let schedule = Instant::now();
-    for (tick, number) in (1..).zip(first..) {
-        let due = schedule + TICK * tick;
-        sleep(due.saturating_duration_since(Instant::now())).await;
-        let is_last = is_enough();
-        if is_last {
-            // Before it is sent: whoever consumes it knows then that nothing follows.
-            end.store(number + 1, Ordering::Relaxed);
+    let (sent, mut under_way) = mpsc::unbounded_channel();
+    let sending = async move {
+        let schedule = Instant::now();
+        for (tick, number) in (1..).zip(first..) {
+            let due = schedule + TICK * tick;
+            sleep(due.saturating_duration_since(Instant::now())).await;
+            let is_last = is_enough();
+            if is_last {
+                // Before it is sent: whoever consumes it knows then that nothing follows.
+                end.store(number + 1, Ordering::Relaxed);
+            }
+            let mut value = [b'x'; RECORD_BYTES];
+            let at = due.saturating_duration_since(begun).as_nanos() as u64;
+            value[..8].copy_from_slice(&number.to_be_bytes());
+            value[8..HEAD_BYTES].copy_from_slice(&at.to_be_bytes());
+            let record = NewRecord {
+                value: &value,
+                ..NewRecord::default()
+            };
+            // Where the client's window is full this waits, so what is under way is bounded.
+            sent.send((due, producer.enqueue(topic, &record).await?))?;
+            if is_last {
+                break;
+            }
         }
-        let mut value = [b'x'; RECORD_BYTES];
-        let at = due.saturating_duration_since(begun).as_nanos() as u64;
-        value[..8].copy_from_slice(&number.to_be_bytes());
-        value[8..HEAD_BYTES].copy_from_slice(&at.to_be_bytes());
-        producer.send(topic, &value[..]).await?;
-        latencies.record(due.elapsed());
-        if is_last {
-            break;
+        anyhow::Ok(())
+    };
+    let hearing = async {
+        let mut latencies = Latencies::new()?;
+        while let Some((due, delivery)) = under_way.recv().await {
+            delivery.await?;
+            latencies.record(due.elapsed());
         }
-    }
+        anyhow::Ok(latencies)
+    };
+    let ((), latencies) = tokio::try_join!(sending, hearing)?;
     Ok(latencies)
 }
 
