@@ -269,12 +269,12 @@ async fn accept(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = connections.join_next() => {
-                left(&mut gate, around, ended);
+                left(&mut gate, around, &ended);
                 continue;
             }
         };
         while let Some(ended) = connections.try_join_next() {
-            left(&mut gate, around, ended);
+            left(&mut gate, around, &ended);
         }
         let now = Instant::now();
         match accepted {
@@ -323,10 +323,10 @@ fn count_entered(counters: &Counters, entered: &Entered, now: Instant) {
     }
 }
 
-fn left(gate: &mut Gate, around: &connection::Surroundings, ended: Result<IpAddr, JoinError>) {
+fn left(gate: &mut Gate, around: &connection::Surroundings, ended: &Result<IpAddr, JoinError>) {
     // A connection's task neither panics nor is it aborted.
     if let Ok(peer) = ended {
-        gate.leave(peer);
+        gate.leave(*peer);
         around.counters.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

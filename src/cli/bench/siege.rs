@@ -99,12 +99,15 @@ impl Citizen {
         let (first, begun) = (self.count, self.begun);
         let end = AtomicU64::new(u64::MAX);
         let (topic, producer, consumer) = (&self.topic, &mut self.producer, &mut self.consumer);
-        let (acked, consumed) = tokio::try_join!(
+        let (acked, taken) = tokio::try_join!(
             produce(producer, topic, (first, begun), &end, is_enough),
             consume(consumer, (first, begun), &end)
         )?;
         self.count = end.load(Ordering::Relaxed);
-        Ok(Seen { acked, consumed })
+        Ok(Seen {
+            acked,
+            consumed: taken,
+        })
     }
 }
 

@@ -52,7 +52,7 @@ impl Lines {
     /// `LINE_TOO_LONG`, `SYNTAX` for a last line without an end, `FRAME_TIMEOUT` for one that does
     /// not go on, and `IDLE_TIMEOUT` after a long silence: the session ends.
     pub(super) async fn next(&mut self) -> Result<Option<BytesMut>, Failure> {
-        let mut pace = None;
+        let mut pace: Option<Pace> = None;
         loop {
             if let Some(line) = self.take() {
                 if line.len() > self.limit {
@@ -84,21 +84,9 @@ impl Lines {
                     }
                 }
                 Ok(Err(_)) => return Ok(None),
-                Err(_) => match &mut pace {
-                    Some(pace) => {
-                        if pace.goes_on(Instant::now()) {
-                            continue;
-                        }
-                        let message =
-                            format!("a line was begun and did not go on for {LINE_WAIT:?}");
-                        return Err(Failure::new(ErrorCode::FrameTimeout, message)
-                            .hint("nothing was done: type it again"));
-                    }
-                    None => {
-                        let message = format!("nothing was typed for {TEXT_IDLE:?}");
-                        return Err(Failure::new(ErrorCode::IdleTimeout, message));
-                    }
-                },
+                // What was typed meanwhile was read: only now is it looked at the time.
+                Err(_) if pace.as_mut().is_some_and(|it| it.goes_on(Instant::now())) => {}
+                Err(_) => return Err(too_late(pace.is_some())),
             }
         }
     }
@@ -149,6 +137,17 @@ impl Lines {
             line
         }
     }
+}
+
+/// A line that was begun did not go on, or none was begun for long.
+fn too_late(is_begun: bool) -> Failure {
+    if is_begun {
+        let message = format!("a line was begun and did not go on for {LINE_WAIT:?}");
+        return Failure::new(ErrorCode::FrameTimeout, message)
+            .hint("nothing was done: type it again");
+    }
+    let message = format!("nothing was typed for {TEXT_IDLE:?}");
+    Failure::new(ErrorCode::IdleTimeout, message)
 }
 
 fn without_negotiation(line: &[u8]) -> BytesMut {
