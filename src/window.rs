@@ -5,11 +5,13 @@
 //! something to send. Requests and answers are counted apart, so that requests which wait for
 //! records can never take the room that their answers need.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use logdrive_protocol::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::account::{Account, Taken};
 use crate::limits::{
     BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, REQUEST_COST_BYTES, TAIL_BYTES,
     WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
@@ -66,6 +68,8 @@ pub struct Window {
     answers: Arc<Semaphore>,
     /// The peer has sent its last byte.
     finished: Arc<AtomicBool>,
+    /// What it uses is counted here too, once somebody is logged in.
+    account: Arc<OnceLock<Arc<Account>>>,
 }
 
 /// A share of a window and of the budget; dropping it gives it back.
@@ -73,6 +77,24 @@ pub struct Window {
 pub struct Permit {
     _window: OwnedSemaphorePermit,
     _budget: OwnedSemaphorePermit,
+}
+
+/// An answer's share of a window, of the budget and of its principal's account.
+#[derive(Debug)]
+pub struct Share {
+    permit: Permit,
+    taken: Option<Taken>,
+}
+
+impl Share {
+    /// The answer has so many bytes of records; what is left of its share is held until it is on the
+    /// wire.
+    pub fn settle(self, bytes: usize) -> Permit {
+        if let Some(taken) = self.taken {
+            taken.settle(bytes);
+        }
+        self.permit
+    }
 }
 
 impl Window {
@@ -83,7 +105,38 @@ impl Window {
             requests: Arc::new(Semaphore::new(WINDOW_REQUEST_BYTES as usize)),
             answers: Arc::new(Semaphore::new(WINDOW_ANSWER_BYTES as usize)),
             finished: Arc::default(),
+            account: Arc::default(),
         }
+    }
+
+    /// Somebody is logged in: what is used from now on is counted there too.
+    pub fn open_account(&self, account: Arc<Account>) {
+        // Nobody logs in twice on one connection.
+        let _ = self.account.set(account);
+    }
+
+    /// Waits for as long as the principal's quotas demand before a request begins.
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED`: waiting does not help.
+    pub async fn pace(&self, opcode: u8, bytes: usize) -> Result<(), Failure> {
+        match self.account.get() {
+            // Boxed: a connection that is silent keeps no room for it.
+            Some(account) => Box::pin(account.admit(opcode, bytes)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts bytes of records in an answer that had no share of its own.
+    pub fn charge(&self, bytes: usize) {
+        if let Some(account) = self.account.get() {
+            account.charge(bytes as u64);
+        }
+    }
+
+    /// Whether anybody counts what is answered.
+    pub fn is_counted(&self) -> bool {
+        self.account.get().is_some()
     }
 
     /// The peer has sent its last byte: what it has begun is answered, but nothing of it waits for
@@ -104,7 +157,20 @@ impl Window {
     }
 
     /// Waits until an answer of so many bytes may be sent; `None` once the window is closed.
-    pub async fn reserve(&self, bytes: usize) -> Option<Permit> {
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED`: waiting does not help.
+    pub async fn reserve(&self, bytes: usize) -> Result<Option<Share>, Failure> {
+        // The account first: while it waits, nothing is held that others may want.
+        let taken = match self.account.get() {
+            Some(account) => Some(Box::pin(account.take(bytes)).await?),
+            None => None,
+        };
+        let permit = self.permit(bytes).await;
+        Ok(permit.map(|permit| Share { permit, taken }))
+    }
+
+    async fn permit(&self, bytes: usize) -> Option<Permit> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
         // Its own window first: a peer that does not read waits for itself, and wants nothing.
         let window = self.answers.clone().acquire_many_owned(cost).await.ok()?;
@@ -122,9 +188,9 @@ impl Window {
     }
 
     /// Takes the share of an answer if it is there.
-    pub fn try_reserve(&self, bytes: usize) -> Option<Permit> {
+    pub fn try_reserve(&self, bytes: usize) -> Option<Share> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
-        Some(Permit {
+        let permit = Permit {
             _window: self.answers.clone().try_acquire_many_owned(cost).ok()?,
             _budget: self
                 .budget
@@ -132,7 +198,12 @@ impl Window {
                 .clone()
                 .try_acquire_many_owned(cost)
                 .ok()?,
-        })
+        };
+        let taken = match self.account.get() {
+            Some(account) => Some(account.try_take(bytes)?),
+            None => None,
+        };
+        Some(Share { permit, taken })
     }
 
     /// The connection is gone: nobody waits for it any more.
@@ -189,8 +260,8 @@ mod tests {
         let whole = window.try_reserve(usize::MAX).unwrap();
         assert!(window.try_reserve(1).is_none());
         drop(whole);
-        assert!(window.reserve(1).await.is_some());
+        assert!(window.reserve(1).await.unwrap().is_some());
         window.close();
-        assert!(window.reserve(1).await.is_none());
+        assert!(window.reserve(1).await.unwrap().is_none());
     }
 }

@@ -11,7 +11,7 @@
 use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
-    Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Grant, Greeted,
+    Answer, ConsumerAltered, ConsumerDescribed, Counted, Counter, Delivered, Gap, Grant, Greeted,
     IssuedToken, Located, Measured, PrincipalSummary, Produced, Setting, TopicDescribed,
     TopicSummary,
 };
@@ -146,6 +146,9 @@ pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
         let _ = write!(out, " password={}", principal.password);
         for Setting { key, value } in &principal.quotas {
             let _ = write!(out, " {key}={value}");
+        }
+        for Counter { name, value } in &principal.usage {
+            let _ = write!(out, " used.{name}={value}");
         }
         out.push('\n');
     }
@@ -322,6 +325,9 @@ fn describe(it: &TopicDescribed) -> String {
     }
     if !it.held_by.is_empty() {
         table.line("held_by", &it.held_by);
+    }
+    if !it.owner.is_empty() {
+        table.line("owner", &it.owner);
     }
     for consumer in &it.consumers {
         let (id, cursor) = (consumer.consumer, consumer.cursor);
