@@ -131,7 +131,7 @@ fn issued(what: &str, tokens: &[IssuedToken]) -> String {
     out
 }
 
-/// One line for each: what it may do, with what it logs in, and its quotas.
+/// One line for each: what it may do, with what it logs in, its quotas, and what it uses.
 pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
     let mut out = format!("= {}\n", principals.len());
     for principal in principals {
@@ -147,7 +147,7 @@ pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
         for Setting { key, value } in &principal.quotas {
             let _ = write!(out, " {key}={value}");
         }
-        for Counter { name, value } in &principal.usage {
+        for Counter { name, value } in principal.usage.iter().filter(|it| it.value > 0) {
             let _ = write!(out, " used.{name}={value}");
         }
         out.push('\n');
