@@ -324,7 +324,7 @@ impl Broker {
         match request {
             Request::CreateTopic(create) => self.create(create, reply, sight, ctx),
             Request::RegisterProducer(request) => {
-                self.register_producer(request, reply, sight, ctx)
+                self.register_producer(request, reply, sight, ctx);
             }
             Request::RegisterConsumer(request) => {
                 if let Err(failure) = name::check(&request.name, ErrorCode::InvalidName, "consumer")

@@ -122,7 +122,8 @@ impl Reader {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Starts the broker, which goes on running; gives its first line.
+    /// Starts the broker, which goes on running; gives what it says until it is ready. One that ran
+    /// before is ended.
     fn serve(&mut self, arguments: &str) -> String {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_logdrive"));
         serve.arg("serve").args(arguments.split_whitespace());
@@ -133,12 +134,18 @@ impl Reader {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.next().unwrap().unwrap();
+        let mut said = String::new();
+        while !said.contains("listening on ") {
+            said = said + &lines.next().unwrap().unwrap() + "\n";
+        }
         // Its pipe must not fill up.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = line.rsplit(' ').next().unwrap().parse().unwrap();
-        self.broker = Some((child, address));
-        line
+        let address = said.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+        if let Some((mut before, _)) = self.broker.replace((child, address)) {
+            before.kill().unwrap();
+            before.wait().unwrap();
+        }
+        said
     }
 
     fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -148,6 +155,7 @@ impl Reader {
             .current_dir(home)
             .env("PATH", format!("{}:{path}", home.join("bin").display()))
             .env_remove("LOGDRIVE_SERVER")
+            .env_remove("LOGDRIVE_TOKEN")
             .stdin(Stdio::null());
         if let Some((_, address)) = self.broker {
             command.env("LOGDRIVE_SERVER", address.to_string());

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use logdrive_protocol::operations::{Authenticate, Authenticated};
-use logdrive_protocol::scram::{Keys, ScramError, Start};
+use logdrive_protocol::scram::{self, Keys, ScramError, Start};
 use logdrive_protocol::{ErrorCode, Secret};
 
 use crate::link::{Link, Parking};
@@ -133,14 +133,13 @@ async fn step(link: &Link, mechanism: &str, data: Vec<u8>) -> Result<Authenticat
     link.ask(&request, Parking::default()).await
 }
 
-/// Printable, and without commas.
 fn nonce() -> Result<String, Error> {
-    let mut random = [0; 18];
+    let mut random = [0; scram::NONCE_BYTES];
     getrandom::fill(&mut random).map_err(|error| {
         let message = format!("the system gives no random bytes: {error}");
         Error::new(ErrorKind::Invalid, message)
     })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(scram::nonce(random))
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ use crate::operations::Verifier;
 
 /// Bytes of SHA-256.
 pub const HASH_BYTES: usize = 32;
+/// Random bytes of a nonce.
+pub const NONCE_BYTES: usize = 18;
 /// What an HMAC's key is filled up to.
 const BLOCK_BYTES: usize = 64;
 
@@ -144,6 +146,11 @@ impl Verifier {
             server_key: part("server key").to_vec().into(),
         }
     }
+}
+
+/// A nonce of random bytes: printable, and without commas.
+pub fn nonce(random: [u8; NONCE_BYTES]) -> String {
+    encode(&random)
 }
 
 /// HMAC with SHA-256; `key` has at most 64 bytes.

@@ -50,7 +50,7 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Login {
     /// A challenge that was sent, and who is logged in if it is met.
-    challenged: Option<(Session, Exchange)>,
+    challenged: Option<Box<(Session, Exchange)>>,
 }
 
 impl Login {
@@ -65,7 +65,8 @@ impl Login {
         certified: Option<&str>,
     ) -> Result<Step, Failure> {
         let data = request.data.expose();
-        let challenged = self.challenged.take();
+        // Boxed, because every connection has room for it and hardly one has it.
+        let challenged = self.challenged.take().map(|it| *it);
         Ok(match (request.mechanism.as_str(), challenged) {
             (Authenticate::TOKEN, _) => token(data, directory),
             (Authenticate::SCRAM, None) => match Opening::parse(data) {
@@ -73,7 +74,7 @@ impl Login {
                     let verifier = directory.verifier(&opening.name);
                     let session = session_by(&opening.name, &verifier, directory);
                     let (exchange, message) = opening.challenge(verifier, &super::nonce()?);
-                    self.challenged = Some((session, exchange));
+                    self.challenged = Some(Box::new((session, exchange)));
                     Step::Next(message.into_bytes().into())
                 }
                 Err(error) => Step::Wrong(unread(&error)),

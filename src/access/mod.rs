@@ -24,7 +24,7 @@ pub mod rows;
 pub mod throttle;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use logdrive_protocol::scram::{HASH_BYTES, sha256};
+use logdrive_protocol::scram::{self, HASH_BYTES, sha256};
 use logdrive_protocol::{ErrorCode, Failure, Secret};
 
 pub use directory::Directory;
@@ -61,10 +61,10 @@ pub fn new_token() -> Result<(Secret, [u8; HASH_BYTES]), Failure> {
     Ok((token.into_bytes().into(), hash))
 }
 
-/// A nonce: printable and without commas.
+/// A nonce for SCRAM.
 ///
 /// # Errors
 /// As [`random`].
 pub fn nonce() -> Result<String, Failure> {
-    Ok(Base64UrlUnpadded::encode_string(&random::<18>()?))
+    Ok(scram::nonce(random()?))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use logdrive_protocol::limits::{MAX_NAME_BYTES, MAX_TOKENS};
-use logdrive_protocol::operations::{PrincipalSummary, Setting, TokenSummary};
+use logdrive_protocol::operations::{PrincipalSummary, Setting, TokenSummary, Verifier};
 use logdrive_protocol::{ErrorCode, Failure, Rights, name};
 
 use super::grants::Grants;
@@ -102,7 +102,7 @@ impl Principal {
             check_label(&token.label)?;
         }
         let password = row.password.as_slice();
-        if password.len() > 1 || !password.iter().all(|it| it.fits()) {
+        if password.len() > 1 || !password.iter().all(Verifier::fits) {
             let message = "a principal has one password, of 65536 rounds and a salt of 16 bytes";
             return Err(Failure::new(ErrorCode::InvalidPrincipal, message));
         }

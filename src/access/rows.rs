@@ -137,7 +137,8 @@ mod tests {
     use logdrive_protocol::Rights;
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        bytes.iter().fold(String::new(), digits)
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) struct Common {
     /// Form of what goes to stdout: `raw` is the default of fetch and consume, `table` of all others.
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
-    /// Logs in with the token in FILE; without it with the one in LOGDRIVE_TOKEN, if there is one.
+    /// Logs in with the token in FILE; without it with the one in `LOGDRIVE_TOKEN`, if there is one.
     #[arg(
         long,
         global = true,
@@ -60,7 +60,7 @@ pub(crate) struct Common {
         conflicts_with_all = ["user", "password_file"]
     )]
     pub(crate) token_file: Option<PathBuf>,
-    /// Logs in as this principal, with the password in LOGDRIVE_PASSWORD or --password-file.
+    /// Logs in as this principal, with the password in `LOGDRIVE_PASSWORD` or `--password-file`.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The file with the password.

@@ -334,21 +334,17 @@ impl Connection {
         connection: &Self,
         ctx: &mut Context<Self>,
     ) {
-        let changed = async move {
-            let changed = changes.changed().await;
-            changed.ok().map(|()| changes)
+        let next = async move {
+            let published = changes.changed().await;
+            published.ok().map(|()| changes)
         };
-        ctx.spawn(
-            changed
-                .into_actor(connection)
-                .map(
-                    |changes, connection, ctx| match (changes, connection.notice_changes()) {
-                        (_, Err(failure)) => connection.let_go(failure, ctx),
-                        (Some(changes), Ok(())) => Self::watch(changes, connection, ctx),
-                        (None, Ok(())) => {}
-                    },
-                ),
-        );
+        ctx.spawn(next.into_actor(connection).map(|changes, connection, ctx| {
+            match (changes, connection.notice_changes()) {
+                (_, Err(failure)) => connection.let_go(failure, ctx),
+                (Some(changes), Ok(())) => Self::watch(changes, connection, ctx),
+                (None, Ok(())) => {}
+            }
+        }));
     }
 
     /// Takes up what was published since the last look.

@@ -326,7 +326,7 @@ impl Connection {
         match demand.on {
             On::Login => self.log_in(request, reply, ctx),
             On::Topic(id, rights) => self.route(id, rights, request, reply, ctx),
-            On::Several => self.to_several(request, reply, ctx),
+            On::Several => self.visit_several(request, reply, ctx),
             On::Anybody | On::All | On::Broker | On::Name(..) | On::Known(_) => {
                 let request = self.narrowed(request);
                 let ask = Ask(request, reply, self.sight());

@@ -25,7 +25,12 @@ enum Errand {
 
 impl Connection {
     /// Hands over a request that needs rights on several topics, once all of those are known.
-    pub(super) fn to_several(&mut self, request: Request, reply: Reply, ctx: &mut Context<Self>) {
+    pub(super) fn visit_several(
+        &mut self,
+        request: Request,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
         let needs = of_several(&request);
         let errand = match request {
             Request::ProduceAll(request) => Journey::of(request).map(Errand::Journey),

@@ -165,7 +165,7 @@ fn before_the_login_long_frames_and_lines_end_the_connection() {
     assert_eq!(peer.answer_frame(2).unwrap().opcode, 0);
     peer.closed();
     let mut peer = logged_in(&broker, &admin_token(broker.data()));
-    peer.write(&raw_frame(0x02, 0, 99, &[0; 100_000]));
+    peer.write(&raw_frame(0x02, 0, 99, &vec![0; 100_000]));
     assert_eq!(peer.answer_frame(99).unwrap().opcode, 2);
 
     let mut peer = broker.text();

@@ -18,7 +18,8 @@ struct Secrets(Vec<(&'static str, Vec<u8>)>);
 
 impl Secrets {
     fn add(&mut self, what: &'static str, secret: &[u8]) {
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        let hex = secret.iter().fold(String::new(), digits);
         let listed = format!("{secret:?}");
         self.0.push((what, secret.to_vec()));
         self.0.push((what, hex.into_bytes()));
@@ -41,56 +42,35 @@ impl Secrets {
     }
 }
 
-#[test]
-fn no_secret_is_printed_whoever_logs_in_and_however_much_is_told() {
-    let traced = ["--auth"];
-    // The broker inherits these; the test's own process prints nothing.
-    let broker = Broker::start_told(
-        tempfile::tempdir().unwrap(),
-        &traced,
-        &[("RUST_LOG", "trace"), ("LOGDRIVE_LOG", "trace")],
-    );
-    let mut secrets = Secrets::default();
-    let mut printed = Vec::new();
-    let root_token = admin_token(broker.data());
-    secrets.add("the admin's token", root_token.as_bytes());
-    let mut root = admin(&broker);
+const FIRST: &str = "first-password-of-ann";
+const TYPED: &str = "password-that-is-typed";
+const WRONG: &str = "password-that-is-wrong";
+const WRONG_TOKEN: &str = "ldt_a-token-that-is-wrong";
+
+/// Logs in by frames, right and wrong, and sends verifiers.
+fn by_frames(broker: &Broker, secrets: &mut Secrets) {
+    let mut root = admin(broker);
     let ann = principal(&mut root, "ann", &[grant(Rights::ALL, "*")]);
     secrets.add("a token", ann.as_bytes());
-    let passwords = [
-        "first-password-of-ann",
-        "second-password-of-ann",
-        "password-that-is-wrong",
-        "password-that-is-typed",
-    ];
-    for password in passwords {
-        secrets.add("a password", password.as_bytes());
-    }
-    set_password(&mut root, "ann", passwords[0]);
-    scram(&mut broker.connect(), "ann", passwords[0]).unwrap();
-    scram(&mut broker.connect(), "ann", passwords[2]).unwrap_err();
-    scram(&mut broker.connect(), "nobody", passwords[2]).unwrap_err();
-    let wrong = "ldt_a-token-that-is-wrong";
-    secrets.add("a wrong token", wrong.as_bytes());
-    broker.connect().ask(token(wrong)).unwrap_err();
+    set_password(&mut root, "ann", FIRST);
+    scram(&mut broker.connect(), "ann", FIRST).unwrap();
+    scram(&mut broker.connect(), "ann", WRONG).unwrap_err();
+    scram(&mut broker.connect(), "nobody", WRONG).unwrap_err();
+    broker.connect().ask(token(WRONG_TOKEN)).unwrap_err();
     // A proof that is whole but for another exchange.
     let start = Start::new("ann", "nonce");
     let mut peer = broker.connect();
-    let first = peer
-        .ask(step(Authenticate::SCRAM, start.message().as_bytes()))
-        .unwrap();
-    let challenged = start.challenged(first.data.expose()).unwrap();
-    let keys = Keys::derive(passwords[0], &challenged.salt, challenged.iterations).unwrap();
+    let first = step(Authenticate::SCRAM, start.message().as_bytes());
+    let challenged = start.challenged(peer.ask(first).unwrap().data.expose());
+    let challenged = challenged.unwrap();
+    let keys = Keys::derive(FIRST, &challenged.salt, challenged.iterations).unwrap();
     let last = challenged.prove(&keys).1;
     secrets.add("a proof", last.split_once(",p=").unwrap().1.as_bytes());
-    peer.ask(step(Authenticate::SCRAM, last.as_bytes()))
-        .unwrap();
-    broker
-        .connect()
-        .ask(step(Authenticate::SCRAM, last.as_bytes()))
-        .unwrap_err();
-    // Verifiers: good, and one that is refused.
-    let verifier = Verifier::of(passwords[1], [3; 16]).unwrap();
+    let last = step(Authenticate::SCRAM, last.as_bytes());
+    peer.ask(last.clone()).unwrap();
+    broker.connect().ask(last).unwrap_err();
+    // A verifier of somebody, and one that is refused.
+    let verifier = Verifier::of("password-of-bob", [3; 16]).unwrap();
     secrets.add("a stored key", verifier.stored_key.expose());
     secrets.add("a server key", verifier.server_key.expose());
     for name in ["bob", "bad name"] {
@@ -99,54 +79,52 @@ fn no_secret_is_printed_whoever_logs_in_and_however_much_is_told() {
             password: vec![verifier.clone()],
             ..CreatePrincipal::default()
         };
-        let _ = root.ask(create);
+        assert_eq!(root.ask(create).is_ok(), name == "bob");
     }
+}
 
-    // Text, with frames shown: only the line that makes a token may hold it.
-    let mut typist = typing(&broker, &root_token);
+/// Types, with frames shown; what was answered. Only the line that makes a token may show one.
+fn by_typing(broker: &Broker, root_token: &str) -> String {
+    let root = format!("AUTH TOKEN {root_token}");
+    let sessions = [
+        vec![
+            root,
+            "FRAMES ON".to_owned(),
+            format!("PASSWORD ann {TYPED}"),
+            format!("PASSWORD nobody {TYPED}"),
+            format!("AUTH ann {TYPED}"),
+            format!("AUTH {TYPED}"),
+            format!("AUTH TOKEN {WRONG_TOKEN}"),
+        ],
+        vec![format!("AUTH ann {TYPED}"), "FRAMES ON".to_owned()],
+        vec![format!("AUTH ann {WRONG}")],
+        vec![format!("AUTH TOKEN {WRONG_TOKEN}")],
+        vec![format!("AUTH TOKEN {WRONG_TOKEN} and more")],
+    ];
     let mut answers = String::new();
-    for line in [
-        "FRAMES ON".to_owned(),
-        format!("PASSWORD ann {}", passwords[3]),
-        format!("PASSWORD nobody {}", passwords[3]),
-        format!("AUTH ann {}", passwords[3]),
-        format!("AUTH {}", passwords[3]),
-        "QUIT".to_owned(),
-    ] {
-        typist.say(&line);
-    }
-    answers.push_str(&typist.rest());
-    let mut stranger = broker.text();
-    for line in [
-        format!("AUTH ann {}", passwords[3]),
-        "FRAMES ON".to_owned(),
-        "QUIT".to_owned(),
-    ] {
-        stranger.say(&line);
-    }
-    answers.push_str(&stranger.rest());
-    for line in [
-        format!("AUTH ann {}", passwords[2]),
-        format!("AUTH TOKEN {wrong}"),
-        format!("AUTH TOKEN {wrong} and more"),
-        "QUIT".to_owned(),
-    ] {
-        let mut stranger = broker.text();
-        stranger.say(&line);
-        stranger.say("QUIT");
-        answers.push_str(&stranger.rest());
+    for lines in sessions {
+        let mut peer = broker.text();
+        for line in lines {
+            peer.say(&line);
+        }
+        peer.say("QUIT");
+        answers.push_str(&peer.rest());
     }
     assert!(answers.contains("# not shown"), "{answers}");
-    printed.extend(answers.into_bytes());
+    assert_eq!(answers.matches("+ logged in as").count(), 2, "{answers}");
+    answers
+}
 
-    // Commands.
+/// Runs commands; all that they print.
+fn by_commands(broker: &Broker, root_token: &str) -> Vec<u8> {
+    let mut printed = Vec::new();
     for (user, secret, words) in [
-        (None, root_token.as_str(), "topic list"),
-        (None, wrong, "topic list"),
-        (None, root_token.as_str(), "principal list -o json"),
-        (None, root_token.as_str(), "principal describe ann -o json"),
-        (Some("ann"), passwords[3], "ping"),
-        (Some("ann"), passwords[2], "ping"),
+        (None, root_token, "topic list"),
+        (None, WRONG_TOKEN, "topic list"),
+        (None, root_token, "principal list -o json"),
+        (None, root_token, "principal describe ann -o json"),
+        (Some("ann"), TYPED, "ping"),
+        (Some("ann"), WRONG, "ping"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_logdrive"));
         command.args(["--server", &broker.address.to_string()]);
@@ -161,17 +139,35 @@ fn no_secret_is_printed_whoever_logs_in_and_however_much_is_told() {
             None => command.env("LOGDRIVE_TOKEN", secret),
         };
         let output = command.output().unwrap();
+        let expected = secret != WRONG && secret != WRONG_TOKEN;
+        assert_eq!(output.status.success(), expected, "{words}");
         printed.extend(output.stdout);
         printed.extend(output.stderr);
     }
+    printed
+}
 
+#[test]
+fn no_secret_is_printed_whoever_logs_in_and_however_much_is_told() {
+    let told = [("RUST_LOG", "trace"), ("LOGDRIVE_LOG", "trace")];
+    let broker = Broker::start_told(tempfile::tempdir().unwrap(), &["--auth"], &told);
+    let mut secrets = Secrets::default();
+    let root_token = admin_token(broker.data());
+    secrets.add("the admin's token", root_token.as_bytes());
+    for password in [FIRST, TYPED, WRONG] {
+        secrets.add("a password", password.as_bytes());
+    }
+    secrets.add("a wrong token", WRONG_TOKEN.as_bytes());
+    by_frames(&broker, &mut secrets);
+    let mut printed = by_typing(&broker, &root_token).into_bytes();
+    printed.extend(by_commands(&broker, &root_token));
     let made = typing(&broker, &root_token).ask("TOKEN ann another");
     let made = made.strip_prefix("+ altered token=").unwrap();
     secrets.add("a token that was shown once", made.as_bytes());
     broker.terminate();
     let (_, said) = broker.stopped();
     assert!(
-        said.contains("a login failed"),
+        said.contains("a login failed") && said.contains("DEBUG"),
         "the broker told little:\n{said}"
     );
     printed.extend(said.into_bytes());

@@ -52,7 +52,8 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         ),
         (
             "CREATE t color",
-            "- SYNTAX \"color\" is not key=value; try: CREATE topic [key=value]...",
+            "- SYNTAX \"color\" is not key=value; try: CREATE topic [key=value]... | \
+             PRINCIPAL name [quota=value]...",
         ),
         (
             "FETCH undisturbed",
@@ -88,7 +89,7 @@ fn a_wrong_line_is_answered_with_its_cause_and_the_session_goes_on() {
         (
             "ALTER undisturbed nobody",
             "- SYNTAX \"nobody\" is not key=value; try: ALTER topic [key=value]... | \
-             CONSUMER topic consumer [key=value]...",
+             CONSUMER topic consumer [key=value]... | PRINCIPAL name [quota=value]...",
         ),
         (
             "DELETE undisturbed",

@@ -13,7 +13,8 @@ const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)
 const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 fn exchange() -> Exchange {
-    let (keys, salt) = keys_of_rfc();
+    static KEYS: std::sync::OnceLock<(Keys, Vec<u8>)> = std::sync::OnceLock::new();
+    let (keys, salt) = KEYS.get_or_init(keys_of_rfc).clone();
     let opening = Opening::parse(CLIENT_FIRST.as_bytes()).unwrap();
     assert_eq!(opening.name, "user");
     let (exchange, first) = opening.challenge(keys.verifier(&salt, 4096), SERVER_NONCE);
@@ -288,6 +289,26 @@ fn passwords_are_prepared_and_what_is_prohibited_is_refused() {
     let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
     for password in ["", "\u{7}", "\u{627}1", "\u{ad}", long.as_str()] {
         assert_eq!(keys(password), Err(ScramError::Password), "{password:?}");
+    }
+}
+
+proptest::proptest! {
+    /// What is nearly a message, and what is none at all.
+    #[test]
+    fn no_message_makes_either_side_panic(
+        text in "[nypcrsimvea=,. -~]{0,40}|[nyp],[a=x]{0,4},(n=[=2C3Dx,]{0,9})?,?(r=.{0,5})?,?(.{0,5})",
+        bytes in proptest::collection::vec(0_u8.., 0..40),
+    ) {
+        for message in [text.as_bytes(), bytes.as_slice()] {
+            if let Ok(opening) = Opening::parse(message) {
+                let again = opening.challenge(Verifier::of_nobody(&[0; HASH_BYTES], "x"), "n").0;
+                let _ = again.finish(message);
+            }
+            let _ = exchange().finish(message);
+            if let Ok(challenged) = Start::new("user", "n").challenged(message) {
+                let _ = challenged.prove(&Keys::derive("x", b"s", 1).unwrap()).0.check(message);
+            }
+        }
     }
 }
 

@@ -132,8 +132,8 @@ impl Typing {
         let mut answer = self.show(list.clone().into()).await?;
         while let Answer::ListPrincipals(page) = answer {
             principals.extend(page.principals);
-            let last = principals.last().map(|it| it.name.clone());
-            list.after = last.unwrap_or_default();
+            let after = principals.last().map(|it| it.name.clone());
+            list.after = after.unwrap_or_default();
             if !page.more {
                 break;
             }
