@@ -113,7 +113,11 @@ struct Entry {
     topic: Addr<Topic>,
     /// Whether its creation is durable.
     born: bool,
+    owner: Owner,
 }
+
+/// Who has created a topic: a principal's name, and when that was created; empty for nobody.
+type Owner = (String, u64);
 
 /// The ids that may be handed out: those before `reserved` are durably ours.
 #[derive(Debug)]
@@ -212,9 +216,10 @@ impl Broker {
             match State::load(id, &stored) {
                 Ok(state) => {
                     let name = state.name().to_owned();
-                    let around = self.surroundings(ctx);
+                    let owner = state.row().owner();
+                    let around = self.surroundings(&owner, ctx);
                     let topic = Topic::stored(state, recovered.generation, around);
-                    self.place(id, name, topic, true);
+                    self.place(id, name, topic, true, owner);
                 }
                 Err(error) => tracing::error!(topic = %id, %error, "a topic cannot be taken up"),
             }
@@ -235,18 +240,26 @@ impl Broker {
         };
     }
 
-    fn surroundings(&self, ctx: &mut Context<Self>) -> Surroundings {
+    fn surroundings(&self, owner: &Owner, ctx: &mut Context<Self>) -> Surroundings {
         Surroundings {
             storage: self.storage.clone(),
             pool: self.pool.clone(),
             clock: self.clock.clone(),
             budget: self.budget.clone(),
             broker: ctx.address().recipient(),
+            account: self.principals.account(&owner.0, owner.1),
         }
     }
 
     /// Starts a topic on the arbiter whose turn it is; it never moves.
-    fn place(&mut self, id: TopicId, name: String, topic: Topic, born: bool) -> Addr<Topic> {
+    fn place(
+        &mut self,
+        id: TopicId,
+        name: String,
+        topic: Topic,
+        born: bool,
+        owner: Owner,
+    ) -> Addr<Topic> {
         let turn = usize::try_from(id.0).unwrap_or_default() % self.arbiters.len().max(1);
         let topic = match self.arbiters.get(turn) {
             Some(arbiter) => Topic::start_in_arbiter(arbiter, move |_| topic),
@@ -259,6 +272,7 @@ impl Broker {
                 name: name.into(),
                 topic: topic.clone(),
                 born,
+                owner,
             },
         );
         topic
@@ -429,7 +443,7 @@ impl Broker {
         if !self.have_ids() {
             return self.want_ids(Ask(Request::CreateTopic(create), reply, sight));
         }
-        match self.newborn(&name, settings, ctx) {
+        match self.newborn(&name, settings, owner_of(&sight), ctx) {
             Ok(topic) => {
                 topic.do_send(Call {
                     request: Request::CreateTopic(create),
@@ -446,6 +460,7 @@ impl Broker {
         &mut self,
         name: &str,
         settings: Vec<Setting>,
+        owner: Owner,
         ctx: &mut Context<Self>,
     ) -> Result<Addr<Topic>, Failure> {
         if self.failed {
@@ -464,10 +479,12 @@ impl Broker {
             name: name.to_owned(),
             settings,
             created_at: self.clock.now(),
+            owner: owner.0.clone(),
+            owner_created_at: owner.1,
         };
-        let around = self.surroundings(ctx);
+        let around = self.surroundings(&owner, ctx);
         let topic = Topic::newborn(State::newborn(id, row), self.generation, around);
-        Ok(self.place(id, name.to_owned(), topic, false))
+        Ok(self.place(id, name.to_owned(), topic, false, owner))
     }
 
     /// Lets dead letters set out; a missing topic is created, and the letters come again.
@@ -480,14 +497,7 @@ impl Broker {
         ctx: &mut Context<Self>,
     ) {
         let Some(&topic) = self.names.get(dead_letters) else {
-            let create = CreateTopic {
-                name: dead_letters.to_owned(),
-                if_not_exists: true,
-                ..CreateTopic::default()
-            };
-            // Nobody waits for this: whoever gives up tries again.
-            let (created, _) = Reply::within();
-            self.create(create, created, None, ctx);
+            self.create_for_dead_letters(dead_letters, consumed.topic, ctx);
             return reply.fail(self.not_found(dead_letters, &None));
         };
         let request = ProduceAll {
@@ -497,6 +507,29 @@ impl Broker {
         match Journey::of(request) {
             Ok(journey) => journey.depart(|id| self.address(id), reply),
             Err(failure) => reply.fail(failure),
+        }
+    }
+
+    /// Creates a topic for what consumers of another one give up: it belongs to the same principal.
+    fn create_for_dead_letters(&mut self, name: &str, from: TopicId, ctx: &mut Context<Self>) {
+        // Nobody waits for this: whoever gives up tries again.
+        let (created, _) = Reply::within();
+        let create = CreateTopic {
+            name: name.to_owned(),
+            if_not_exists: true,
+            ..CreateTopic::default()
+        };
+        if !self.have_ids() {
+            return self.want_ids(Ask(Request::CreateTopic(create), created, None));
+        }
+        let owner = self.topics.get(&from).map(|it| it.owner.clone());
+        let newborn = self.newborn(name, Vec::new(), owner.unwrap_or_default(), ctx);
+        if let Ok(topic) = newborn {
+            topic.do_send(Call {
+                request: Request::CreateTopic(create),
+                reply: created,
+                fresh: 0,
+            });
         }
     }
 
@@ -529,7 +562,7 @@ impl Broker {
             return self.want_ids(Ask(Request::RegisterProducer(request), reply, sight));
         }
         if self.find(&topic).is_none()
-            && let Err(failure) = self.newborn(&topic, Vec::new(), ctx)
+            && let Err(failure) = self.newborn(&topic, Vec::new(), owner_of(&sight), ctx)
         {
             return reply.fail(failure);
         }
@@ -542,6 +575,12 @@ impl Broker {
             &sight,
         );
     }
+}
+
+/// Who creates what is asked for.
+fn owner_of(sight: &Sight) -> Owner {
+    let owner = |it: &Arc<Principal>| (it.name().to_owned(), it.created_at());
+    sight.as_ref().map(owner).unwrap_or_default()
 }
 
 /// Whether a topic of this name may be shown.

@@ -81,7 +81,7 @@
 //!           '----> logdrive_client ------------------------------------------^
 //! ```
 //!
-//! Imports point one way. Beside that line stand what several rooms use: [`access`], [`reply`], [`window`],
+//! Imports point one way. Beside that line stand what several rooms use: [`access`], [`reply`], [`window`], [`account`],
 //! [`clock`], [`counters`], [`pool`], [`suggest`], and [`limits`], where every bound has its name, unit
 //! and default. [`net`] is the only place that names socket types, and [`tls`] puts an encrypted one in
 //! their place, on the same port. [`history`] checks what clients
@@ -143,6 +143,7 @@
 //! [`Writer`]: storage::Writer
 
 pub mod access;
+pub mod account;
 pub mod broker;
 pub mod cli;
 pub mod clock;

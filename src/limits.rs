@@ -94,6 +94,10 @@ pub const LOGIN_FAILURE_FORGOTTEN: Duration = Duration::from_secs(6);
 pub const MAX_LOGIN_ADDRESSES: usize = 10_000;
 /// Passwords typed in text mode from which keys are derived at once.
 pub const DERIVING_THREADS: usize = 2;
+/// What a principal may use at once of what it may use in a second.
+pub const QUOTA_BURST: Duration = Duration::from_secs(1);
+/// How long a principal that uses too much is made to wait, for one request.
+pub const QUOTA_WAIT: Duration = Duration::from_secs(10);
 /// Principals of one broker.
 pub const MAX_PRINCIPALS: usize = 1_000;
 

@@ -12,7 +12,7 @@ use logdrive_protocol::{ErrorCode, Failure};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::planted::{self, Bug};
-use crate::window::{Permit, Window};
+use crate::window::{Permit, Share, Window};
 
 /// Which connection, as long as the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ pub struct Reply {
     correlation: u32,
     window: Window,
     request: Option<Permit>,
-    share: Option<Permit>,
+    share: Option<Share>,
     staged: bool,
 }
 
@@ -136,10 +136,14 @@ impl Reply {
         self.share.is_some()
     }
 
-    /// Waits for the answer's share of the window; false if nobody waits for the answer any more.
+    /// Waits for the answer's share of the window; false if nobody waits for the answer any more, or
+    /// it was given because a quota is used up.
     pub async fn reserve(&mut self, bytes: usize) -> bool {
         if self.share.is_none() {
-            self.share = self.window.reserve(bytes).await;
+            match self.window.reserve(bytes).await {
+                Ok(share) => self.share = share,
+                Err(failure) => self.send(Err(failure)),
+            }
         }
         self.share.is_some()
     }
@@ -167,9 +171,10 @@ impl Reply {
     }
 
     fn send(&mut self, result: Result<Answer, Failure>) {
+        let share = self.settled(&result);
         match self.sink.take() {
             Some(Sink::Frame(writer)) => {
-                let permits = [self.request.take(), self.share.take()];
+                let permits = [self.request.take(), share];
                 let (opcode, correlation) = (self.opcode, self.correlation);
                 // A closed writer means that the connection is gone, and with it who asked.
                 let _ = writer.send(Box::new(Outgoing {
@@ -184,6 +189,35 @@ impl Reply {
             }
             None => {}
         }
+    }
+}
+
+impl Reply {
+    /// The answer's share, of which what it does not need is given back.
+    fn settled(&mut self, result: &Result<Answer, Failure>) -> Option<Permit> {
+        let bytes = if self.window.is_counted() {
+            records_in(result)
+        } else {
+            0
+        };
+        match self.share.take() {
+            Some(share) => Some(share.settle(bytes)),
+            None if bytes > 0 => {
+                self.window.charge(bytes);
+                None
+            }
+            None => None,
+        }
+    }
+}
+
+/// Bytes of the batches in an answer.
+fn records_in(result: &Result<Answer, Failure>) -> usize {
+    match result {
+        Ok(Answer::Fetch(delivered) | Answer::Consume(delivered)) => {
+            delivered.batches.iter().map(|batch| batch.len()).sum()
+        }
+        _ => 0,
     }
 }
 

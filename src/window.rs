@@ -8,11 +8,13 @@
 //! What a connection may hold of the budget for answers follows what is free of it: so many that read
 //! nothing leave room for who holds little, and none of them stands in front of anybody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use logdrive_protocol::Failure;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::account::{Account, Taken};
 use crate::limits::{
     BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
     REQUEST_COST_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
@@ -76,6 +78,8 @@ pub struct Window {
     finished: Arc<AtomicBool>,
     /// Something was written since it was last asked.
     wrote: Arc<AtomicBool>,
+    /// What it uses is counted here too, once somebody is logged in.
+    account: Arc<OnceLock<Arc<Account>>>,
 }
 
 /// A share of a window and of the budget; dropping it gives it back.
@@ -102,6 +106,24 @@ impl Drop for AnswerShare {
     }
 }
 
+/// An answer's share of a window, of the budget and of its principal's account.
+#[derive(Debug)]
+pub struct Share {
+    permit: Permit,
+    taken: Option<Taken>,
+}
+
+impl Share {
+    /// The answer has so many bytes of records; what is left of its share is held until it is on the
+    /// wire.
+    pub fn settle(self, bytes: usize) -> Permit {
+        if let Some(taken) = self.taken {
+            taken.settle(bytes);
+        }
+        self.permit
+    }
+}
+
 impl Window {
     /// A window of its own for one connection.
     pub fn new(budget: Arc<Budget>) -> Self {
@@ -112,7 +134,38 @@ impl Window {
             held: Arc::default(),
             finished: Arc::default(),
             wrote: Arc::default(),
+            account: Arc::default(),
         }
+    }
+
+    /// Somebody is logged in: what is used from now on is counted there too.
+    pub fn open_account(&self, account: Arc<Account>) {
+        // Nobody logs in twice on one connection.
+        let _ = self.account.set(account);
+    }
+
+    /// Waits for as long as the principal's quotas demand before a request begins.
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED`: waiting does not help.
+    pub async fn pace(&self, opcode: u8, bytes: usize) -> Result<(), Failure> {
+        match self.account.get() {
+            // Boxed: a connection that is silent keeps no room for it.
+            Some(account) => Box::pin(account.admit(opcode, bytes)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts bytes of records in an answer that had no share of its own.
+    pub fn charge(&self, bytes: usize) {
+        if let Some(account) = self.account.get() {
+            account.charge(bytes as u64);
+        }
+    }
+
+    /// Whether anybody counts what is answered.
+    pub fn is_counted(&self) -> bool {
+        self.account.get().is_some()
     }
 
     /// The peer has sent its last byte: what it has begun is answered, but nothing of it waits for
@@ -144,7 +197,20 @@ impl Window {
     }
 
     /// Waits until an answer of so many bytes may be sent; `None` once the window is closed.
-    pub async fn reserve(&self, bytes: usize) -> Option<Permit> {
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED`: waiting does not help.
+    pub async fn reserve(&self, bytes: usize) -> Result<Option<Share>, Failure> {
+        // The account first: while it waits, nothing is held that others may want.
+        let taken = match self.account.get() {
+            Some(account) => Some(Box::pin(account.take(bytes)).await?),
+            None => None,
+        };
+        let permit = self.permit(bytes).await;
+        Ok(permit.map(|permit| Share { permit, taken }))
+    }
+
+    async fn permit(&self, bytes: usize) -> Option<Permit> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
         // Its own window first: a peer that does not read waits for itself, and wants nothing.
         let window = self.answers.clone().acquire_many_owned(cost).await.ok()?;
@@ -195,14 +261,19 @@ impl Window {
     }
 
     /// Takes the share of an answer if it is there.
-    pub fn try_reserve(&self, bytes: usize) -> Option<Permit> {
+    pub fn try_reserve(&self, bytes: usize) -> Option<Share> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
         let window = self.answers.clone().try_acquire_many_owned(cost).ok()?;
-        Some(Permit {
+        let permit = Permit {
             _window: window,
             _request: None,
             _answer: Some(self.share(cost)?),
-        })
+        };
+        let taken = match self.account.get() {
+            Some(account) => Some(account.try_take(bytes)?),
+            None => None,
+        };
+        Some(Share { permit, taken })
     }
 
     /// The connection is gone: nobody waits for it any more.
@@ -290,7 +361,7 @@ mod tests {
         let honest = Window::new(budget.clone());
         assert!(honest.try_reserve(4 << 20).is_some(), "nobody is before it");
         drop(held);
-        assert!(waiting.await.is_some());
+        assert!(waiting.await.unwrap().is_some());
         assert!(!deaf[0].is_wanted());
         assert_eq!(budget.answers.available_permits(), BUDGET_ANSWER_BYTES);
     }
@@ -301,8 +372,8 @@ mod tests {
         let whole = window.try_reserve(usize::MAX).unwrap();
         assert!(window.try_reserve(1).is_none());
         drop(whole);
-        assert!(window.reserve(1).await.is_some());
+        assert!(window.reserve(1).await.unwrap().is_some());
         window.close();
-        assert!(window.reserve(1).await.is_none());
+        assert!(window.reserve(1).await.unwrap().is_none());
     }
 }

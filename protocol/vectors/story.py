@@ -205,6 +205,7 @@ ANSWERS = {
         ],
         "more": False,
         "held_by": "",
+        "owner": "ann",
     },
     "AlterTopic": {"settings": [{"key": "retention_age", "value": "7d"}]},
     "PurgeTopic": {"log_start": 1, "records": 1, "bytes": 12},
@@ -296,6 +297,7 @@ ANSWERS = {
                 "quotas": [{"key": "connections", "value": "5"}],
                 "tokens": [{"label": "ci", "created_at": NOON}],
                 "password": False,
+                "usage": [{"name": "connections", "value": 2}],
             }
         ],
         "more": False,

@@ -53,7 +53,7 @@ BODIES = {
     "DescribeTopic": "name:string after:string limit:u32",
     "TopicDescribed": "topic:u64 name:string settings:Setting* created_at:u64 log_start:u64 "
     "high_watermark:u64 records:u64 bytes:u64 last_append_time:u64 producers:u32 "
-    "consumer_count:u32 consumers:ConsumerSummary* more:boolean held_by:string",
+    "consumer_count:u32 consumers:ConsumerSummary* more:boolean held_by:string owner:string",
     "AlterTopic": "topic:u64 set:Setting* unset:string*",
     "TopicAltered": "settings:Setting*",
     "PurgeTopic": "topic:u64 before:Position",
@@ -128,7 +128,7 @@ BODIES = {
     "ListPrincipals": "glob:string after:string limit:u32",
     "PrincipalsListed": "principals:PrincipalSummary* more:boolean",
     "PrincipalSummary": "name:string created_at:u64 grants:Grant* quotas:Setting* "
-    "tokens:TokenSummary* password:boolean",
+    "tokens:TokenSummary* password:boolean usage:Counter*",
     "TokenSummary": "label:string created_at:u64",
     "Cancel": "topic:u64 correlation:u32",
     "CancelPassed": "",

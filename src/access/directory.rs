@@ -17,8 +17,9 @@ use subtle::ConstantTimeEq;
 
 use super::login::{By, Session};
 use super::new_token;
-use super::principal::{Principal, printable};
+use super::principal::{Principal, Quotas, printable};
 use super::rows::{self, Decoded, PrincipalRow, TokenRow};
+use crate::account::Account;
 use crate::limits::MAX_PRINCIPALS;
 use crate::storage::Row;
 use crate::suggest;
@@ -246,6 +247,34 @@ impl Directory {
         })
     }
 
+    /// The same principals as those of `before` go on with their accounts.
+    #[must_use]
+    pub fn succeeding(mut self, before: &Self) -> Self {
+        for (name, principal) in &mut self.principals {
+            if let Some(before) = before.find(name) {
+                Arc::make_mut(principal).succeed(before);
+            }
+        }
+        self
+    }
+
+    /// Allows everybody what his quotas say, in the place of what `before` said.
+    pub fn open_accounts(&self, before: &Self) {
+        for principal in before.principals.values() {
+            principal.account().allow(&Quotas::default());
+        }
+        // Where nobody logs in, nobody is counted.
+        for principal in self.principals.values().filter(|_| self.required) {
+            principal.account().allow(principal.quotas());
+        }
+    }
+
+    /// The account of who was created under this name at this time.
+    pub fn account(&self, name: &str, created_at: u64) -> Option<Arc<Account>> {
+        let principal = self.find(name).filter(|it| it.is(name, created_at))?;
+        Some(principal.account().clone())
+    }
+
     /// With the secret of a store that has none.
     #[must_use]
     pub fn with_secret(mut self, secret: [u8; HASH_BYTES]) -> Self {
@@ -270,8 +299,11 @@ impl Directory {
         })
     }
 
-    fn put(&mut self, principal: Principal) {
+    fn put(&mut self, mut principal: Principal) {
         let name = principal.name().to_owned();
+        if let Some(before) = self.principals.get(&name) {
+            principal.succeed(before);
+        }
         self.tokens.retain(|_, owner| *owner != name);
         for token in &principal.row().tokens {
             if let Ok(hash) = token.hash.expose().try_into() {

@@ -1,11 +1,14 @@
 //! One principal: what is kept of it, and what follows from that.
 
+use std::sync::Arc;
+
 use logdrive_protocol::limits::{MAX_NAME_BYTES, MAX_TOKENS};
 use logdrive_protocol::operations::{PrincipalSummary, Setting, TokenSummary, Verifier};
 use logdrive_protocol::{ErrorCode, Failure, Rights, name};
 
 use super::grants::Grants;
 use super::rows::PrincipalRow;
+use crate::account::Account;
 
 /// The quotas that there are.
 pub const QUOTAS: [&str; 5] = [
@@ -27,7 +30,7 @@ pub struct Quotas {
     pub produce_bytes_per_second: Option<u64>,
     /// Requests, per second.
     pub requests_per_second: Option<u64>,
-    /// Bytes of records that are kept, in all topics that it produces to.
+    /// Bytes of records that are kept, in all topics that it has created.
     pub stored_bytes: Option<u64>,
 }
 
@@ -76,6 +79,7 @@ pub struct Principal {
     row: PrincipalRow,
     grants: Grants,
     quotas: Quotas,
+    account: Arc<Account>,
 }
 
 impl Principal {
@@ -102,11 +106,30 @@ impl Principal {
             let message = "a principal has one password, of 65536 rounds and a salt of 16 bytes";
             return Err(Failure::new(ErrorCode::InvalidPrincipal, message));
         }
+        let account = Arc::new(Account::new(&row.name));
         Ok(Self {
             row,
             grants,
             quotas,
+            account,
         })
+    }
+
+    /// What it uses; the same one after every change of it.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Goes on with the account of `before`, if that is the same principal.
+    pub(super) fn succeed(&mut self, before: &Self) {
+        if self.is(before.name(), before.created_at()) {
+            self.account = before.account.clone();
+        }
+    }
+
+    /// Whether it is the one that was created under this name at this time.
+    pub fn is(&self, name: &str, created_at: u64) -> bool {
+        self.row.name == name && self.row.created_at == created_at
     }
 
     /// Its name.
@@ -152,6 +175,7 @@ impl Principal {
             quotas: self.row.quotas.clone(),
             tokens: self.row.tokens.iter().map(token).collect(),
             password: !self.row.password.is_empty(),
+            usage: self.account.usage(),
         }
     }
 }

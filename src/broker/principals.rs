@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::Broker;
 use crate::access::Directory;
 use crate::access::throttle::Throttle;
+use crate::account::Account;
 use crate::reply::Reply;
 use crate::storage::{Job, JobKind, Row};
 use crate::topic::actor::{check_space, storage_failed};
@@ -73,6 +74,7 @@ impl Principals {
         } else {
             Directory::load(directory.is_required(), &[])
         };
+        first.open_accounts(&Directory::default());
         let (publish, published) = watch::channel(Arc::new(first));
         let principals = Self {
             publish,
@@ -87,6 +89,19 @@ impl Principals {
     /// What is durable.
     pub(super) fn directory(&self) -> Arc<Directory> {
         self.publish.borrow().clone()
+    }
+
+    /// The account of who was created under this name at this time, if he is there.
+    pub(super) fn account(&self, name: &str, created_at: u64) -> Option<Arc<Account>> {
+        match &self.beginning {
+            Some((directory, _)) => directory.account(name, created_at),
+            None => self.directory().account(name, created_at),
+        }
+    }
+
+    fn publish(&self, directory: Directory) {
+        directory.open_accounts(&self.directory());
+        self.publish.send_replace(Arc::new(directory));
     }
 }
 
@@ -163,9 +178,7 @@ impl Broker {
 
     pub(super) fn principals_committed(&mut self, ticket: u64) {
         if let Some(pending) = self.principals.pending.take_if(|it| it.ticket <= ticket) {
-            self.principals
-                .publish
-                .send_replace(Arc::new(pending.directory));
+            self.principals.publish(pending.directory);
             // Answered after it was published: who has the answer sees the change.
             if let Some((reply, answer)) = pending.answer {
                 reply.answer(answer);
@@ -191,9 +204,9 @@ impl Broker {
     }
 
     pub(super) fn principals_reloaded(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) {
-        let required = self.principals.directory().is_required();
-        let directory = Directory::load(required, rows);
-        self.principals.publish.send_replace(Arc::new(directory));
+        let before = self.principals.directory();
+        let directory = Directory::load(before.is_required(), rows).succeeding(&before);
+        self.principals.publish(directory);
     }
 }
 

@@ -301,13 +301,17 @@ async fn describe(common: &Common, name: &str) -> Result<Exit, Fault> {
             .text("label", &it.label)
             .time("created", it.created_at)
     });
+    let usage = principal.usage.iter().fold(Row::new(), |row, counter| {
+        row.count(&counter.name, counter.value)
+    });
     let row = Row::new()
         .text("name", &principal.name)
         .time("created", principal.created_at)
         .flag("password", principal.password)
         .rows("grants", grants.collect())
         .rows("quotas", quotas.collect())
-        .rows("tokens", tokens.collect());
+        .rows("tokens", tokens.collect())
+        .fields("usage", usage);
     let format = common.output.unwrap_or(Format::Table);
     print_one(format, &row, &mut stdout().lock()).map_err(|e| Fault::stdout(&e))?;
     Ok(Exit::Done)

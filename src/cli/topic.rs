@@ -218,6 +218,7 @@ fn description(topic: &TopicDescribed) -> Row {
         .time("last_append", topic.last_append_time)
         .count("producers", u64::from(topic.producers))
         .text("held_by", &topic.held_by)
+        .text("owner", &topic.owner)
         .rows("settings", settings)
         .rows("consumers", consumers)
 }

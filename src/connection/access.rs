@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::rights::{Demand, On};
 use super::{Connection, Route};
 use crate::access::{Directory, Principal, Session, Step};
+use crate::account::Seat;
 use crate::broker::{Judge, Sight};
 use crate::limits::{FRAME_BYTES, LOGIN_FAILURE_DELAY};
 use crate::reply::{Outgoing, Reply};
@@ -36,6 +37,8 @@ pub(super) enum Standing {
     Known {
         session: Session,
         principal: Arc<Principal>,
+        /// Among the connections of the principal.
+        _seat: Seat,
         /// Where changes are seen.
         directory: watch::Receiver<Arc<Directory>>,
     },
@@ -305,6 +308,8 @@ impl Connection {
         let Some(principal) = principal else {
             return Err(gone());
         };
+        let seat = principal.account().seat()?;
+        self.window.open_account(principal.account().clone());
         tracing::debug!(connection = self.id.0, principal = %session.name, "logged in");
         let answer = Authenticated {
             done: true,
@@ -315,6 +320,7 @@ impl Connection {
         self.standing = Standing::Known {
             session,
             principal,
+            _seat: seat,
             directory,
         };
         self.frame_bytes.store(FRAME_BYTES, Ordering::Release);
@@ -350,6 +356,7 @@ impl Connection {
             session,
             principal,
             directory,
+            ..
         } = &mut self.standing
         else {
             return Ok(());

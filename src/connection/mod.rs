@@ -177,6 +177,8 @@ struct Route {
 enum Arrival {
     /// A frame with the permit that it was admitted under.
     Frame(Frame, Permit),
+    /// One that a quota does not let through.
+    Refused(Frame, Permit, Failure),
     /// The boundary between frames is lost, or the peer is too slow or silent; nothing follows.
     Broken(Fault),
 }
@@ -429,15 +431,23 @@ async fn going_away(news: &mut watch::Receiver<News>) {
     let _ = news.wait_for(|news| news.going_away).await;
 }
 
-/// Frames with their permits: nothing is read beyond the first frame whose share is not there, so
-/// that TCP pushes back.
+/// Frames with their permits: nothing is read beyond the first frame whose share is not there, or
+/// for which a quota makes its principal wait, so that TCP pushes back.
 fn arrivals(frames: Frames<ReadHalf>, window: Window) -> impl futures_util::Stream<Item = Arrival> {
     unfold(Some((frames, window)), |state| async {
         let (mut frames, window) = state?;
         match frames.next().await? {
-            Ok(frame) => {
+            Ok(mut frame) => {
+                let paced = window.pace(frame.opcode, frame.body.len()).await;
+                if paced.is_err() {
+                    frame.body.clear();
+                }
                 let permit = window.admit(frame.body.len()).await?;
-                Some((Arrival::Frame(frame, permit), Some((frames, window))))
+                let arrival = match paced {
+                    Ok(()) => Arrival::Frame(frame, permit),
+                    Err(failure) => Arrival::Refused(frame, permit, failure),
+                };
+                Some((arrival, Some((frames, window))))
             }
             Err(error) => Some((Arrival::Broken(error), None)),
         }
@@ -464,6 +474,12 @@ impl StreamHandler<Arrival> for Connection {
     fn handle(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
         match arrival {
             Arrival::Frame(frame, permit) => self.frame(frame, permit, ctx),
+            Arrival::Refused(frame, permit, failure) => {
+                Counters::add(&self.around.counters.requests, 1);
+                if let Some(reply) = self.reply(frame.opcode, frame.correlation, permit) {
+                    reply.fail(failure);
+                }
+            }
             Arrival::Broken(Fault::Frame(FrameError::Io(error))) => {
                 tracing::debug!(connection = self.id.0, %error, "the connection broke");
             }

@@ -265,6 +265,15 @@ impl Typing {
     /// Asks without showing: the look-ups that a program would have done before.
     async fn ask(&self, request: Request) -> Result<Answer, Failure> {
         let gone = || Failure::new(ErrorCode::Unavailable, "the broker stops");
+        let bytes = match &request {
+            Request::Produce(it) => it.batch.as_slice().len(),
+            Request::ProduceAll(it) => {
+                let parts = it.parts.iter();
+                parts.map(|part| part.batch.as_slice().len()).sum()
+            }
+            _ => 0,
+        };
+        self.window.pace(request.opcode(), bytes).await?;
         let permit = self.window.admit(0).await.ok_or_else(gone)?;
         let (answer, answered) = oneshot::channel();
         self.connection.do_send(Typed {

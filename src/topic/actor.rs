@@ -25,6 +25,7 @@ use super::state::{Change, State};
 use super::together::Reserve;
 use super::trimming::Retaining;
 use super::waiting::Waiting;
+use crate::account::Account;
 use crate::clock::Clock;
 use crate::limits::TAIL_IDLE;
 use crate::pool::Pool;
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub budget: Arc<Budget>,
     /// Who maps names and ids.
     pub broker: Recipient<Told>,
+    /// The account of who created the topic, if somebody was logged in.
+    pub account: Option<Arc<Account>>,
 }
 
 /// A notice of the storage thread.
@@ -124,6 +127,8 @@ pub struct Topic {
     announce: Option<Announce>,
     /// Jobs that go to the storage together, while they gather.
     held: Option<Vec<Job>>,
+    /// Bytes of it that are counted in its owner's account.
+    counted: u64,
 }
 
 impl Topic {
@@ -160,6 +165,24 @@ impl Topic {
             tail_timer: None,
             announce: None,
             held: None,
+            counted: 0,
+        }
+    }
+
+    /// Counts what the topic keeps in its owner's account.
+    fn count_stored(&mut self) {
+        if let Some(account) = &self.around.account {
+            let kept = self.state.kept_bytes();
+            account.count_stored(self.counted, kept);
+            self.counted = kept;
+        }
+    }
+
+    /// Refuses what would be stored beyond the quota of who created the topic.
+    pub(super) fn check_quota(&self) -> Result<(), Failure> {
+        match &self.around.account {
+            Some(account) => account.check_stored(),
+            None => Ok(()),
         }
     }
 
@@ -224,6 +247,7 @@ impl Topic {
 
     /// Hands a job to the storage, or lets it gather with others.
     pub(super) fn submit_job(&mut self, job: Job) {
+        self.count_stored();
         match &mut self.held {
             Some(jobs) => jobs.push(job),
             None => self.around.storage.submit(job),
@@ -285,6 +309,7 @@ impl Topic {
             self.around.broker.do_send(Told::Born(self.state.id));
         }
         let more = self.state.commit(ticket);
+        self.count_stored();
         while let Some((_, parked)) = self.parked.pop_front_if(|(parked, _)| *parked <= ticket) {
             match parked {
                 Parked::Answer(reply, answer) => reply.answer(self.up_to_date(answer)),
@@ -332,6 +357,9 @@ impl Topic {
         for call in self.behind.drain(..) {
             call.reply.fail(gone.clone());
         }
+        if let Some(account) = self.around.account.take() {
+            account.count_stored(self.counted, 0);
+        }
         ctx.stop();
     }
 
@@ -367,6 +395,7 @@ impl Topic {
                 let tail = self.state.log.tail_bytes();
                 self.around.budget.count_tail(tail, 0);
                 self.state = state.succeeding(&self.state);
+                self.count_stored();
                 self.failed = false;
                 self.born = true;
                 self.around.broker.do_send(Told::Born(self.state.id));
@@ -470,6 +499,7 @@ impl Actor for Topic {
         let announce = Announce::new(move |notice| topic.do_send(Noted(notice)));
         self.around.storage.attach(self.state.id, announce.clone());
         self.announce = Some(announce);
+        self.count_stored();
         self.tell_registered();
         self.begin_leases(ctx);
         self.watch_due(ctx);

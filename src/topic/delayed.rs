@@ -108,6 +108,11 @@ impl Delayed {
         self.waiting.insert(due, waiting);
     }
 
+    /// Bytes of the batches that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Records that wait, durably.
     pub fn records(&self) -> u64 {
         self.records

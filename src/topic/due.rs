@@ -22,7 +22,7 @@ use super::actor::{Parked, Topic};
 use super::delayed::{Due, delay_log};
 use super::requests::produced;
 use super::serving::read_failure;
-use super::state::{Change, Schedule, Scheduled};
+use super::state::{Change, Planned, Schedule, Scheduled};
 use crate::clock::micros;
 use crate::limits::{CLEAR_DELAY_LOG_IDLE, COPY_BATCH_BYTES, DAMAGED_DUE_RETRY, DUE_RETRY};
 use crate::reply::Reply;
@@ -55,6 +55,12 @@ impl Topic {
         }
         let producer = Head::parse(&batch).map_or(0, |it| it.producer.0);
         let now = self.clock.now();
+        // Who repeats a batch is told what became of it, however much is stored.
+        if let Err(failure) = self.check_quota()
+            && let Ok(Planned::New(_)) = self.state.plan(batch.clone(), now)
+        {
+            return self.refuse(producer, failure, reply);
+        }
         match self.state.schedule(batch, produce.not_before, now) {
             Ok(Schedule::New(scheduled)) => {
                 self.counts.batches += 1;

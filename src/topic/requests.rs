@@ -20,7 +20,7 @@ use super::log::Mark;
 use super::messages::{Call, Told};
 use super::serving::read_failure;
 use super::settings;
-use super::state::{Append, Receipt, Resolved};
+use super::state::{Planned, Receipt, Resolved};
 use crate::limits::COPY_BATCH_BYTES;
 use crate::reply::Reply;
 use crate::storage::{At, JobKind, Point, ReadError};
@@ -120,8 +120,16 @@ impl Topic {
         let producer = logdrive_protocol::batch::Head::parse(&batch).map_or(0, |it| it.producer.0);
         let now = self.clock.now();
         let before = self.state.log.tail_bytes();
-        match self.state.produce(batch, now) {
-            Ok(Append::New(receipt, change)) => {
+        let planned = self.state.plan(batch, now).and_then(|planned| {
+            // Who repeats a batch is told what became of it, however much is stored.
+            if let Planned::New(_) = planned {
+                self.check_quota()?;
+            }
+            Ok(planned)
+        });
+        match planned {
+            Ok(Planned::New(plan)) => {
+                let (receipt, change) = (plan.receipt(), self.state.carry_out(*plan));
                 self.around
                     .budget
                     .count_tail(before, self.state.log.tail_bytes());
@@ -134,11 +142,11 @@ impl Topic {
                     topic.serve_takers(ctx);
                 });
             }
-            Ok(Append::Staged(receipt, ticket)) => {
+            Ok(Planned::Staged(receipt, ticket)) => {
                 self.counts.retries += 1;
                 self.acknowledge(receipt, ticket, synced, reply);
             }
-            Ok(Append::Durable(receipt)) => {
+            Ok(Planned::Durable(receipt)) => {
                 self.counts.retries += 1;
                 reply.answer(produced(receipt, Produce::SYNCED));
             }

@@ -55,6 +55,13 @@ pub const REMEMBERED_PER_ROW: usize = 8;
 pub const REMEMBERED_ROWS: u8 = 9;
 const REMEMBERED_BYTES: usize = 32;
 
+impl TopicRow {
+    /// Who created it.
+    pub fn owner(&self) -> (String, u64) {
+        (self.owner.clone(), self.owner_created_at)
+    }
+}
+
 bodies! {
     /// What a topic is.
     pub struct TopicRow {
@@ -64,6 +71,10 @@ bodies! {
         pub settings: Vec<Setting>,
         /// When it was created, in microseconds.
         pub created_at: u64,
+        /// The principal that created it; empty if nobody was logged in.
+        pub owner: String,
+        /// When that principal was created, in microseconds: another one of its name is somebody else.
+        pub owner_created_at: u64,
     }
 
     /// Where a topic's log begins and ends.

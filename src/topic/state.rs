@@ -406,6 +406,14 @@ impl State {
         Ok((measured, consumer.cursor()))
     }
 
+    /// Key, headers and values of all records that it keeps, in bytes; of those that wait for their
+    /// time their batches as they came.
+    pub fn kept_bytes(&self) -> u64 {
+        let (start, _) = self.log.staged_start();
+        let kept = self.log.end().totals.bytes - start.totals.bytes;
+        kept + self.delayed.bytes()
+    }
+
     /// What a list says of it.
     pub fn summary(&self) -> TopicSummary {
         let (start, visible) = (self.log.start(), self.log.visible());
@@ -455,6 +463,7 @@ impl State {
             consumers,
             more: names.next().is_some(),
             held_by: self.held_by(),
+            owner: self.row.owner.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `changes` | what follows when principals change under those who are logged in |
 //! | `starting` | the first principal, losing its token, and the door of the machine |
 //! | `clients` | the Rust client and the command line, and a broker that is none |
+//! | `quotas` | who uses too much waits or is told so, and nobody else notices |
 //! | `secrets` | that no secret is ever printed |
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,6 +18,7 @@ mod changes;
 mod clients;
 mod login;
 mod peers;
+mod quotas;
 mod rights;
 mod secrets;
 mod starting;

@@ -12,9 +12,12 @@ mod support;
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 
+use logdrive_client::blocking::Client;
 use logdrive_client::{
-    FetchOptions, Identity, NewRecord, Position, ProducerOptions, blocking::Client,
+    CreatePrincipal, Credentials, ErrorCode, FetchOptions, Grant, Identity, NewRecord, Options,
+    Position, ProducerOptions, Tls,
 };
+use logdrive_protocol::Rights;
 use logdrive_protocol::operations::Fetch;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
@@ -249,4 +252,46 @@ fn ends(mut peer: TcpStream) {
     // A reset is an end too.
     let _ = peer.read_to_end(&mut said);
     assert_eq!(said, b"");
+}
+
+#[test]
+fn a_certificate_logs_in_as_the_principal_whose_name_it_has_and_as_nobody_else() {
+    let authority = Authority::new();
+    let ca = authority.path("ca.pem");
+    let ca = ca.to_str().unwrap();
+    let broker = broker(&authority, &["--auth", "--tls-client-ca", ca]);
+    let token = std::fs::read_to_string(broker.data().join("admin.token")).unwrap();
+    let log_in = |credentials: Credentials, shows: Option<&str>| {
+        let identity = shows.map(|name| authority.sign(name, name, NOW));
+        let options = Options {
+            tls: Some(Tls {
+                identity,
+                ..authority.trusted()
+            }),
+            credentials: Some(credentials),
+            ..Options::default()
+        };
+        Client::connect_with(broker.address, options)
+    };
+    let admin = log_in(Credentials::Token(token.trim().to_owned()), None).unwrap();
+    let billing = CreatePrincipal {
+        name: "billing".to_owned(),
+        grants: vec![Grant {
+            rights: Rights::ALL,
+            topics: "bills".to_owned(),
+        }],
+        ..CreatePrincipal::default()
+    };
+    admin.create_principal(billing).unwrap();
+    let client = log_in(Credentials::Certificate, Some("billing")).unwrap();
+    client.create_topic("bills", &[], false).unwrap();
+    assert_eq!(client.describe_topic("bills").unwrap().owner, "billing");
+    let denied = client.create_topic("app", &[], false).unwrap_err();
+    assert_eq!(denied.code(), Some(ErrorCode::PermissionDenied));
+    // A good certificate of somebody unknown, and none at all.
+    for shows in [Some("stranger"), None] {
+        let refused = log_in(Credentials::Certificate, shows).unwrap_err();
+        let code = refused.code();
+        assert_eq!(code, Some(ErrorCode::AuthenticationFailed), "{refused}");
+    }
 }

@@ -6,6 +6,7 @@ use crate::body::bodies;
 use crate::rights::Rights;
 use crate::secret::Secret;
 
+use super::broker::Counter;
 use super::topic::Setting;
 
 bodies! {
@@ -144,6 +145,8 @@ bodies! {
         pub tokens: Vec<TokenSummary>,
         /// Whether it has a password.
         pub password: bool,
+        /// What it uses, by name.
+        pub usage: Vec<Counter>,
     }
 
     /// One token of a principal.

@@ -115,6 +115,9 @@ bodies! {
         /// The consumer for which records are kept that `retention_until_consumed` would let go
         /// otherwise; empty if there is none.
         pub held_by: String,
+        /// The principal that created it, and whose quota counts what it keeps; empty if nobody was
+        /// logged in.
+        pub owner: String,
     }
 
     /// Changes settings of a topic; those that are not named stay as they are.

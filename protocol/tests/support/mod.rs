@@ -195,7 +195,7 @@ structs! {
     DescribeTopic { name after limit }
     TopicDescribed {
         topic name settings created_at log_start high_watermark records bytes last_append_time
-        producers consumer_count consumers more held_by
+        producers consumer_count consumers more held_by owner
     }
     AlterTopic { topic set unset }
     TopicAltered { settings }
@@ -270,7 +270,7 @@ structs! {
     PrincipalDeleted {}
     ListPrincipals { glob after limit }
     PrincipalsListed { principals more }
-    PrincipalSummary { name created_at grants quotas tokens password }
+    PrincipalSummary { name created_at grants quotas tokens password usage }
     TokenSummary { label created_at }
     Cancel { topic correlation }
     CancelPassed {}

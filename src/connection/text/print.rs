@@ -11,7 +11,7 @@
 use std::fmt::{Display, Write};
 
 use logdrive_protocol::operations::{
-    Answer, ConsumerAltered, ConsumerDescribed, Counted, Delivered, Gap, Grant, Greeted,
+    Answer, ConsumerAltered, ConsumerDescribed, Counted, Counter, Delivered, Gap, Grant, Greeted,
     IssuedToken, Located, Measured, PrincipalSummary, Produced, Setting, TopicDescribed,
     TopicSummary,
 };
@@ -131,7 +131,7 @@ fn issued(what: &str, tokens: &[IssuedToken]) -> String {
     out
 }
 
-/// One line for each: what it may do, with what it logs in, and its quotas.
+/// One line for each: what it may do, with what it logs in, its quotas, and what it uses.
 pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
     let mut out = format!("= {}\n", principals.len());
     for principal in principals {
@@ -146,6 +146,9 @@ pub(super) fn principals(principals: &[PrincipalSummary]) -> String {
         let _ = write!(out, " password={}", principal.password);
         for Setting { key, value } in &principal.quotas {
             let _ = write!(out, " {key}={value}");
+        }
+        for Counter { name, value } in principal.usage.iter().filter(|it| it.value > 0) {
+            let _ = write!(out, " used.{name}={value}");
         }
         out.push('\n');
     }
@@ -322,6 +325,9 @@ fn describe(it: &TopicDescribed) -> String {
     }
     if !it.held_by.is_empty() {
         table.line("held_by", &it.held_by);
+    }
+    if !it.owner.is_empty() {
+        table.line("owner", &it.owner);
     }
     for consumer in &it.consumers {
         let (id, cursor) = (consumer.consumer, consumer.cursor);

@@ -25,13 +25,27 @@ fn rows_are_for_ever() {
         name: "app".into(),
         settings: vec![],
         created_at: 5,
+        owner: "ann".into(),
+        owner_created_at: 6,
     };
     check(
         &topic(TopicId(1), &topic_row),
         "000000000000000101",
-        "036170700005",
+        "03617070000503616e6e06",
         &Decoded::Topic(topic_row.clone()),
     );
+    // As it was written before topics had owners.
+    let row = Row {
+        key: topic(TopicId(1), &topic_row).key,
+        value: Some(vec![3, b'a', b'p', b'p', 0, 5]),
+    };
+    let of_nobody = TopicRow {
+        owner: String::new(),
+        owner_created_at: 0,
+        ..topic_row
+    };
+    let value = row.value.as_deref().unwrap();
+    assert_eq!(decode(&row.key, value).unwrap(), Decoded::Topic(of_nobody));
     let extent_row = ExtentRow {
         end: 300,
         end_records: 300,

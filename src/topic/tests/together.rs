@@ -109,6 +109,7 @@ fn stuck(world: &World) -> (Addr<Topic>, mpsc::Sender<()>) {
         clock: crate::clock::Clock::default(),
         budget: Arc::default(),
         broker: world.broker.clone().recipient(),
+        account: None,
     };
     let state = State::newborn(TopicId(999), TopicRow::default());
     let topic = Topic::newborn(state, 1, around);

@@ -94,6 +94,7 @@ impl Store {
             name: format!("topic-{id}"),
             settings: retains.into_iter().collect(),
             created_at: self.now,
+            ..TopicRow::default()
         };
         let mut state = State::newborn(id, row);
         let change = state.stage(Vec::new());
