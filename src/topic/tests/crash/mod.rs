@@ -34,6 +34,7 @@ use crate::storage::Options;
 /// Small enough that a short workload fills the journal, rotates, merges and splits batches.
 fn tiny(seed: u64) -> Options {
     Options {
+        salt: 1,
         segment_bytes: 12 << 10,
         chunk_bytes: 2 << 10,
         flush_bytes: 64 << 10,
