@@ -78,7 +78,7 @@ errors! {
     5  FrameTooLarge "FRAME_TOO_LARGE" false "The length field is over the limit; the connection ends."
     6  BadPreface "BAD_PREFACE" false "The connection began with neither a preface nor text."
     7  UnsupportedVersion "UNSUPPORTED_VERSION" false "Client and broker share no version of the protocol."
-    8  HandshakeTimeout "HANDSHAKE_TIMEOUT" true "The preface did not arrive in time."
+    8  HandshakeTimeout "HANDSHAKE_TIMEOUT" true "The preface or the login did not arrive in time."
     9  Cancelled "CANCELLED" true "The request was cancelled before it took effect."
     10 NotSupported "NOT_SUPPORTED" false "A field asks for something that this version does not do."
     11 UnknownCommand "UNKNOWN_COMMAND" false "No text command has this verb."
