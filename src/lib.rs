@@ -85,6 +85,11 @@
 //! have seen and knows nothing of the broker: `logdrive demo` and the tests that kill a broker are
 //! judged by it.
 //!
+//! What a broker stands on (disk, store, pool, time of day) comes in from outside, as its
+//! [`Ground`], and connections run over anything that carries bytes. So the crate's own tests run
+//! broker, clients and checker on one thread, where network, disk and time are simulated from a seed
+//! (`src/simulation`), and show with bugs that are planted that they find them.
+//!
 //! To follow one request, read [`connection`], [`topic::actor`], [`topic::state`], then [`storage`]. A
 //! new operation begins in [`logdrive_protocol::operations`] and in `PROTOCOL.md`, whose test names
 //! what is missing; the compiler then leads through [`connection`] and [`topic`] or [`broker`].
@@ -118,6 +123,7 @@
 //! [`Connection`]: connection::Connection
 //! [`Disk`]: storage::Disk
 //! [`Failed`]: storage::Notice::Failed
+//! [`Ground`]: broker::Ground
 //! [`Job`]: storage::Job
 //! [`Locate`]: broker::Locate
 //! [`Notice`]: storage::Notice
@@ -138,6 +144,7 @@ pub mod counters;
 pub mod history;
 pub mod limits;
 pub mod net;
+mod planted;
 pub mod pool;
 pub mod reply;
 pub mod server;

@@ -18,17 +18,9 @@ pub struct Pool {
     searching: Arc<Semaphore>,
     /// Regular expressions that may be kept while a fetch waits.
     greps: Arc<Semaphore>,
-    runs: Runs,
-}
-
-/// Where the work is done.
-#[derive(Clone, Copy, Debug)]
-enum Runs {
-    /// On the runtime's blocking threads.
-    Beside,
-    /// On the thread that asks, after so much time of its runtime.
+    /// In a simulation the thread that asks does the work, after so much of its time.
     #[cfg(test)]
-    Here(fn() -> std::time::Duration),
+    takes: Option<fn() -> std::time::Duration>,
 }
 
 impl Default for Pool {
@@ -38,7 +30,8 @@ impl Default for Pool {
             places: count(BLOCKING_THREADS),
             searching: count(SEARCHING_THREADS),
             greps: count(MAX_WAITING_GREPS),
-            runs: Runs::Beside,
+            #[cfg(test)]
+            takes: None,
         }
     }
 }
@@ -48,7 +41,7 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn inline(takes: fn() -> std::time::Duration) -> Self {
         Self {
-            runs: Runs::Here(takes),
+            takes: Some(takes),
             ..Self::default()
         }
     }
@@ -68,7 +61,7 @@ impl Pool {
             .await
             .context("the pool is closed")?;
         #[cfg(test)]
-        if let Runs::Here(takes) = self.runs {
+        if let Some(takes) = self.takes {
             tokio::time::sleep(takes()).await;
             let _held_until_done = place;
             return Ok(work());

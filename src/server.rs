@@ -126,6 +126,7 @@ pub(crate) fn begin(
         broker: broker.start(),
         budget,
         counters,
+        ending: news.clone(),
         news,
         about,
     }

@@ -59,8 +59,11 @@ pub struct Surroundings {
     pub budget: Arc<Budget>,
     /// What is counted.
     pub counters: Arc<Counters>,
-    /// What changes for all.
+    /// What changes for all, as writers and text sessions hear it.
     pub news: watch::Receiver<News>,
+    /// The same, as connections hear that they end: apart, because those who wait for one channel
+    /// are woken in a random order, and a simulation decides who is first.
+    pub ending: watch::Receiver<News>,
     /// What the preface says.
     pub about: About,
 }
@@ -361,7 +364,7 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let mut news = self.around.news.clone();
+        let mut news = self.around.ending.clone();
         let stopping = async move { going_away(&mut news).await };
         ctx.spawn(stopping.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }

@@ -22,6 +22,7 @@ use crate::limits::{
     STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED,
 };
 use crate::net::WriteHalf;
+use crate::planted::{self, Bug};
 use crate::reply::Outgoing;
 use crate::window::{Permit, Window};
 
@@ -104,7 +105,15 @@ pub(super) async fn write(
         match next(&mut answers, &mut news).await {
             Next::End => break,
             Next::News(news) => encode_notice(&mut out, news),
-            Next::Answer(first) => {
+            Next::Answer(mut first) => {
+                if planted::is(Bug::WrongCorrelation)
+                    && let Ok(mut second) = answers.try_recv()
+                {
+                    if first.opcode == second.opcode {
+                        std::mem::swap(&mut first.correlation, &mut second.correlation);
+                    }
+                    encode(&mut out, second, &mut permits, &counters);
+                }
                 encode(&mut out, first, &mut permits, &counters);
                 while permits.len() < WRITE_BATCH
                     && let Ok(more) = answers.try_recv()

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use turmoil::net::TcpListener;
 
 use super::trace;
@@ -83,7 +83,7 @@ impl Machine {
                 Ok(opened) => break opened,
                 Err(error) => trace::note(&format!("cannot open: {error:?}"), 0, &[]),
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         };
         let storage = store.handle();
         let writing = tokio::task::spawn_local(store.run());
@@ -111,7 +111,7 @@ impl Machine {
         drop(listener);
         watching.abort();
         drop(tell);
-        for one in told {
+        for one in told.iter().flatten() {
             one.send_modify(|news: &mut News| news.going_away = true);
         }
         let all_gone = async { while connections.join_next().await.is_some() {} };
@@ -124,14 +124,14 @@ impl Machine {
     }
 }
 
-/// Each connection hears news from a channel of its own: a shared one wakes those who wait for it in
-/// a random order, and no seed would give the same trace twice.
+/// Each connection's actor and writer hear news from channels of their own: a shared one wakes those
+/// who wait for it in a random order, and no seed would give the same trace twice.
 async fn accept(
     listener: &TcpListener,
     around: &connection::Surroundings,
     mut news: watch::Receiver<News>,
     connections: &mut JoinSet<()>,
-    told: &mut Vec<watch::Sender<News>>,
+    told: &mut Vec<[watch::Sender<News>; 2]>,
 ) -> std::io::Result<()> {
     let mut last = 0;
     loop {
@@ -139,14 +139,15 @@ async fn accept(
             biased;
             Ok(()) = news.changed() => {
                 let now = *news.borrow_and_update();
-                told.retain(|it| it.send(now).is_ok());
+                told.retain(|both| both.iter().filter(|it| it.send(now).is_ok()).count() > 0);
             }
             accepted = listener.accept() => {
                 let (socket, _) = accepted?;
                 last += 1;
-                let (tell, news) = watch::channel(*news.borrow());
-                told.push(tell);
-                let around = connection::Surroundings { news, ..around.clone() };
+                let now = *news.borrow();
+                let ((writer, news), (actor, ending)) = (watch::channel(now), watch::channel(now));
+                told.push([writer, actor]);
+                let around = connection::Surroundings { news, ending, ..around.clone() };
                 let serving = connection::serve(split_duplex(socket), ConnectionId(last), around);
                 connections.spawn_local(serving);
             }

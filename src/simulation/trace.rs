@@ -5,11 +5,8 @@
 //! noted here; [`run`](super::run) compares and prints.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Words that are kept.
-const LAST: usize = 60;
 /// What the wall clock shows at the beginning, in microseconds since 1970 UTC.
 const EPOCH: u64 = 1_800_000_000_000_000;
 
@@ -23,14 +20,13 @@ thread_local! {
 #[derive(Debug, Default)]
 struct Trace {
     digest: u64,
-    events: u64,
-    words: Option<VecDeque<String>>,
+    words: Option<Vec<String>>,
 }
 
-/// Begins anew; `told` keeps the last events in words.
+/// Begins anew; `told` keeps all events in words.
 pub(super) fn begin(told: bool) {
     TRACE.set(Trace {
-        words: told.then(VecDeque::new),
+        words: told.then(Vec::new),
         ..Trace::default()
     });
     NOW.set(Duration::ZERO);
@@ -41,7 +37,6 @@ pub(super) fn begin(told: bool) {
 pub(super) fn note(what: &str, number: u64, bytes: &[u8]) {
     let at = micros();
     TRACE.with_borrow_mut(|trace| {
-        trace.events += 1;
         let checksum = crc32c::crc32c(bytes);
         for part in [
             trace.digest,
@@ -53,26 +48,25 @@ pub(super) fn note(what: &str, number: u64, bytes: &[u8]) {
             trace.digest = mix(trace.digest ^ part);
         }
         if let Some(words) = &mut trace.words {
-            if words.len() == LAST {
-                words.pop_front();
-            }
-            words.push_back(format!(
-                "{:>9.3} ms  {what} {number} ({} bytes, {checksum:08x})",
-                at as f64 / 1_000.0,
+            let shown = bytes.escape_ascii().to_string();
+            words.push(format!(
+                "{:>6}.{:03} ms  {what} {number} ({} bytes, {checksum:08x}) {shown:.160}",
+                at / 1_000,
+                at % 1_000,
                 bytes.len(),
             ));
         }
     });
 }
 
-/// The digest of everything, and how many events it is of.
-pub(super) fn digest() -> (u64, u64) {
-    TRACE.with_borrow(|trace| (trace.digest, trace.events))
+/// The digest of everything.
+pub(super) fn digest() -> u64 {
+    TRACE.with_borrow(|trace| trace.digest)
 }
 
-/// The last events in words, if they were kept.
-pub(super) fn last_words() -> Vec<String> {
-    TRACE.with_borrow(|trace| trace.words.iter().flatten().cloned().collect())
+/// All events in words, if they were kept.
+pub(super) fn words() -> Vec<String> {
+    TRACE.with_borrow_mut(|trace| trace.words.take().unwrap_or_default())
 }
 
 /// Spreads what differs in few bits over all of them (the finalizer of splitmix64).

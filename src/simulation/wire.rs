@@ -4,7 +4,7 @@
 //! be cut at once, as a router does that forgets them. Its neighbours: the client's connector, and
 //! whoever chooses faults.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use super::trace;
 
 thread_local! {
     static OPEN: RefCell<Vec<(usize, Arc<Cord>)>> = RefCell::default();
+    static LAST: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What ends a connection from outside.
@@ -33,24 +34,35 @@ struct Cord {
 #[derive(Debug)]
 struct Wire {
     socket: TcpStream,
-    host: usize,
+    number: u64,
     cord: Arc<Cord>,
 }
 
-/// How the clients of a host reach the broker.
-pub(super) fn connector(host: usize) -> Connector {
-    Connector::new(move |address| async move {
-        let socket = TcpStream::connect(address).await?;
-        trace::note("connected from host", host as u64, &[]);
-        let cord = Arc::new(Cord::default());
-        OPEN.with_borrow_mut(|open| open.push((host, cord.clone())));
-        Ok(Wire { socket, host, cord })
+/// How a player on a host reaches the broker.
+pub(super) fn connector(host: usize, player: &str) -> Connector {
+    let player: Arc<str> = player.into();
+    Connector::new(move |address| {
+        let player = player.clone();
+        async move {
+            let socket = TcpStream::connect(address).await?;
+            let number = LAST.get() + 1;
+            LAST.set(number);
+            trace::note("connected", number, player.as_bytes());
+            let cord = Arc::new(Cord::default());
+            OPEN.with_borrow_mut(|open| open.push((host, cord.clone())));
+            Ok(Wire {
+                socket,
+                number,
+                cord,
+            })
+        }
     })
 }
 
 /// Forgets the connections of a simulation that has ended.
 pub(super) fn begin() {
     OPEN.set(Vec::new());
+    LAST.set(0);
 }
 
 /// Cuts all connections of a host.
@@ -85,12 +97,8 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
         if let Poll::Ready(read) = &read {
-            let what = if read.is_ok() {
-                "received by host"
-            } else {
-                "lost by host"
-            };
-            trace::note(what, self.host as u64, &buf.filled()[before..]);
+            let what = if read.is_ok() { "received on" } else { "lost" };
+            trace::note(what, self.number, &buf.filled()[before..]);
         }
         read
     }
@@ -105,7 +113,7 @@ impl AsyncWrite for Wire {
         self.check()?;
         let wrote = Pin::new(&mut self.socket).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = &wrote {
-            trace::note("sent by host", self.host as u64, &bytes[..*count]);
+            trace::note("sent on", self.number, &bytes[..*count]);
         }
         wrote
     }

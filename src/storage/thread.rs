@@ -20,6 +20,7 @@ use super::flush::Flush;
 use super::job::{Announce, Job};
 use super::options::Options;
 use super::writer::Writer;
+use crate::planted::{self, Bug};
 
 /// What reaches the storage thread.
 #[derive(Debug)]
@@ -91,6 +92,9 @@ pub(super) async fn work(mut writer: Writer, mut inbox: impl Inbox, options: &Op
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => flow = Flow::Closing,
             }
+        }
+        if planted::is(Bug::AckBeforeFsync) {
+            writer.announce(&flush);
         }
         inbox.writing().await;
         writer.write(&flush);

@@ -23,6 +23,7 @@ use super::flush::{IndexTable, LogTable, StateTable, put};
 use super::layout::{self, Extent, IndexKey, RowHead};
 use super::segment::SegmentError;
 use super::tally::Stored;
+use crate::planted::{self, Bug};
 
 /// Chunks that one flush removes at most; what is left lies before its topic's extent, and goes
 /// with the next trim or with the segment.
@@ -117,7 +118,8 @@ impl Trimmer<'_, '_> {
         stored: &mut Stored,
     ) -> Result<Option<u64>, SegmentError> {
         let old_key = Extent::key(topic, extent.first);
-        let bound = match self.first_kept(topic, trim.before)? {
+        let before = trim.before + u64::from(planted::is(Bug::TrimTakesOneMore));
+        let bound = match self.first_kept(topic, before)? {
             None => {
                 self.state.remove(&old_key[..])?;
                 None

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::time::Duration;
 
 use logdrive_protocol::TopicId;
 use tokio::sync::watch;
@@ -108,6 +109,12 @@ impl Hands {
             // The keeper ends after the writer.
             Self::Thread(chores) => drop(chores.send(chore)),
         }
+    }
+
+    /// How soon they have to be called, if nothing is written: a thread of their own wakes by itself.
+    fn attend_in(&self, options: &Options, health: &Health) -> Option<Duration> {
+        let is_due = matches!(self, Self::Inline(_)) && health.is_low_space();
+        is_due.then_some(options.space_check_interval)
     }
 
     /// Where segments go to be closed.
@@ -255,6 +262,9 @@ impl Writer {
         let with_merged = self.take_merged(flush);
         let flush = with_merged.as_ref().unwrap_or(flush);
         if flush.is_empty() && !self.is_overdue() {
+            if self.hands.attend_in(&self.options, &self.health).is_some() {
+                self.check_space();
+            }
             return;
         }
         let Some(mut active) = self.active.take() else {
@@ -264,7 +274,7 @@ impl Writer {
             Ok(true) => {
                 self.unsaved.append(flush);
                 self.reader.unsaved.publish(flush);
-                self.audience.committed(flush, self.generation);
+                self.announce(flush);
                 self.active = Some(active);
                 return self.check_space();
             }
@@ -278,12 +288,17 @@ impl Writer {
             Ok(active) => {
                 self.give_back(&active, flush);
                 self.active = Some(active);
-                self.audience.committed(flush, self.generation);
+                self.announce(flush);
                 self.prepare();
                 self.check_space();
             }
             Err(error) => self.fail(flush, &error),
         }
+    }
+
+    /// Says that a flush is durable.
+    pub(super) fn announce(&mut self, flush: &Flush) {
+        self.audience.committed(flush, self.generation);
     }
 
     /// Lets the segment, or its successor, have on disk what only the journal has there, and a

@@ -24,6 +24,7 @@ use super::consumer::config::ConsumerConfig;
 use super::settings;
 use crate::clock::micros;
 use crate::limits::{LEASE_RETRY, RECLAIM_WAIT};
+use crate::planted::{self, Bug};
 use crate::reply::{ConnectionId, Reply};
 use crate::storage::JobKind;
 
@@ -33,6 +34,10 @@ impl Topic {
             return self.refuse(ack.consumer.0, failure, reply);
         }
         match self.state.ack(ack.consumer, ack.worker, &ack.settled) {
+            Ok((records, change)) if planted::is(Bug::AckBeforeApplied) => {
+                reply.answer(Answer::Ack(Acked { records }));
+                self.submit(change, JobKind::Change);
+            }
             Ok((records, change)) => {
                 self.commit_then(change, reply, Answer::Ack(Acked { records }));
                 self.wake(ack.consumer, ctx);

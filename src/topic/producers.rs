@@ -20,6 +20,7 @@ use logdrive_protocol::{ErrorCode, Failure, ProducerId, TopicId};
 use super::rows::{self, ProducerRow, REMEMBERED_PER_ROW, REMEMBERED_ROWS, Remembered};
 use crate::clock::micros;
 use crate::limits::{MAX_PRODUCERS, NAMED_PRODUCER_IDLE, UNNAMED_PRODUCER_IDLE};
+use crate::planted::{self, Bug};
 use crate::storage::Row;
 
 /// Places for remembered batches: rows are used in a circle.
@@ -101,6 +102,9 @@ impl Producers {
 
     /// Takes up a row of remembered batches at a start; call [`Producers::loaded`] after the last.
     pub fn load_remembered(&mut self, id: ProducerId, block: u8, batches: &[Remembered]) {
+        if planted::is(Bug::RetriesForgotten) {
+            return;
+        }
         let producer = self.by_id.entry(id).or_default();
         for (index, batch) in batches.iter().enumerate() {
             let newest = producer
@@ -177,6 +181,9 @@ impl Producers {
             }
         }
         let producer = self.by_id.get_mut(&id).ok_or_else(|| not_found(id))?;
+        if planted::is(Bug::DuplicateAfterReconnect) && !new {
+            producer.remembered.pop_back();
+        }
         let row = &mut producer.row;
         if new || row.instance != request.instance || request.instance == 0 {
             row.epoch = row.epoch.saturating_add(1);

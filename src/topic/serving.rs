@@ -27,6 +27,7 @@ use super::searching::Search;
 use super::state::Resolved;
 use super::waiting;
 use crate::limits::MAX_WAITING;
+use crate::planted::{self, Bug};
 use crate::reply::{ConnectionId, Reply};
 use crate::storage::{At, ReadError};
 
@@ -42,6 +43,15 @@ pub enum Waiter {
 }
 
 impl Waiter {
+    /// How long it waits.
+    fn until(&self) -> Instant {
+        match self {
+            Self::Fetch(_, until, _) | Self::Search(_, until, _) | Self::Consume(_, until, _) => {
+                *until
+            }
+        }
+    }
+
     /// What is left when it does not wait any more.
     pub fn into_reply(self) -> Reply {
         match self {
@@ -116,7 +126,10 @@ impl Topic {
             Ok(Resolved::Time(time)) => return self.fetch_later(fetch, time, reply, ctx),
             Err(failure) => return reply.fail(failure),
         };
-        let gaps = self.gap_before(fetch.from);
+        let mut gaps = self.gap_before(fetch.from);
+        if planted::is(Bug::ReadPastTrim) {
+            gaps.clear();
+        }
         if !fetch.filter.is_empty() {
             return self.search(Search::new(fetch, from), gaps, until, reply, ctx);
         }
@@ -320,7 +333,13 @@ impl Topic {
 
     /// There are new records: all that waited are served again, in the order of their arrival.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
-        for waiter in self.servable() {
+        let mut waiters = self.servable();
+        if planted::is(Bug::LostWakeUp)
+            && let Some(last) = waiters.pop()
+        {
+            self.waiting.insert(last.until(), last);
+        }
+        for waiter in waiters {
             self.serve_waiter(waiter, ctx);
         }
         self.watch_deadlines(ctx);

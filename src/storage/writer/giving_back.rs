@@ -31,7 +31,8 @@ impl Writer {
             wait.saturating_sub(since.elapsed()).max(LOOK)
         });
         let merging = self.merging.as_ref().map(|_| LOOK);
-        expired.into_iter().chain(merging).min()
+        let hands = self.hands.attend_in(&self.options, &self.health);
+        expired.into_iter().chain(merging).chain(hands).min()
     }
 
     /// Whether the active segment has held much that was trimmed for long.

@@ -17,6 +17,7 @@ use logdrive_protocol::{ConsumerId, Failure};
 
 use super::{Change, Effect, State};
 use crate::limits::DEAD_LETTER_HEAD_BYTES;
+use crate::planted::{self, Bug};
 use crate::storage::{Appended, Row};
 use crate::topic::consumer::Consumer;
 use crate::topic::delayed::Due;
@@ -223,7 +224,11 @@ impl State {
         let base_offset = known.base_offset & !SCHEDULED;
         let end = base_offset + u64::from(known.count);
         let receipt = Receipt {
-            base_offset: if scheduled { 0 } else { base_offset },
+            base_offset: if scheduled {
+                0
+            } else {
+                base_offset + u64::from(planted::is(Bug::OffsetOffByOne))
+            },
             append_time: known.append_time,
             scheduled,
         };
