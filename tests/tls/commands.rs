@@ -145,6 +145,6 @@ fn a_certificate_logs_a_command_in() {
     let (code, said) = command(&[&shown[..], &["topic", "create", "app"]].concat());
     assert_eq!(code, 0, "{said}");
     let (code, said) = command(&["--cert-login", "topic", "list"]);
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 8, "{said}");
     assert!(said.contains("AUTHENTICATION_FAILED"), "{said}");
 }
