@@ -215,7 +215,7 @@ impl Reply {
 fn records_in(result: &Result<Answer, Failure>) -> usize {
     match result {
         Ok(Answer::Fetch(delivered) | Answer::Consume(delivered)) => {
-            delivered.batches.iter().map(|batch| batch.len()).sum()
+            delivered.batches.iter().map(bytes::Bytes::len).sum()
         }
         _ => 0,
     }

@@ -98,6 +98,13 @@ pub(crate) struct Secure {
     /// Its private key, as PEM.
     #[arg(long, global = true, env = "LOGDRIVE_CERT_KEY", value_name = "FILE")]
     pub(crate) cert_key: Option<PathBuf>,
+    /// Logs in as the principal whose name is in the certificate of --cert.
+    #[arg(
+        long,
+        global = true,
+        conflicts_with_all = ["token_file", "user"]
+    )]
+    pub(crate) cert_login: bool,
     /// The name that the broker's certificate must have [default: the host in --server].
     #[arg(
         long,
@@ -180,7 +187,7 @@ pub(crate) struct Cert {
     /// Where the files go; made if missing. Nothing is overwritten.
     #[arg(long, default_value = "./logdrive-certs", value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// A name or address of the broker; repeatable [default: localhost, 127.0.0.1 and ::1].
+    /// A name or address of the broker; repeatable [default: localhost, 127.0.0.1, `::1`].
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
     /// The client's name.
@@ -190,6 +197,10 @@ pub(crate) struct Cert {
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that is typed for itself"
+)]
 pub(crate) struct Serve {
     /// Directory of everything that is stored; made if missing.
     #[arg(long, default_value = "./logdrive-data", value_name = "DIR")]

@@ -33,6 +33,9 @@ pub(crate) fn check_sight(common: &Common) -> Result<(), Fault> {
 
 /// What the command logs in with, if anything was given.
 pub(crate) fn of(common: &Common) -> Result<Option<Credentials>, Fault> {
+    if common.secure.cert_login {
+        return Ok(Some(Credentials::Certificate));
+    }
     if let Some(name) = &common.user {
         let password = match &common.password_file {
             Some(path) => read(path)?,

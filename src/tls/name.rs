@@ -11,7 +11,7 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// DER: an object identifier.
 const OBJECT: u8 = 0x06;
-/// DER: texts that are UTF-8 or a part of it: UTF8String, PrintableString, IA5String.
+/// DER: texts that are UTF-8 or a part of it: `UTF8String`, `PrintableString`, `IA5String`.
 const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
 /// The identifier of common names, 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];

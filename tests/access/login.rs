@@ -141,7 +141,7 @@ fn who_types_logs_in_too() {
     assert!(
         peer.hear()
             .unwrap()
-            .starts_with("AUTH TOKEN token | name password")
+            .starts_with("AUTH TOKEN token | CERTIFICATE | name password")
     );
     let wrong = peer.ask("AUTH ann two");
     assert!(wrong.starts_with("- AUTHENTICATION_FAILED"), "{wrong}");

@@ -108,3 +108,43 @@ fn generated_certificates_let_a_broker_and_commands_speak_tls() {
         assert!(said.contains(words), "{words}: {said}");
     }
 }
+
+#[test]
+fn a_certificate_logs_a_command_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let (code, said) = run(logdrive(here).args(["generate", "cert", "--out", "."]));
+    assert_eq!(code, 0, "{said}");
+    let at = |file: &str| here.join(file).to_str().unwrap().to_owned();
+    let broker = broker_with(&[
+        "--auth".to_owned(),
+        "--tls-cert".to_owned(),
+        at("server.pem"),
+        "--tls-key".to_owned(),
+        at("server-key.pem"),
+        "--tls-client-ca".to_owned(),
+        at("ca.pem"),
+    ]);
+    let server = broker.address.to_string();
+    let command = |arguments: &[&str]| {
+        let tls = ["--server", &server, "--ca", "ca.pem"];
+        run(logdrive(here).args(tls).args(arguments))
+    };
+    let token = broker.data().join("admin.token");
+    let admin = ["--token-file", token.to_str().unwrap()];
+    let create = ["principal", "create", "client", "--grant", "admin:app"];
+    let (code, said) = command(&[&admin[..], &create].concat());
+    assert_eq!(code, 0, "{said}");
+    let shown = [
+        "--cert",
+        "client.pem",
+        "--cert-key",
+        "client-key.pem",
+        "--cert-login",
+    ];
+    let (code, said) = command(&[&shown[..], &["topic", "create", "app"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = command(&["--cert-login", "topic", "list"]);
+    assert_eq!(code, 8, "{said}");
+    assert!(said.contains("AUTHENTICATION_FAILED"), "{said}");
+}

@@ -42,6 +42,7 @@ impl Typing {
                 self.step(Authenticate::TOKEN, token).await?
             }
             Credential::Password(name, password) => self.prove(name, password).await?,
+            Credential::Certificate => self.step(Authenticate::EXTERNAL, Vec::new()).await?,
         };
         self.known = true;
         Ok(format!("+ logged in as {}\n", last.principal))

@@ -15,7 +15,11 @@ pub(super) const VERBS: &[(&str, &str, &str)] = &[
         "topic [key=value]... | CONSUMER topic consumer [key=value]... | PRINCIPAL name [quota=value]...",
         "change settings; key= goes back to the default",
     ),
-    ("AUTH", "TOKEN token | name password", "log in"),
+    (
+        "AUTH",
+        "TOKEN token | CERTIFICATE | name password",
+        "log in",
+    ),
     (
         "CONSUME",
         "topic consumer [n=1] [wait=5s] [lease=30s]",

@@ -16,6 +16,7 @@ use super::{Command, Words, settings, shown};
 pub(in crate::connection::text) enum Credential<'a> {
     Token(&'a str),
     Password(&'a str, &'a str),
+    Certificate,
 }
 
 /// A word that is shown to nobody.
@@ -27,6 +28,7 @@ impl fmt::Debug for Credential<'_> {
         match self {
             Self::Token(_) => f.write_str("Token(...)"),
             Self::Password(name, _) => write!(f, "Password({name:?}, ...)"),
+            Self::Certificate => f.write_str("Certificate"),
         }
     }
 }
@@ -44,6 +46,9 @@ pub(super) fn parse_secret<'a>(verb: &'static str, rest: &'a str) -> Result<Comm
         words: "".split_ascii_whitespace(),
     };
     let rest = rest.trim_ascii_start();
+    if verb == "AUTH" && rest.trim_ascii_end().eq_ignore_ascii_case("certificate") {
+        return Ok(Command::LogIn(Credential::Certificate));
+    }
     let (name, secret) = rest.split_once(' ').unwrap_or((rest, ""));
     if name.is_empty() || secret.is_empty() {
         return Err(words.wrong(format!("{verb} needs two words")));
@@ -188,7 +193,7 @@ mod tests {
             Ok(Command::LogIn(Credential::Token("t")))
         );
         check("PASSWORD ann secret", "SetPassword(\"ann\", ...)");
-        let usage = "try: AUTH TOKEN token | name password";
+        let usage = "try: AUTH TOKEN token | CERTIFICATE | name password";
         for line in ["AUTH", "AUTH ldt_secret", "AUTH TOKEN"] {
             check(line, &format!("SYNTAX AUTH needs two words; {usage}"));
         }
