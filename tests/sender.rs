@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(
+    dead_code,
+    reason = "shared with the trial that stops and looks at it as well"
+)]
 #[path = "kill/broker.rs"]
 mod broker;
 

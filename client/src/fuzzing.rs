@@ -76,7 +76,7 @@ async fn talk(what: u8, answers: Bytes) -> Result<(), Error> {
         }
         1 => consume(&client, ConsumerOptions::default()).await?,
         2 => {
-            let lease = Some(Duration::from_secs(60));
+            let lease = Some(Duration::from_mins(1));
             let options = ConsumerOptions {
                 lease,
                 ..ConsumerOptions::default()

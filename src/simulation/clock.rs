@@ -17,9 +17,9 @@ use super::host::{self, Machine};
 use super::{trace, wire};
 
 /// How long leases last.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 /// When the scheduled record falls due.
-const DELAY: Duration = Duration::from_secs(180);
+const DELAY: Duration = Duration::from_mins(3);
 /// Longer than the housekeeping of topics takes to come round.
 const A_WHILE: Duration = Duration::from_secs(40);
 /// Records that are there before the step.
@@ -84,16 +84,13 @@ async fn scenario(step: i64) -> turmoil::Result {
     assert_eq!(read(&client).await?, RECORDS);
     let now = producer.send("app", "10").await?.append_time;
     let passed = Duration::from_micros(now.checked_sub(last).expect("time ran back"));
-    assert!(
-        passed >= A_WHILE - A_WHILE / 100 && passed <= A_WHILE + A_WHILE / 20,
-        "{passed:?}"
-    );
+    assert!(passed.abs_diff(A_WHILE) <= A_WHILE / 20, "{passed:?}");
 
     // What has its time comes when it has.
-    sleep(LEASE - A_WHILE + LEASE / 50).await;
+    sleep(LEASE.saturating_sub(A_WHILE) + LEASE / 50).await;
     assert_eq!(taken(&mut other).await?, ["0 x1", "1 x1", "2 x1", "10 x0"]);
     assert_eq!(read(&client).await?, RECORDS + 1);
-    sleep(DELAY + DELAY / 50 - LEASE).await;
+    sleep(DELAY + DELAY / 50).await;
     assert_eq!(read(&client).await?, RECORDS + 2);
     Ok(())
 }
