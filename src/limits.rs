@@ -111,6 +111,9 @@ pub const WRITE_STALL_STEP: Duration = Duration::from_millis(500);
 pub const WRITE_BATCH: usize = 64;
 /// Bytes of one write, after which the connection looks for what its peer has sent meanwhile.
 pub const WRITE_PIECE_BYTES: usize = 512 << 10;
+/// The same, at the least, where others are in the middle of long answers too: they share it, so that
+/// a short answer does not wait until each of them has written so much.
+pub const SHORTEST_PIECE_BYTES: usize = 16 << 10;
 /// Longest text command, in bytes.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// Records of one text answer.

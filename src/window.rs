@@ -17,7 +17,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::account::{Account, Taken};
 use crate::limits::{
     BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
-    REQUEST_COST_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
+    REQUEST_COST_BYTES, SHORTEST_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES,
+    WINDOW_REQUEST_BYTES, WRITE_PIECE_BYTES,
 };
 
 /// Bytes of the whole broker; one for all connections and topics.
@@ -30,6 +31,8 @@ pub struct Budget {
     /// Some of the budget of answers came back: one that waits for it looks again.
     freed: Notify,
     tails: AtomicUsize,
+    /// Connections that are in the middle of a long answer.
+    writing: AtomicUsize,
 }
 
 impl Default for Budget {
@@ -40,6 +43,7 @@ impl Default for Budget {
             wanted: AtomicUsize::new(0),
             freed: Notify::new(),
             tails: AtomicUsize::new(0),
+            writing: AtomicUsize::new(0),
         }
     }
 }
@@ -260,6 +264,12 @@ impl Window {
         self.budget.wanted.load(Ordering::Relaxed) > 0
     }
 
+    /// The connection is in the middle of a long answer until this is dropped.
+    pub fn begin_long_answer(&self) -> LongAnswer {
+        self.budget.writing.fetch_add(1, Ordering::Relaxed);
+        LongAnswer(self.budget.clone())
+    }
+
     /// Takes the share of an answer if it is there.
     pub fn try_reserve(&self, bytes: usize) -> Option<Share> {
         let cost = cost(bytes, WINDOW_ANSWER_BYTES);
@@ -280,6 +290,24 @@ impl Window {
     pub fn close(&self) {
         self.requests.close();
         self.answers.close();
+    }
+}
+
+/// A long answer that is being written; counted as long as it is.
+#[derive(Debug)]
+pub struct LongAnswer(Arc<Budget>);
+
+impl LongAnswer {
+    /// Bytes that may be written before others have their turn.
+    pub fn piece(&self) -> usize {
+        let sharing = self.0.writing.load(Ordering::Relaxed).max(1);
+        (WRITE_PIECE_BYTES / sharing).max(SHORTEST_PIECE_BYTES)
+    }
+}
+
+impl Drop for LongAnswer {
+    fn drop(&mut self) {
+        self.0.writing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -274,7 +274,7 @@ impl Serve {
 ///
 /// No broker may run on the directory meanwhile. Every page, batch, row and entry is compared with
 /// its checksums; a line for each fault names the file, the topic and the offsets. The exit code is
-/// 0 where all is whole, 8 where something is damaged, and 1 where it could not be read.
+/// 0 where all is whole, 9 where something is damaged, and 1 where it could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Directory of everything that is stored, as given to `serve --data`.

@@ -21,7 +21,8 @@ use super::News;
 use super::pace::Pace;
 use crate::counters::Counters;
 use crate::limits::{
-    STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP, WRITE_STALL_WANTED,
+    SHORTEST_PIECE_BYTES, STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP,
+    WRITE_STALL_WANTED,
 };
 use crate::net::WriteHalf;
 use crate::planted::{self, Bug};
@@ -29,10 +30,12 @@ use crate::reply::Outgoing;
 use crate::window::{Permit, Window};
 
 /// Bytes to be written, as the pieces they were made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pieces {
     pieces: VecDeque<Bytes>,
     remaining: usize,
+    /// Bytes of the next write, at most.
+    room: usize,
 }
 
 impl From<Vec<Bytes>> for Pieces {
@@ -40,6 +43,7 @@ impl From<Vec<Bytes>> for Pieces {
         Self {
             remaining: pieces.iter().map(Bytes::len).sum(),
             pieces: pieces.into(),
+            room: WRITE_PIECE_BYTES,
         }
     }
 }
@@ -58,7 +62,7 @@ impl Buf for Pieces {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let filled = self.pieces.iter().filter(|piece| !piece.is_empty());
-        let (mut count, mut room) = (0, WRITE_PIECE_BYTES);
+        let (mut count, mut room) = (0, self.room);
         for (slice, piece) in slices.iter_mut().zip(filled) {
             let taken = piece.len().min(room);
             *slice = IoSlice::new(&piece[..taken]);
@@ -165,7 +169,11 @@ pub(super) async fn write_all(
     let mut pace = Pace::new(WRITE_STALL, Instant::now());
     // A socket has sent what it took; what encrypts may hold it back.
     let mut held = matches!(socket, Either::Right(_));
+    let long = (pieces.remaining > SHORTEST_PIECE_BYTES).then(|| window.begin_long_answer());
     while pieces.has_remaining() || held {
+        if let Some(long) = &long {
+            pieces.room = long.piece();
+        }
         let step = async {
             if pieces.has_remaining() {
                 return socket.write_buf(&mut pieces).await;

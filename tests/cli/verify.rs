@@ -98,11 +98,11 @@ fn a_flipped_bit_is_named_with_its_file_topic_and_offsets() {
     let newest = files.last().unwrap();
     flip(newest, b"this is line 250\n".strip_suffix(b"\n").unwrap());
     let (exit, out, said) = verify(&data, "table");
-    assert_eq!(exit, Some(8), "{out}{said}");
+    assert_eq!(exit, Some(9), "{out}{said}");
     let file = newest.file_name().unwrap().to_str().unwrap();
     assert!(out.contains(file), "{out}");
     let (exit, out, _) = verify(&data, "ndjson");
-    assert_eq!(exit, Some(8));
+    assert_eq!(exit, Some(9));
     let first: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     assert_eq!(first["file"], file, "{out}");
     let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
