@@ -57,7 +57,7 @@
 //! | sealed segments and their merging, free space | the storage's keeper, a thread | chores |
 //! | a snapshot for reading | whoever reads | a cloned [`Reader`] |
 //! | the data directory and its lock | [`Disk`] | |
-//! | who may come in | the server's [`gate`] | accepting |
+//! | who may come in | the [`listener`]'s [`gate`] | accepting |
 //! | principals | [`Broker`]; what is durable is published | [`access::Directory`] |
 //! | counters | who counts; [`counters`] for the whole | atomics |
 //!
@@ -160,6 +160,7 @@ pub mod fuzzing;
 pub mod gate;
 pub mod history;
 pub mod limits;
+mod listener;
 pub mod net;
 mod planted;
 pub mod pool;

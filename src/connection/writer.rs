@@ -32,7 +32,7 @@ use crate::window::{Permit, Window};
 /// Bytes to be written, as the pieces they were made of.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    pieces: VecDeque<Bytes>,
+    bytes: VecDeque<Bytes>,
     remaining: usize,
     /// Bytes of the next write, at most.
     room: usize,
@@ -42,7 +42,7 @@ impl From<Vec<Bytes>> for Pieces {
     fn from(pieces: Vec<Bytes>) -> Self {
         Self {
             remaining: pieces.iter().map(Bytes::len).sum(),
-            pieces: pieces.into(),
+            bytes: pieces.into(),
             room: WRITE_PIECE_BYTES,
         }
     }
@@ -54,14 +54,14 @@ impl Buf for Pieces {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces
+        self.bytes
             .iter()
             .find(|piece| !piece.is_empty())
             .map_or(&[], |piece| piece)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let filled = self.pieces.iter().filter(|piece| !piece.is_empty());
+        let filled = self.bytes.iter().filter(|piece| !piece.is_empty());
         let (mut count, mut room) = (0, self.room);
         for (slice, piece) in slices.iter_mut().zip(filled) {
             let taken = piece.len().min(room);
@@ -77,13 +77,13 @@ impl Buf for Pieces {
 
     fn advance(&mut self, mut written: usize) {
         self.remaining -= written;
-        while let Some(piece) = self.pieces.front_mut() {
+        while let Some(piece) = self.bytes.front_mut() {
             if piece.len() > written {
                 piece.advance(written);
                 return;
             }
             written -= piece.len();
-            self.pieces.pop_front();
+            self.bytes.pop_front();
         }
     }
 }
