@@ -160,7 +160,7 @@ pub mod fuzzing;
 pub mod gate;
 pub mod history;
 pub mod limits;
-mod listener;
+pub mod listener;
 pub mod net;
 mod planted;
 pub mod pool;
