@@ -262,15 +262,15 @@ impl Connection {
         let room = self.has_room();
         let pen = self.pen.as_mut().filter(|pen| !pen.is_done());
         let writes = pen.is_some();
-        // In this order nobody starves: only so many arrivals are outstanding, and requests come as
-        // long as there is room. Then all that came leaves with one write. Dice would make two runs of
-        // one simulation differ.
+        // In this order nobody starves: requests come as long as there is room, which only arrivals
+        // make. What is ready leaves before anything else is read, so that the broker works
+        // meanwhile. Dice would make two runs of one simulation differ.
         tokio::select! {
             biased;
             Some(order) = self.orders.recv() => Event::Ordered(order),
-            arrival = self.reader.next() => Event::Arrived(arrival),
             asked = self.requests.recv(), if room => Event::Asked(asked),
             wrote = write(pen), if writes => Event::Wrote(wrote),
+            arrival = self.reader.next() => Event::Arrived(arrival),
             () = self.desk.left() => Event::Left,
             () = self.alarm.rings() => Event::Alarmed,
         }
