@@ -41,7 +41,7 @@ pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 1_000;
 /// Open files that are not for connections, at least: the store needs them.
 pub const RESERVED_FILES: usize = 1_024;
 /// Connections that are accepted at once after a quiet time, of all addresses.
-pub const ACCEPT_BURST: u32 = 1_024;
+pub const ACCEPT_BURST: u32 = 64;
 /// Connections that are accepted in a second beyond that; others wait in the system's queue.
 pub const ACCEPTS_PER_SECOND: u32 = 1_000;
 /// The same for one address that is not this machine's own: a burst.
@@ -109,11 +109,15 @@ pub const WRITE_STALL_WANTED: Duration = Duration::from_secs(2);
 pub const WRITE_STALL_STEP: Duration = Duration::from_millis(500);
 /// Answers that one vectored write takes together.
 pub const WRITE_BATCH: usize = 64;
+/// Answers that leave together and are longer than this are written in turn with other long ones.
+pub const LONG_ANSWER_BYTES: usize = 16 << 10;
 /// Bytes of one write, after which the connection looks for what its peer has sent meanwhile.
 pub const WRITE_PIECE_BYTES: usize = 512 << 10;
-/// The same, at the least, where others are in the middle of long answers too: they share it, so that
-/// a short answer does not wait until each of them has written so much.
-pub const SHORTEST_PIECE_BYTES: usize = 16 << 10;
+/// The same where others are in the middle of long answers too.
+pub const SHARED_PIECE_BYTES: usize = 64 << 10;
+/// Bytes that the system takes of a connection ahead of what it can send: what a peer that reads
+/// nothing costs there, beside what its own end takes.
+pub const UNSENT_BYTES: u32 = 512 << 10;
 /// Longest text command, in bytes.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// Records of one text answer.
@@ -283,4 +287,10 @@ impl Admission {
     pub fn idle_ms(&self) -> u32 {
         u32::try_from(self.idle.as_millis()).unwrap_or(u32::MAX)
     }
+}
+
+/// Threads that serve connections: one for each core but one, at least one.
+pub fn connection_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.saturating_sub(1).max(1)
 }

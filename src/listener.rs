@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::connection::{self, Peer};
 use crate::counters::Counters;
 use crate::gate::{Entered, Gate, Refusal};
-use crate::limits::{ACCEPT_STEP, Admission, FIRST_BYTE_WAIT, RESERVED_FILES};
+use crate::limits::{ACCEPT_STEP, Admission, FIRST_BYTE_WAIT, RESERVED_FILES, UNSENT_BYTES};
 use crate::net::{TcpListener, TcpStream, split_tcp};
 use crate::reply::ConnectionId;
 
@@ -158,6 +158,7 @@ fn serve_in(
             Ok(socket) => {
                 // Answers are written when they are ready; waiting for more would only add delay.
                 let _ = socket.set_nodelay(true);
+                limit_unsent(&socket);
                 if speaks(&socket, entered, &around.counters).await {
                     let name = None;
                     let peer = Peer { address, name };
@@ -175,6 +176,15 @@ fn serve_in(
         Some(_) => Ok(end),
         None => Err(io::Error::other("there is no arbiter")),
     }
+}
+
+/// The system would take megabytes of a peer that reads nothing, and copying them is what others wait
+/// for.
+fn limit_unsent(socket: &TcpStream) {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES);
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = socket;
 }
 
 /// Waits until a connection says something and it is its turn; false if it does not, or had to make

@@ -21,7 +21,7 @@ use crate::broker::{About, Broker, Ground, Principals, state_number};
 use crate::clock::Clock;
 use crate::connection::{self, News};
 use crate::counters::Counters;
-use crate::limits::{Admission, DERIVING_THREADS, STOP_WAIT};
+use crate::limits::{Admission, DERIVING_THREADS, STOP_WAIT, connection_threads};
 use crate::listener::{accept, allow_files};
 use crate::net::TcpListener;
 use crate::pool::Pool;
@@ -213,12 +213,11 @@ async fn principals(options: &Options, recovered: &Recovered) -> anyhow::Result<
     Ok(Principals::new(begun.directory, begun.rows))
 }
 
-/// One for each core but one, at least one; the first is this thread's own.
+/// One for each thread; the first is this thread's own.
 fn arbiters() -> Vec<ArbiterHandle> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let own = [Arbiter::current()];
     own.into_iter()
-        .chain((2..cores).map(|_| Arbiter::new().handle()))
+        .chain((1..connection_threads()).map(|_| Arbiter::new().handle()))
         .collect()
 }
 

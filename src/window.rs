@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use logdrive_protocol::Failure;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::account::{Account, Taken};
 use crate::limits::{
     BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
-    REQUEST_COST_BYTES, SHORTEST_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES,
-    WINDOW_REQUEST_BYTES, WRITE_PIECE_BYTES,
+    REQUEST_COST_BYTES, SHARED_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
+    WRITE_PIECE_BYTES, connection_threads,
 };
 
 /// Bytes of the whole broker; one for all connections and topics.
@@ -33,6 +33,9 @@ pub struct Budget {
     tails: AtomicUsize,
     /// Connections that are in the middle of a long answer.
     writing: AtomicUsize,
+    /// Pieces of long answers that are written at once: as many as there are threads for it, so that
+    /// a short answer is behind one piece at most, and not behind one of each connection.
+    turns: Semaphore,
 }
 
 impl Default for Budget {
@@ -44,6 +47,7 @@ impl Default for Budget {
             freed: Notify::new(),
             tails: AtomicUsize::new(0),
             writing: AtomicUsize::new(0),
+            turns: Semaphore::new(connection_threads()),
         }
     }
 }
@@ -298,10 +302,17 @@ impl Window {
 pub struct LongAnswer(Arc<Budget>);
 
 impl LongAnswer {
-    /// Bytes that may be written before others have their turn.
-    pub fn piece(&self) -> usize {
-        let sharing = self.0.writing.load(Ordering::Relaxed).max(1);
-        (WRITE_PIECE_BYTES / sharing).max(SHORTEST_PIECE_BYTES)
+    /// Waits until its next piece may be written, and says how long that may be, in bytes; whoever
+    /// drops the turn lets the next.
+    pub async fn turn(&self) -> (Option<SemaphorePermit<'_>>, usize) {
+        let turn = self.0.turns.acquire().await.ok();
+        let is_alone = self.0.writing.load(Ordering::Relaxed) <= 1;
+        let piece = if is_alone {
+            WRITE_PIECE_BYTES
+        } else {
+            SHARED_PIECE_BYTES
+        };
+        (turn, piece)
     }
 }
 

@@ -22,7 +22,7 @@ use super::News;
 use super::pace::Pace;
 use crate::counters::Counters;
 use crate::limits::{
-    SHORTEST_PIECE_BYTES, STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP,
+    LONG_ANSWER_BYTES, STOP_WAIT, WRITE_BATCH, WRITE_PIECE_BYTES, WRITE_STALL, WRITE_STALL_STEP,
     WRITE_STALL_WANTED,
 };
 use crate::net::WriteHalf;
@@ -166,36 +166,29 @@ pub(super) async fn write_all(
     mut pieces: Pieces,
     window: &Window,
 ) -> io::Result<()> {
-    if pieces.remaining <= SHORTEST_PIECE_BYTES && matches!(socket, Either::Left(_)) {
-        // Most answers are taken at once, and need no timer. Errors come again below.
-        let _ = socket.write_buf(&mut pieces).now_or_never();
-        if !pieces.has_remaining() {
-            return Ok(());
-        }
-    }
+    let long = (pieces.remaining > LONG_ANSWER_BYTES).then(|| window.begin_long_answer());
     let mut stalled = Duration::ZERO;
     let mut pace = Pace::new(WRITE_STALL, Instant::now());
     // A socket has sent what it took; what encrypts may hold it back.
     let mut held = matches!(socket, Either::Right(_));
-    let long = (pieces.remaining > SHORTEST_PIECE_BYTES).then(|| window.begin_long_answer());
     while pieces.has_remaining() || held {
+        let mut turn = None;
         if let Some(long) = &long {
-            pieces.room = long.piece();
+            (turn, pieces.room) = long.turn().await;
         }
-        let step = async {
-            if pieces.has_remaining() {
-                return socket.write_buf(&mut pieces).await;
-            }
-            socket.flush().await?;
-            held = false;
-            Ok(1)
+        // Most is taken at once, and needs no timer.
+        let at_once = step(socket, &mut pieces, &mut held).now_or_never();
+        let wrote = if let Some(wrote) = at_once {
+            Ok(wrote)
+        } else {
+            drop(turn);
+            timeout(WRITE_STALL_STEP, step(socket, &mut pieces, &mut held)).await
         };
-        match timeout(WRITE_STALL_STEP, step).await {
+        match wrote {
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(Ok(count)) => {
                 stalled = Duration::ZERO;
                 pace.count(count);
-                tokio::task::yield_now().await;
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
@@ -206,11 +199,24 @@ pub(super) async fn write_all(
                 }
             }
         }
-        if pieces.has_remaining() && !pace.goes_on(Instant::now()) {
-            return Err(io::ErrorKind::TimedOut.into());
+        if pieces.has_remaining() {
+            if !pace.goes_on(Instant::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            tokio::task::yield_now().await;
         }
     }
     Ok(())
+}
+
+/// Writes what one write takes; how many bytes that was, or 1 when nothing is `held` back any more.
+async fn step(socket: &mut WriteHalf, pieces: &mut Pieces, held: &mut bool) -> io::Result<usize> {
+    if pieces.has_remaining() {
+        return socket.write_buf(pieces).await;
+    }
+    socket.flush().await?;
+    *held = false;
+    Ok(1)
 }
 
 fn encode(

@@ -176,6 +176,9 @@ impl Scan {
             if next < bound {
                 break;
             }
+            // Who reads much is in no hurry: threads that answer or write would wait until the
+            // system takes the processor away from this one.
+            std::thread::yield_now();
         }
         Ok(next)
     }

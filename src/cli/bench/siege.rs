@@ -1,7 +1,8 @@
 //! `bench siege`: what an honest client notices while a broker is besieged.
 //!
 //! Owns the honest client and the windows: it produces a durable record at each tick and consumes it,
-//! before a siege, during it and after it. It waits for no acknowledgement before the next record, and
+//! before a siege, during it and after it, and also while another broker is besieged: what it notices
+//! of that is the machine's. It waits for no acknowledgement before the next record, and
 //! each latency counts from the tick: so a stall is felt by every record that was due meanwhile, and
 //! by no later one. Nothing of what it sends may be lost, doubled or refused:
 //! then there is no figure, but an error. Who besieges is in [`host`].
@@ -207,6 +208,36 @@ async fn besieged(
     arguments: &SiegeArgs,
     host: Host,
 ) -> anyhow::Result<Vec<Figure>> {
+    let target = prepared(ground, arguments, host).await?;
+    let other = prepared(ground, arguments, host).await?;
+    let mut citizen = Citizen::of(&target).await?;
+    let window = || {
+        let end = Instant::now() + Duration::from_secs(arguments.seconds);
+        move || Instant::now() >= end
+    };
+    let progress = Progress::new(None, host.name());
+    // What is new to the broker is no matter of a siege.
+    citizen.work(window()).await?;
+    let before = citizen.work(window()).await?;
+    // They share the machine as they will, and nothing else.
+    let (elsewhere, _) = under_siege(&other, arguments, host, &mut citizen).await?;
+    other.end().await?;
+    let quiet = (Held::by(&target)?, open(&target).await?);
+    let (during, siege) = under_siege(&target, arguments, host, &mut citizen).await?;
+    relieved(&target, quiet.1).await?;
+    let left = Held::by(&target)?;
+    let after = citizen.work(window()).await?;
+    let after_all = Held::by(&target)?;
+    citizen.producer.close().await?;
+    drop(progress);
+    target.end().await?;
+    let seen = [&before, &elsewhere, &during, &after];
+    let held = [&quiet.0, &siege.held, &left, &after_all];
+    Ok(figures(host, seen, held, &siege.ends))
+}
+
+/// A broker with what a siege needs.
+async fn prepared(ground: &Ground, arguments: &SiegeArgs, host: Host) -> anyhow::Result<Target> {
     let target = ground.broker().await?;
     if let Host::Unread(_) = host {
         let records = (arguments.plenty.0 >> 10).max(1);
@@ -219,27 +250,7 @@ async fn besieged(
         .await?;
         target.settle().await;
     }
-    let mut citizen = Citizen::of(&target).await?;
-    let window = || {
-        let end = Instant::now() + Duration::from_secs(arguments.seconds);
-        move || Instant::now() >= end
-    };
-    let progress = Progress::new(None, host.name());
-    // What is new to the broker is no matter of a siege.
-    citizen.work(window()).await?;
-    let before = citizen.work(window()).await?;
-    let quiet = (Held::by(&target)?, open(&target).await?);
-    let (during, siege) = under_siege(&target, arguments, host, &mut citizen).await?;
-    relieved(&target, quiet.1).await?;
-    let left = Held::by(&target)?;
-    let after = citizen.work(window()).await?;
-    let after_all = Held::by(&target)?;
-    citizen.producer.close().await?;
-    drop(progress);
-    target.end().await?;
-    let seen = [&before, &during, &after];
-    let held = [&quiet.0, &siege.held, &left, &after_all];
-    Ok(figures(host, seen, held, &siege.ends))
+    Ok(target)
 }
 
 /// What came of a siege.
@@ -304,7 +315,7 @@ async fn relieved(target: &Target, before: u64) -> anyhow::Result<()> {
 
 fn figures(
     host: Host,
-    [before, during, after]: [&Seen; 3],
+    [before, elsewhere, during, after]: [&Seen; 4],
     [quiet, siege, left, last]: [&Held; 4],
     ends: &Ends,
 ) -> Vec<Figure> {
@@ -315,13 +326,15 @@ fn figures(
         ("consumed", |it| &it.consumed),
     ] {
         for (percent, percentile) in [(50.0, "p50"), (99.0, "p99")] {
-            let at = |seen: &Seen| of(seen).percentile(percent).as_secs_f64();
-            let limit = Limit::around("the same without them", at(before), at(after));
-            let figure = Figure::seconds(
-                format!("{name}: {what}, {percentile}"),
-                of(during).percentile(percent),
-            );
-            figures.push(figure.beside(limit).with_series(of(during).series(what)));
+            for (whose, seen) in [("", during), (" of another broker", elsewhere)] {
+                let at = |seen: &Seen| of(seen).percentile(percent).as_secs_f64();
+                let limit = Limit::around("the same without them", at(before), at(after));
+                let figure = Figure::seconds(
+                    format!("{name}{whose}: {what}, {percentile}"),
+                    of(seen).percentile(percent),
+                );
+                figures.push(figure.beside(limit).with_series(of(seen).series(what)));
+            }
         }
     }
     let memory = |what: &str, held: &Held| {
