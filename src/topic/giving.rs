@@ -226,17 +226,7 @@ impl Topic {
         );
         let id = begun.consume.consumer;
         if !begun.reply.try_reserve(share) {
-            // Passed over: it lines up again when its connection has read what it was sent.
-            let Begun {
-                consume,
-                deadline,
-                searched,
-                reply,
-                ..
-            } = begun;
-            return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
-                topic.line_up(id, InLine::Consume(consume, deadline, searched, reply), ctx);
-            });
+            return Self::pass_over(id, begun, share, ctx);
         }
         if let Some(slice) = in_memory {
             return self.give(begun, slice, ctx);
@@ -266,6 +256,20 @@ impl Topic {
         });
     }
 
+    /// It lines up again when its connection has read what it was sent.
+    fn pass_over(id: ConsumerId, begun: Begun, share: usize, ctx: &mut Context<Self>) {
+        let Begun {
+            consume,
+            deadline,
+            searched,
+            reply,
+            ..
+        } = begun;
+        Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
+            topic.line_up(id, InLine::Consume(consume, deadline, searched, reply), ctx);
+        });
+    }
+
     /// Reads a record that retention has taken from its dead letter, and gives it.
     fn read_copy(&mut self, mut begun: Begun, offset: u64, ctx: &mut Context<Self>) {
         let id = begun.consume.consumer;
@@ -274,18 +278,9 @@ impl Topic {
             return self.lose_copy(begun, offset);
         };
         // A dead letter may be as long as a record.
-        if !begun.reply.try_reserve(MAX_RECORD_BYTES as usize) {
-            let Begun {
-                consume,
-                deadline,
-                searched,
-                reply,
-                ..
-            } = begun;
-            let share = MAX_RECORD_BYTES as usize;
-            return Self::reserve_then(ctx, reply, share, move |topic, reply, ctx| {
-                topic.line_up(id, InLine::Consume(consume, deadline, searched, reply), ctx);
-            });
+        let share = MAX_RECORD_BYTES as usize;
+        if !begun.reply.try_reserve(share) {
+            return Self::pass_over(id, begun, share, ctx);
         }
         self.counts.cold_reads += 1;
         self.set_busy(id, true);

@@ -100,6 +100,18 @@ impl Connection {
         self.socket.write_all(bytes).is_ok()
     }
 
+    /// Sends as much of it as the system takes without waiting for the broker.
+    pub(crate) fn write_at_once(&mut self, bytes: &[u8]) {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut rest = bytes;
+        while let Ok(written) = self.socket.write(rest)
+            && written > 0
+        {
+            rest = &rest[written..];
+        }
+        self.socket.set_nonblocking(false).unwrap();
+    }
+
     /// The number of a further request.
     pub(crate) fn number(&mut self) -> u32 {
         self.last += 1;

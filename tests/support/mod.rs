@@ -5,6 +5,7 @@
 //! | [`broker`] | the child process and its directory: started, killed, stopped, started again |
 //! | [`binary`] | a connection that speaks frames |
 //! | [`text`] | a connection that types |
+//! | [`bystander`] | a peer that does honest work, and notices when it is disturbed |
 //! | [`asking`] | the requests that most tests make |
 //! | [`said`] | answers as short texts, to be compared |
 //!
@@ -20,6 +21,7 @@
 pub(crate) mod asking;
 pub(crate) mod binary;
 pub(crate) mod broker;
+pub(crate) mod bystander;
 pub(crate) mod said;
 pub(crate) mod text;
 
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 pub(crate) use asking::{batch, batch_of};
 pub(crate) use binary::Connection;
 pub(crate) use broker::Broker;
+pub(crate) use bystander::Bystander;
 pub(crate) use said::said;
 pub(crate) use text::Text;
 

@@ -464,7 +464,7 @@ fn unknown(typed: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: &str) {
+    pub(super) fn check(line: &str, expected: &str) {
         let got = match Command::parse(line.as_bytes()) {
             Ok(command) => format!("{command:?}"),
             Err(failure) => format!("{failure}; {}", failure.hint),

@@ -170,15 +170,8 @@ impl<'a> Command<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::check;
     use super::*;
-
-    fn check(line: &str, expected: &str) {
-        let got = match Command::parse(line.as_bytes()) {
-            Ok(command) => format!("{command:?}"),
-            Err(failure) => format!("{failure}; {}", failure.hint),
-        };
-        assert_eq!(got, expected, "{line}");
-    }
 
     #[test]
     fn secrets_are_read_and_never_shown() {
