@@ -14,8 +14,13 @@ pub const WINDOW_ANSWER_BYTES: u32 = WINDOW_BYTES / 2;
 /// What a request costs of the window at least, in bytes: its place in queues and tables.
 pub const REQUEST_COST_BYTES: u32 = 512;
 
-/// Requests of all connections together, in bytes (192 MiB of the broker's 512).
-pub const BUDGET_REQUEST_BYTES: usize = 192 << 20;
+/// Requests of all connections together, in bytes (160 MiB of the broker's 512).
+pub const BUDGET_REQUEST_BYTES: usize = 160 << 20;
+/// Long frames of all connections together that are on their way here, in bytes (32 MiB of the
+/// broker's 512).
+pub const BUDGET_ARRIVING_BYTES: usize = 32 << 20;
+/// Frames with a longer body are long, in bytes; it is not much more than one read brings.
+pub const LONG_FRAME_BYTES: usize = 16 << 10;
 /// Answers of all connections together, in bytes (192 MiB of the broker's 512).
 pub const BUDGET_ANSWER_BYTES: usize = 192 << 20;
 /// A connection's answers may hold one part in so many of what is free of them.
@@ -69,6 +74,10 @@ pub const SLOWEST_BYTES_PER_SECOND: u32 = 1 << 10;
 pub const FRAME_WAIT: Duration = Duration::from_secs(10);
 /// The same for a line in text mode, which a person may be typing.
 pub const LINE_WAIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether a long frame keeps others from arriving.
+pub const LONG_FRAME_WAIT: Duration = Duration::from_secs(2);
+/// What a long frame must bring in a second while others wait for the room that it holds.
+pub const SLOWEST_WANTED_BYTES_PER_SECOND: u32 = 256 << 10;
 /// A binary connection on which nothing is said for so long, and nothing waits, is ended.
 pub const IDLE: Duration = Duration::from_millis(IDLE_MS as u64);
 /// The shortest such time that may be set.

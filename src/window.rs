@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use logdrive_protocol::Failure;
+use logdrive_protocol::limits::MAX_FRAME_BYTES;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::account::{Account, Taken};
 use crate::limits::{
-    BUDGET_ANSWER_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
+    BUDGET_ANSWER_BYTES, BUDGET_ARRIVING_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
     REQUEST_COST_BYTES, SHARED_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
     WRITE_PIECE_BYTES, connection_threads,
 };
@@ -25,6 +26,10 @@ use crate::limits::{
 #[derive(Debug)]
 pub struct Budget {
     requests: Arc<Semaphore>,
+    /// Frames that are on their way here, as far as they are long.
+    arriving: Arc<Semaphore>,
+    /// Such frames that wait for room.
+    delayed: AtomicUsize,
     answers: Semaphore,
     /// Answers that wait for their share of the budget.
     wanted: AtomicUsize,
@@ -42,6 +47,8 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             requests: Arc::new(Semaphore::new(BUDGET_REQUEST_BYTES)),
+            arriving: Arc::new(Semaphore::new(BUDGET_ARRIVING_BYTES)),
+            delayed: AtomicUsize::new(0),
             answers: Semaphore::new(BUDGET_ANSWER_BYTES),
             wanted: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -198,6 +205,22 @@ impl Window {
         wrote || self.requests.available_permits() < WINDOW_REQUEST_BYTES as usize
     }
 
+    /// Waits until so many bytes of a long frame may arrive; they may as long as this is held.
+    pub async fn receive(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let cost = cost(bytes, MAX_FRAME_BYTES);
+        let room = &self.budget.arriving;
+        if let Ok(room) = room.clone().try_acquire_many_owned(cost) {
+            return Some(room);
+        }
+        let _delayed = Waits::new(&self.budget.delayed);
+        room.clone().acquire_many_owned(cost).await.ok()
+    }
+
+    /// Whether long frames of other connections wait for room.
+    pub fn delays_others(&self) -> bool {
+        self.budget.delayed.load(Ordering::Relaxed) > 0
+    }
+
     /// Waits until a request of so many bytes may begin; `None` once the window is closed.
     pub async fn admit(&self, bytes: usize) -> Option<Permit> {
         let cost = cost(bytes, WINDOW_REQUEST_BYTES);
@@ -224,7 +247,7 @@ impl Window {
         let window = self.answers.clone().acquire_many_owned(cost).await.ok()?;
         let mut share = self.share(cost);
         if share.is_none() {
-            let _wanted = Wanted::new(&self.budget);
+            let _wanted = Waits::new(&self.budget.wanted);
             while share.is_none() {
                 self.budget.freed.notified().await;
                 if self.answers.is_closed() {
@@ -322,19 +345,19 @@ impl Drop for LongAnswer {
     }
 }
 
-/// An answer that waits for its share of the budget; counted as long as it waits.
-struct Wanted<'a>(&'a Budget);
+/// Something that waits for its share of the budget; counted as long as it waits.
+struct Waits<'a>(&'a AtomicUsize);
 
-impl<'a> Wanted<'a> {
-    fn new(budget: &'a Budget) -> Self {
-        budget.wanted.fetch_add(1, Ordering::Relaxed);
-        Self(budget)
+impl<'a> Waits<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
-impl Drop for Wanted<'_> {
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.wanted.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

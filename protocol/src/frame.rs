@@ -101,6 +101,17 @@ impl FrameDecoder {
     }
 }
 
+impl FrameDecoder {
+    /// The opcode of the frame that begins here, and the bytes of its body; `None` before its header
+    /// is there, and for one that is not taken.
+    pub fn peek(&self, input: &[u8]) -> Option<(u8, usize)> {
+        let mut header = input.get(..HEADER_BYTES)?;
+        let length = header.get_u32();
+        let body = length.checked_sub(COUNTED_HEADER_BYTES)?;
+        (length <= self.limit).then(|| (header.get_u8(), body as usize))
+    }
+}
+
 impl Decoder for FrameDecoder {
     type Item = Frame;
     type Error = FrameError;

@@ -23,12 +23,13 @@ use bytes::{BufMut, BytesMut};
 use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::pace::Pace;
-use crate::limits::{FRAME_WAIT, READ_SCRATCH_BYTES};
+use crate::limits::{FRAME_WAIT, LONG_FRAME_BYTES, LONG_FRAME_WAIT, READ_SCRATCH_BYTES};
 use crate::window::Window;
 
 /// What an idle time of zero means, as good as never.
@@ -76,6 +77,23 @@ impl From<io::Error> for Fault {
     }
 }
 
+/// A frame as it may be acted upon.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) frame: Frame,
+    /// Its body was in the way of nobody; to be dropped once the request has its own permit.
+    pub(super) begun: Begun,
+}
+
+/// What was settled when a frame's header was there.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// A quota does not let it through.
+    pub(super) refused: Option<Failure>,
+    /// Room for a long one, and how fast it must come while others wait for that.
+    room: Option<(OwnedSemaphorePermit, Pace)>,
+}
+
 /// The frames that a peer sends.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
@@ -92,7 +110,9 @@ pub(super) struct Frames<R> {
     heard: bool,
     /// How the frame that is begun goes on.
     pace: Option<Pace>,
-    /// Rings no later than the first of the two is to be looked at.
+    /// Of the frame at the front of the buffer, once its header is there.
+    begun: Option<Begun>,
+    /// Rings no later than the first of these is to be looked at.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -117,23 +137,35 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             silent_since: now,
             heard: true,
             pace: None,
+            begun: None,
             alarm: Box::pin(sleep_until(now + idle)),
         }
     }
 
-    /// The next frame; `None` when the peer has left between two frames. Dropping the future loses
-    /// nothing.
+    /// The next frame, when its principal's quotas let it through; `None` when the peer has left
+    /// between two frames. Dropping the future loses nothing but a place in a queue.
     ///
     /// # Errors
     /// Those of [`Fault`]; nothing follows.
-    pub(super) async fn next(&mut self) -> Option<Result<Frame, Fault>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Arrived, Fault>> {
         loop {
-            let limit = self.limit.load(Ordering::Acquire);
-            match FrameDecoder::new(limit).decode(&mut self.buffer) {
+            let mut decoder = FrameDecoder::new(self.limit.load(Ordering::Acquire));
+            if self.begun.is_none()
+                && let Some((opcode, bytes)) = decoder.peek(&self.buffer)
+            {
+                self.begun = Some(self.begin(opcode, bytes).await);
+                // The time that this took is not the peer's.
+                self.pace = None;
+            }
+            match decoder.decode(&mut self.buffer) {
                 Ok(Some(frame)) => {
-                    // The time until the next one is asked for is not the peer's.
+                    // Nor is the time until the next one is asked for.
                     self.pace = None;
-                    return Some(Ok(frame));
+                    let begun = self.begun.take().unwrap_or(Begun {
+                        refused: None,
+                        room: None,
+                    });
+                    return Some(Ok(Arrived { frame, begun }));
                 }
                 Ok(None) => {}
                 Err(error) => return Some(Err(error.into())),
@@ -146,10 +178,34 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                     if let Some(pace) = &mut self.pace {
                         pace.count(count);
                     }
+                    if let Some((_, pace)) = self.room() {
+                        pace.count(count);
+                    }
                 }
                 Err(fault) => return Some(Err(fault)),
             }
         }
+    }
+
+    /// Waits before anything more of a frame is read: so quotas push back, and what arrives of long
+    /// frames is bounded, however many connections send them.
+    async fn begin(&self, opcode: u8, bytes: usize) -> Begun {
+        let refused = self.window.pace(opcode, bytes).await.err();
+        let is_long = bytes > LONG_FRAME_BYTES;
+        let room = if is_long {
+            self.window.receive(bytes).await
+        } else {
+            None
+        };
+        let pace = |room| (room, Pace::of_wanted(LONG_FRAME_WAIT, Instant::now()));
+        Begun {
+            refused,
+            room: room.map(pace),
+        }
+    }
+
+    fn room(&mut self) -> Option<&mut (OwnedSemaphorePermit, Pace)> {
+        self.begun.as_mut()?.room.as_mut()
     }
 
     /// Reads what there is; what has arrived counts before the time that it took.
@@ -174,14 +230,20 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 
     /// When it is to be looked at the peer next.
     fn due(&self) -> Instant {
-        let idle = self.silent_since + self.idle;
-        self.pace.map_or(idle, |pace| pace.deadline())
+        let Some(pace) = self.pace else {
+            return self.silent_since + self.idle;
+        };
+        let room = self.begun.as_ref().and_then(|it| it.room.as_ref());
+        let wanted = room.map(|(_, pace)| pace.deadline());
+        wanted.unwrap_or(pace.deadline()).min(pace.deadline())
     }
 
     /// Whether the peer is too slow, or silent for too long.
     fn look(&mut self, now: Instant) -> Result<(), Fault> {
         if let Some(pace) = &mut self.pace {
-            return if pace.goes_on(now) {
+            let goes_on = pace.goes_on(now);
+            let is_fast = self.room().is_none_or(|(_, pace)| pace.goes_on(now));
+            return if goes_on && (is_fast || !self.window.delays_others()) {
                 Ok(())
             } else {
                 Err(Fault::Stalled)
@@ -254,7 +316,7 @@ mod tests {
         let mut got = Vec::new();
         loop {
             match frames.next().await {
-                Some(Ok(frame)) => got.push(frame.correlation.to_string()),
+                Some(Ok(arrived)) => got.push(arrived.frame.correlation.to_string()),
                 Some(Err(error)) => got.push(error.to_failure().code.to_string()),
                 None => break,
             }

@@ -39,7 +39,7 @@ use logdrive_protocol::{ErrorCode, Failure, Rights, TopicId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::access::{Standing, at_once};
-use self::frames::{Fault, Frames};
+use self::frames::{Arrived, Fault, Frames};
 use self::handshake::{Language, Opening};
 use self::rights::{Demand, On};
 use crate::access::{Directory, Login};
@@ -106,8 +106,9 @@ pub async fn serve(
 ) {
     let (ended, end) = oneshot::channel();
     match handshake::open(read, write, preface(&around.about), around.tls.as_ref()).await {
-        Ok(opening) => {
-            let whose = (id, peer);
+        Ok(mut opening) => {
+            let name = opening.peer.take();
+            let whose = (id, Peer { name, ..peer });
             match opening.speaks {
                 Language::Binary => Connection::start_binary(whose, opening, around, ended),
                 Language::Text { telnet } => {
@@ -232,10 +233,8 @@ impl Connection {
                 read,
                 write,
                 buffer,
-                peer: name,
                 ..
             } = opening;
-            let peer = Peer { name, ..peer };
             let mut connection = Self::new(id, peer, around);
             connection.await_login(LOGIN_WAIT, ctx);
             let (answers, outgoing) = mpsc::unbounded_channel();
@@ -272,10 +271,8 @@ impl Connection {
                 read,
                 write,
                 buffer,
-                peer: name,
                 ..
             } = opening;
-            let peer = Peer { name, ..peer };
             let mut connection = Self::new(id, peer, around);
             connection.await_login(TEXT_LOGIN_WAIT, ctx);
             let (expel, expelled) = oneshot::channel();
@@ -437,15 +434,14 @@ fn arrivals(frames: Frames<ReadHalf>, window: Window) -> impl futures_util::Stre
     unfold(Some((frames, window)), |state| async {
         let (mut frames, window) = state?;
         match frames.next().await? {
-            Ok(mut frame) => {
-                let paced = window.pace(frame.opcode, frame.body.len()).await;
-                if paced.is_err() {
+            Ok(Arrived { mut frame, begun }) => {
+                if begun.refused.is_some() {
                     frame.body.clear();
                 }
                 let permit = window.admit(frame.body.len()).await?;
-                let arrival = match paced {
-                    Ok(()) => Arrival::Frame(frame, permit),
-                    Err(failure) => Arrival::Refused(frame, permit, failure),
+                let arrival = match begun.refused {
+                    None => Arrival::Frame(frame, permit),
+                    Some(failure) => Arrival::Refused(frame, permit, failure),
                 };
                 Some((arrival, Some((frames, window))))
             }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::SLOWEST_BYTES_PER_SECOND;
+use crate::limits::{SLOWEST_BYTES_PER_SECOND, SLOWEST_WANTED_BYTES_PER_SECOND};
 
 /// Something that was begun.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     wait: Duration,
+    /// Bytes per second.
+    slowest: u32,
     since: Instant,
     bytes: usize,
 }
@@ -23,8 +25,17 @@ impl Pace {
     pub(super) fn new(wait: Duration, now: Instant) -> Self {
         Self {
             wait,
+            slowest: SLOWEST_BYTES_PER_SECOND,
             since: now,
             bytes: 0,
+        }
+    }
+
+    /// The same for what others wait for.
+    pub(super) fn of_wanted(wait: Duration, now: Instant) -> Self {
+        Self {
+            slowest: SLOWEST_WANTED_BYTES_PER_SECOND,
+            ..Self::new(wait, now)
         }
     }
 
@@ -43,11 +54,9 @@ impl Pace {
         if now < self.deadline() {
             return true;
         }
-        let needed = self.wait.as_secs() * u64::from(SLOWEST_BYTES_PER_SECOND);
+        let needed = self.wait.as_secs() * u64::from(self.slowest);
         let is_enough = self.bytes as u64 >= needed;
-        if is_enough {
-            *self = Self::new(self.wait, now);
-        }
+        (self.since, self.bytes) = (now, 0);
         is_enough
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use logdrive_protocol::ErrorCode;
+use logdrive_protocol::limits::MAX_FRAME_BYTES;
 use logdrive_protocol::operations::{Fetch, Operation, Produce};
 
 use crate::Bystander;
@@ -63,6 +64,40 @@ fn a_frame_in_small_pieces_is_taken_as_long_as_it_goes_on() {
     }
     let frame = peer.answer_frame(1).unwrap();
     assert_eq!((frame.opcode, frame.flags), (Produce::OPCODE, 0));
+}
+
+#[test]
+fn long_frames_that_do_not_end_take_bounded_memory_and_make_room_for_one_that_does() {
+    let broker = Broker::start();
+    let mut bystander = Bystander::of(&broker);
+    let before = broker.resident_bytes();
+    // Each as long as may be, and all of it but the end.
+    let begun: Vec<Connection> = (0..8)
+        .map(|_| {
+            let mut peer = broker.connect();
+            let mut bytes = MAX_FRAME_BYTES.to_be_bytes().to_vec();
+            bytes.extend([Produce::OPCODE, 0, 0, 0, 0, 9]);
+            bytes.resize(MAX_FRAME_BYTES as usize - 1_000, 0);
+            peer.write_at_once(&bytes);
+            peer
+        })
+        .collect();
+    bystander.goes_on();
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{} MiB more", grown >> 20);
+
+    let mut peer = broker.connect();
+    let topic = peer.create("long");
+    let value = vec![b'x'; 1_000_000];
+    let request = produce_accepted(topic, batch_of(Origin::default(), &[value]));
+    peer.ask(request).unwrap();
+    // It was the last in the line: all before it had room for a while, which was for four at once.
+    assert!(bystander.counter("frames_late") > 4);
+    let ended = begun.into_iter().take(4).map(|mut it| it.hear_failure());
+    for failure in ended {
+        assert_eq!(failure.code, ErrorCode::FrameTimeout, "{failure}");
+    }
+    bystander.goes_on();
 }
 
 /// A round trip of somebody else.
