@@ -17,9 +17,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::account::{Account, Taken};
 use crate::limits::{
-    BUDGET_ANSWER_BYTES, BUDGET_ARRIVING_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES, FREE_ANSWER_SHARE,
-    REQUEST_COST_BYTES, SHARED_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES,
-    WRITE_PIECE_BYTES, connection_threads,
+    BUDGET_ANSWER_BYTES, BUDGET_ARRIVING_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES,
+    FREE_ANSWER_SHARE, REQUEST_COST_BYTES, SHARED_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES,
+    WINDOW_REQUEST_BYTES, WRITE_PIECE_BYTES, connection_threads,
 };
 
 /// Bytes of the whole broker; one for all connections and topics.

@@ -5,8 +5,9 @@
 //!  frame begun:    socket -> the frame's own buffer, which grows with what has arrived
 //! ```
 //!
-//! A connection that is silent holds no buffer: room is taken only for bytes that are there. A frame
-//! that was begun must [go on](Pace), and a connection on which nobody says anything ends after its
+//! A connection that is silent holds no buffer: room is taken only for bytes that are there, and for
+//! the body of a long frame only as far as all such frames together may take it. A frame that was begun
+//! must [go on](Pace), and a connection on which nobody says anything ends after its
 //! idle time: one timer, looked at when it rings, never for each frame. It never looks into a body.
 //! Its neighbours: the connection's actor takes the frames.
 
@@ -77,16 +78,16 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// A frame as it may be acted upon.
+/// A whole frame.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) frame: Frame,
-    /// Its body was in the way of nobody; to be dropped once the request has its own permit.
+    /// Holds its room: to be dropped when the request has its own permit.
     pub(super) begun: Begun,
 }
 
 /// What was settled when a frame's header was there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Begun {
     /// A quota does not let it through.
     pub(super) refused: Option<Failure>,
@@ -161,10 +162,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 Ok(Some(frame)) => {
                     // Nor is the time until the next one is asked for.
                     self.pace = None;
-                    let begun = self.begun.take().unwrap_or(Begun {
-                        refused: None,
-                        room: None,
-                    });
+                    let begun = self.begun.take().unwrap_or_default();
                     return Some(Ok(Arrived { frame, begun }));
                 }
                 Ok(None) => {}
