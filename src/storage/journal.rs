@@ -27,6 +27,16 @@
 //!       +--------------------------------------------------------------------------------
 //! ```
 //!
+//! The last block is a mark, so that a file that was wiped, or is of another store, is not taken for
+//! a journal without entries; one that was made by an older version has none.
+//!
+//! ```text
+//!       0                  16          24        28
+//!       +------------------+-----------+---------+
+//!       | logdrive journal | id u64    | CRC-32C |   the CRC covers what is before it
+//!       +------------------+-----------+---------+
+//! ```
+//!
 //! Entries count from the segment's last durable flush on: the first one in the file carries the
 //! number after it, each further one the next. Whatever breaks that chain (an older entry, one of
 //! another segment, a torn one) is its end. All numbers are big-endian.
@@ -53,6 +63,7 @@ const UNFINISHED: &str = "journal.part";
 const BLOCK: usize = 4096;
 const HEAD_BYTES: usize = 24;
 const CRC_BYTES: usize = 4;
+const MARK: &[u8; 16] = b"logdrive journal";
 /// Bytes written at a time to a new file.
 const STEP: usize = 1 << 20;
 
@@ -61,6 +72,10 @@ const STEP: usize = 1 << 20;
 pub(super) struct Journal {
     file: Arc<dyn DiskFile>,
     /// Bytes of the file, all of them written before.
+    len: u64,
+    /// What it is marked with; 0 if it is not.
+    id: u64,
+    /// Bytes that entries may take.
     capacity: u64,
     /// Where the next entry goes.
     at: u64,
@@ -70,17 +85,29 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal; one of `capacity` bytes is made where there is none, or an empty file.
+    /// Opens the journal; one of `len` bytes with the mark `id` is made where there is none, or an
+    /// empty file.
     ///
     /// What it holds stays until the first [`append`](Self::append).
-    pub(super) fn open(disk: &dyn Disk, capacity: u64) -> io::Result<Self> {
+    pub(super) fn open(disk: &dyn Disk, len: u64, id: u64) -> io::Result<Self> {
         let file = match disk.open(NAME) {
             Ok(file) if !file.is_empty()? => file,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => create(disk, capacity)?,
+            _ => create(disk, len, id)?,
+        };
+        let len = file.len()?;
+        let mut last = [0; BLOCK];
+        let id = match len.checked_sub(BLOCK as u64) {
+            Some(at) => {
+                file.read_at(at, &mut last)?;
+                marked(&last)
+            }
+            None => None,
         };
         Ok(Self {
-            capacity: file.len()?,
+            len,
+            capacity: len - id.map_or(0, |_| BLOCK as u64),
+            id: id.unwrap_or_default(),
             file,
             at: 0,
             entry: Vec::new(),
@@ -116,9 +143,9 @@ impl Journal {
         Ok(true)
     }
 
-    /// Bytes of the file.
-    pub(super) fn capacity(&self) -> u64 {
-        self.capacity
+    /// Bytes of the file, and its mark.
+    pub(super) fn shape(&self) -> (u64, u64) {
+        (self.len, self.id)
     }
 
     /// Begins anew: the segment holds all entries durably.
@@ -133,8 +160,8 @@ impl Journal {
 }
 
 /// A journal of zeros: their writing is what makes later writes fast.
-fn create(disk: &dyn Disk, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
-    let written = write_zeros(disk, capacity).and_then(|file| {
+fn create(disk: &dyn Disk, len: u64, id: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let written = write_zeros(disk, len, id).and_then(|file| {
         disk.rename(UNFINISHED, NAME)?;
         disk.sync_dir()?;
         Ok(file)
@@ -146,17 +173,33 @@ fn create(disk: &dyn Disk, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
     written
 }
 
-fn write_zeros(disk: &dyn Disk, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
+fn write_zeros(disk: &dyn Disk, len: u64, id: u64) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(UNFINISHED)?;
     let zeros = vec![0; STEP];
     let mut at = 0;
-    while at < capacity {
-        let count = usize::try_from(capacity - at).map_or(STEP, |left| left.min(STEP));
+    while at < len {
+        let count = usize::try_from(len - at).map_or(STEP, |left| left.min(STEP));
         file.write_at(at, &zeros[..count])?;
         at += count as u64;
     }
+    if let Some(last) = len.checked_sub(BLOCK as u64) {
+        file.write_at(last, &mark(id))?;
+    }
     file.sync()?;
     Ok(file)
+}
+
+fn mark(id: u64) -> Vec<u8> {
+    let mut mark = [&MARK[..], &id.to_be_bytes()].concat();
+    mark.extend(crc32c::crc32c(&mark).to_be_bytes());
+    mark
+}
+
+/// The id in a last block; `None` if there is no mark, or none that is whole.
+fn marked(block: &[u8]) -> Option<u64> {
+    let mut fields = Fields(block.strip_prefix(MARK)?);
+    let id = fields.u64()?;
+    block.starts_with(&mark(id)).then_some(id)
 }
 
 /// Why the journal cannot be replayed.
@@ -168,6 +211,8 @@ pub(super) enum Unreadable {
     Damaged(u64),
     #[error("has {is} bytes and must have {must}: its end is lost")]
     Short { is: u64, must: u64 },
+    #[error("is not the one that was written here, or was wiped: its mark is not there")]
+    Foreign,
     #[error("has an entry at byte {0} that this version cannot read")]
     Unknown(u64),
     #[error(transparent)]
@@ -175,7 +220,7 @@ pub(super) enum Unreadable {
 }
 
 /// The flushes that the journal holds of a segment, after the one with number `after`, in order,
-/// with their numbers; it is known to be `capacity` bytes long, unless that is 0.
+/// with their numbers; it is known to be so many bytes long, and to have this mark, unless that is 0.
 ///
 /// An entry that is not whole is the end, as a crash leaves it: it was never acknowledged. But the
 /// next one is only written when it is whole, so one that is followed by another was changed since.
@@ -183,7 +228,7 @@ pub(super) fn entries(
     disk: &dyn Disk,
     of: Of,
     after: u64,
-    capacity: u64,
+    (must, id): (u64, u64),
 ) -> Result<Vec<(u64, Flush)>, Unreadable> {
     let file = disk.open(NAME).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
@@ -191,12 +236,17 @@ pub(super) fn entries(
     })?;
     // An empty one stands for what an operator has given up.
     let is = file.len()?;
-    if is != 0 && is < capacity {
-        return Err(Unreadable::Short { is, must: capacity });
+    if is != 0 && is < must {
+        return Err(Unreadable::Short { is, must });
     }
     // As long as our own options allow.
     let mut content = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
     file.read_at(0, &mut content)?;
+    let last = content.len().checked_sub(BLOCK);
+    let found_id = last.and_then(|at| marked(&content[at..]));
+    if is != 0 && id != 0 && found_id != Some(id) {
+        return Err(Unreadable::Foreign);
+    }
     let mut found = Vec::new();
     let (mut at, mut next) = (0, after + 1);
     while let Some(entry) = Entry::at(&content, at, of).filter(|it| it.number == next) {

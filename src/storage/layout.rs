@@ -109,6 +109,7 @@ pub(super) const META_NODE: &str = "node";
 pub(super) const META_FEATURES: &str = "features";
 pub(super) const META_JOURNAL: &str = "journal";
 pub(super) const META_BIRTH: &str = "birth";
+pub(super) const META_JOURNAL_ID: &str = "journal_id";
 
 /// The last flushes of a segment may be in the journal alone.
 pub(super) const FEATURE_JOURNAL: u32 = 1;

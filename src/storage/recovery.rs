@@ -44,7 +44,7 @@ use super::tally::Tally;
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) segment: Arc<Segment>,
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
 /// A new segment that holds what was found; it counts once it has its [`name`].
@@ -104,25 +104,38 @@ pub(super) fn find(
     if let Some(note) = noted.filter(|note| note.number == number) {
         segment.vouch(note.birth).map_err(unreadable)?;
     }
+    let begun = last_flush(&segment).map_err(unreadable)?;
+    if begun.number == 0 && identity.birth != 0 {
+        let what = "what it began with is gone: that was on disk before the file had its name, so no \
+                    power cut has torn it";
+        return Err(unreadable(SegmentError::Unreadable(what.into())));
+    }
     if identity.journaled {
-        let begun = last_flush(&segment).map_err(unreadable)?;
         let of = journal::Of::new(&segment);
+        let shape = (identity.journal_bytes, identity.journal_id);
         let entries =
-            journal::entries(disk, of, begun.number, identity.journal_bytes).map_err(|error| {
-                match error {
-                    journal::Unreadable::Io(source) => {
-                        OpenError::disk("reading the journal", source)
-                    }
-                    fault => OpenError::Journal {
-                        fault: fault.to_string(),
-                        file: layout::segment_name(number),
-                    },
+            journal::entries(disk, of, begun.number, shape).map_err(|error| match error {
+                journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
+                // It goes on after a commit that is not there: that one is damaged, not the journal.
+                journal::Unreadable::Damaged(0) if !is_last_whole(disk, options, number) => {
+                    let what = "its last commit is damaged: the journal goes on after that";
+                    unreadable(SegmentError::Unreadable(what.into()))
                 }
+                fault => OpenError::Journal {
+                    fault: fault.to_string(),
+                    file: layout::segment_name(number),
+                },
             })?;
         replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
     Ok(Some(Found { segment, identity }))
+}
+
+/// Whether the last commit of a segment can be read, and not only the one before it.
+fn is_last_whole(disk: &dyn Disk, options: &Options, number: u64) -> bool {
+    let cache = options.active_cache_bytes;
+    Segment::open_checked(disk, number, cache, Trust::LastAlone).is_ok()
 }
 
 /// The last flush that is in the segment's file.
@@ -202,13 +215,14 @@ pub(super) fn carry_over(
     disk: &dyn Disk,
     options: &Options,
     found: Option<&Found>,
-    journal_bytes: Option<u64>,
+    journal: Option<(u64, u64)>,
     floor: &mut u64,
     closer: Option<Sender<Chore>>,
 ) -> Result<Born, OpenError> {
     let identity = Identity {
-        journaled: journal_bytes.is_some(),
-        journal_bytes: journal_bytes.unwrap_or_default(),
+        journaled: journal.is_some(),
+        journal_bytes: journal.unwrap_or_default().0,
+        journal_id: journal.unwrap_or_default().1,
         ..found.map_or(Identity::default(), |found| found.identity)
     };
     let picture = match found {

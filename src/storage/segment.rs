@@ -44,6 +44,8 @@ pub(super) struct Identity {
     pub(super) journaled: bool,
     /// How long the journal is, in bytes; 0 where that is not said.
     pub(super) journal_bytes: u64,
+    /// What the journal ends with; 0 for one that was made before it had a mark.
+    pub(super) journal_id: u64,
     /// What tells this segment from any other of its number; 0 for one that was made before there
     /// were births.
     pub(super) birth: u64,
@@ -52,12 +54,8 @@ pub(super) struct Identity {
 impl Identity {
     /// The same directory's, for a new segment.
     pub(super) fn of_segment(self, number: u64, salt: u64) -> Self {
-        // A round of the splitmix64 finalizer: neighbours have nothing in common.
-        let word = salt ^ number;
-        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let birth = word ^ (word >> 27);
         Self {
-            birth: birth.max(1),
+            birth: mixed(salt ^ number),
             ..self
         }
     }
@@ -69,6 +67,13 @@ impl Identity {
             0
         }
     }
+}
+
+/// Something else for each number, and never 0: a round of the splitmix64 finalizer, so that
+/// neighbours have nothing in common.
+pub(super) fn mixed(word: u64) -> u64 {
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (word ^ (word >> 27)).max(1)
 }
 
 /// Why a segment cannot be opened, read or written.
@@ -238,6 +243,8 @@ impl Segment {
                 meta.insert(layout::META_BIRTH, &identity.birth.to_be_bytes()[..])?;
                 let journal_bytes = identity.journal_bytes.to_be_bytes();
                 meta.insert(layout::META_JOURNAL, &journal_bytes[..])?;
+                let journal_id = identity.journal_id.to_be_bytes();
+                meta.insert(layout::META_JOURNAL_ID, &journal_id[..])?;
                 meta.insert(
                     layout::META_FEATURES,
                     &identity.features().to_be_bytes()[..],
@@ -470,6 +477,7 @@ impl Segment {
                 node: number(&read(layout::META_NODE)?),
                 journaled: features & u64::from(layout::FEATURE_JOURNAL) != 0,
                 journal_bytes: later(layout::META_JOURNAL)?,
+                journal_id: later(layout::META_JOURNAL_ID)?,
                 birth: later(layout::META_BIRTH)?,
             })
         })

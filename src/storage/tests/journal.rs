@@ -167,16 +167,97 @@ fn a_segment_that_lost_the_flush_before_the_journals_first_is_not_gone_on_with()
         }]);
     }
     let disk = disk.kill();
-    let file = disk.open(&layout::segment_name(1)).unwrap();
+    spoil_last_commit(&disk, 1);
+    let refusal = found(&disk).unwrap_err();
+    // The journal is as it was: whoever gave it up would lose what it has, for nothing.
+    assert!(
+        refusal.contains("its last commit is damaged: the journal goes on after that"),
+        "{refusal}"
+    );
+}
+
+/// Takes the checksum of a segment's last commit away.
+fn spoil_last_commit(disk: &SimDisk, number: u64) {
+    let file = disk.open(&layout::segment_name(number)).unwrap();
     let mut god = [0];
     file.read_at(9, &mut god).unwrap();
     let slot = 64 + 128 * u64::from(god[0] & 1);
     file.write_at(slot + 112, &[0; 16]).unwrap();
+}
+
+/// Before the commit that brings everything along there is one of empty tables. A start went back to
+/// that one, as if the broker had never stored anything, and removed all the files it then knew
+/// nothing of.
+#[test]
+fn a_segment_that_lost_what_it_began_with_is_named_and_nothing_is_removed() {
+    let disk = journaled(3);
+    let (_writer, _) = open(&disk, &tiny()).unwrap();
+    let disk = disk.kill();
+    spoil_last_commit(&disk, 2);
+    let before = disk.list().unwrap();
     let refusal = found(&disk).unwrap_err();
     assert!(
-        refusal.contains("the file journal is damaged at byte 0"),
+        refusal.contains("00000000000000000002.redb cannot be read: what it began with is gone"),
         "{refusal}"
     );
+    assert_eq!(disk.list().unwrap(), before);
+}
+
+/// A journal that is not the store's own has no entries of it, and so has one before the first.
+#[test]
+fn a_journal_that_was_wiped_or_is_of_another_store_is_named() {
+    let len = usize::try_from(tiny().journal_bytes).unwrap();
+    let foreign = {
+        let disk = SimDisk::new(2);
+        let other = Options { salt: 9, ..tiny() };
+        let _open = open(&disk, &other).unwrap();
+        let mut content = vec![0; len];
+        disk.open(JOURNAL)
+            .unwrap()
+            .read_at(0, &mut content)
+            .unwrap();
+        content
+    };
+    for content in [vec![0; len], vec![0xff; len], foreign] {
+        for flushes in [0, 3] {
+            let disk = journaled(flushes);
+            disk.open(JOURNAL).unwrap().write_at(0, &content).unwrap();
+            let refusal = found(&disk).unwrap_err();
+            assert!(refusal.contains("its mark is not there"), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn a_mark_stays_as_it_is_for_ever() {
+    let disk = journaled(0);
+    let file = disk.open(JOURNAL).unwrap();
+    let mut mark = [0; 28];
+    file.read_at(tiny().journal_bytes - BLOCK, &mut mark)
+        .unwrap();
+    let hex: String = mark[16..]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        (&mark[..16], hex.as_str()),
+        (&b"logdrive journal"[..], "bf58477af7ec081a14352b6c")
+    );
+}
+
+/// Older versions made journals without a mark: they are taken as they are, and have none ever after.
+#[test]
+fn a_journal_without_a_mark_of_a_store_that_knows_of_none_is_read() {
+    let disk = journaled(3);
+    let file = disk.open(JOURNAL).unwrap();
+    let last = tiny().journal_bytes - BLOCK;
+    file.write_at(last, &[0; 28]).unwrap();
+    super::world::change_segment(&disk, &layout::segment_name(1), |txn| {
+        let mut meta = txn.open_table(layout::META).unwrap();
+        meta.remove(layout::META_JOURNAL_ID).unwrap();
+    });
+    assert_eq!(found(&disk), Ok("bcd 3".into()));
+    assert_eq!(found(&disk.kill()), Ok("bcd 3".into()));
 }
 
 /// Before segments had a birth, the CRC of an entry covered no more than what stands behind it.

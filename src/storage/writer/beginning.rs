@@ -12,7 +12,8 @@ use crate::storage::error::OpenError;
 use crate::storage::journal::Journal;
 use crate::storage::keeper::{BALLAST, Chore};
 use crate::storage::layout;
-use crate::storage::recovery::{self, Born};
+use crate::storage::recovery::{self, Born, Found};
+use crate::storage::segment::mixed;
 
 impl Writer {
     /// Tries once to go on after a failed commit; `Ok` also when there is nothing to recover from.
@@ -66,12 +67,12 @@ impl Writer {
         }
         // A handle that has seen an error fails ever after, so the next attempt opens another.
         let found = self.found.take();
-        self.open_journal();
+        self.open_journal(found.as_ref());
         let born = recovery::carry_over(
             &*self.disk,
             &self.options,
             found.as_ref(),
-            self.journal.as_ref().map(Journal::capacity),
+            self.journal.as_ref().map(Journal::shape),
             &mut self.floor,
             self.hands.closer(),
         );
@@ -108,12 +109,19 @@ impl Writer {
     }
 
     /// Before anything needs it: a segment says in its first transaction whether there is one.
-    fn open_journal(&mut self) {
+    fn open_journal(&mut self, found: Option<&Found>) {
         let bytes = self.options.journal_bytes;
         if bytes == 0 || self.journal.is_some() {
             return;
         }
-        match Journal::open(&*self.disk, bytes) {
+        // One that is made anew keeps the mark: what was found may be all that is known of it.
+        let known = found.map_or(0, |found| found.identity.journal_id);
+        let id = if known == 0 {
+            mixed(self.options.salt)
+        } else {
+            known
+        };
+        match Journal::open(&*self.disk, bytes, id) {
             Ok(journal) => self.journal = Some(journal),
             // Small flushes take longer, and nothing else.
             Err(error) => tracing::warn!(%error, "there is no journal: small flushes take longer"),
