@@ -98,6 +98,11 @@ pub struct Located {
 #[rtype(result = "Vec<Option<Located>>")]
 pub struct LocateAll(pub Vec<TopicId>);
 
+/// A topic for dead letters is named by who is logged in: it is to be there, and to count for him.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Provide(pub String, pub Sight);
+
 /// A connection is gone that has asked more topics than it remembers: all of them are told.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -487,7 +492,8 @@ impl Broker {
         Ok(self.place(id, name.to_owned(), topic, false, owner))
     }
 
-    /// Lets dead letters set out; a missing topic is created, and the letters come again.
+    /// Lets dead letters set out. A missing topic is created, and the letters come again; where
+    /// principals are counted, it would not be known for whom, and they wait until it is there.
     fn bury(
         &mut self,
         dead_letters: &str,
@@ -497,7 +503,9 @@ impl Broker {
         ctx: &mut Context<Self>,
     ) {
         let Some(&topic) = self.names.get(dead_letters) else {
-            self.create_for_dead_letters(dead_letters, consumed.topic, ctx);
+            if !self.principals.directory().is_required() {
+                self.create_for_dead_letters(dead_letters, consumed.topic, ctx);
+            }
             return reply.fail(self.not_found(dead_letters, &None));
         };
         let request = ProduceAll {
@@ -627,6 +635,21 @@ impl Handler<Locate> for Broker {
 
     fn handle(&mut self, Locate(id): Locate, _ctx: &mut Context<Self>) -> Self::Result {
         self.located(id)
+    }
+}
+
+impl Handler<Provide> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, Provide(name, sight): Provide, ctx: &mut Context<Self>) {
+        // Nobody waits for this: a letter that finds no topic comes again.
+        let (created, _) = Reply::within();
+        let create = CreateTopic {
+            name,
+            if_not_exists: true,
+            ..CreateTopic::default()
+        };
+        self.create(create, created, sight, ctx);
     }
 }
 

@@ -107,6 +107,9 @@ pub const DERIVING_THREADS: usize = 2;
 pub const QUOTA_BURST: Duration = Duration::from_secs(1);
 /// How long a principal that uses too much is made to wait, for one request.
 pub const QUOTA_WAIT: Duration = Duration::from_secs(10);
+/// What a record counts, beside its bytes, of what a principal may have stored: one without a byte
+/// takes room too.
+pub const STORED_RECORD_BYTES: u64 = 16;
 /// Principals of one broker.
 pub const MAX_PRINCIPALS: usize = 1_000;
 

@@ -21,7 +21,7 @@ use super::rights::{Demand, On};
 use super::{Connection, Route};
 use crate::access::{Directory, Principal, Session, Step};
 use crate::account::Seat;
-use crate::broker::{Judge, Sight};
+use crate::broker::{Judge, Provide, Sight};
 use crate::limits::{FRAME_BYTES, LOGIN_FAILURE_DELAY};
 use crate::reply::{Outgoing, Reply};
 use crate::topic::{Call, Gone, actor};
@@ -158,6 +158,22 @@ impl Connection {
                 Err(denied(Rights::PRODUCE, topic))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Has the topic created to which a consumer's dead letters would go, by who may register that
+    /// consumer: so it counts for him, and not for the owner of the records that he gives up.
+    pub(super) fn provide_dead_letters(&self, request: &Request) {
+        if !matches!(
+            request,
+            Request::RegisterConsumer(_) | Request::AlterConsumer(_)
+        ) {
+            return;
+        }
+        let topic = Demand::of(request).dead_letters;
+        if let (Some(topic), Some(principal)) = (topic, self.sight()) {
+            let provide = Provide(topic.to_owned(), Some(principal));
+            self.around.broker.do_send(provide);
         }
     }
 

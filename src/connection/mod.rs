@@ -344,6 +344,7 @@ impl Connection {
             On::Topic(id, rights) => self.route(id, rights, request, reply, ctx),
             On::Several => self.visit_several(request, reply, ctx),
             On::Anybody | On::All | On::Broker | On::Name(..) | On::Known(_) => {
+                self.provide_dead_letters(&request);
                 let request = self.narrowed(request);
                 let ask = Ask(request, reply, self.sight());
                 self.around.broker.do_send(ask);
@@ -373,6 +374,9 @@ impl Connection {
         ctx: &mut Context<Self>,
     ) {
         if let Some(route) = self.routes.get(&id).filter(|it| it.topic.connected()) {
+            if route.rights.contains(rights) {
+                self.provide_dead_letters(&request);
+            }
             return route.take(id, rights, request, reply);
         }
         // What this waits for comes from the broker, and the order of requests is kept.
@@ -383,6 +387,9 @@ impl Connection {
             .map(move |located, connection, _| match located.ok().flatten() {
                 Some(located) => {
                     let route = connection.remember(id, located);
+                    if route.rights.contains(rights) {
+                        connection.provide_dead_letters(&request);
+                    }
                     route.take(id, rights, request, reply);
                 }
                 None => reply.fail(connection.not_found(id, rights)),

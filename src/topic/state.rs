@@ -27,6 +27,7 @@ use super::removed::Removed;
 use super::retention::{self, Retention};
 use super::rows::{self, Decoded, RemovedRow, TopicRow};
 use super::settings;
+use crate::limits::STORED_RECORD_BYTES;
 use crate::storage::{Appended, JobKind, Row, Totals};
 
 /// Everything that a topic knows, durable and staged.
@@ -406,12 +407,14 @@ impl State {
         Ok((measured, consumer.cursor()))
     }
 
-    /// Key, headers and values of all records that it keeps, in bytes; of those that wait for their
-    /// time their batches as they came.
+    /// What it keeps, in bytes as they count for its owner: key, headers and values of all records, of
+    /// those that wait for their time their batches as they came, and something for each record.
     pub fn kept_bytes(&self) -> u64 {
         let (start, _) = self.log.staged_start();
-        let kept = self.log.end().totals.bytes - start.totals.bytes;
-        kept + self.delayed.bytes()
+        let end = self.log.end().totals;
+        let records = end.records - start.totals.records + self.delayed.records();
+        let bytes = end.bytes - start.totals.bytes + self.delayed.bytes();
+        bytes + records * STORED_RECORD_BYTES
     }
 
     /// What a list says of it.

@@ -249,8 +249,8 @@ impl Topic {
                 let message = format!("topic {}: {}", self.state.id, failure.message);
                 (producer, Failure { message, ..failure })
             })?;
-            // Records that are given up have to go somewhere: they are counted, and taken.
-            if by != Some(ConnectionId::BROKER) && matches!(planned, Planned::New(_)) {
+            // Dead letters that find no room come again, as long as their records are kept.
+            if matches!(planned, Planned::New(_)) {
                 self.check_quota().map_err(refused)?;
             }
             let (receipt, found) = match planned {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use logdrive_protocol::batch::Origin;
 use logdrive_protocol::operations::{
-    AlterPrincipal, DeleteTopic, DescribeTopic, Fetch, ListPrincipals, Ping, Produce, PurgeTopic,
-    RegisterProducer, Setting,
+    AlterPrincipal, Consume, DeleteTopic, DescribeTopic, Fetch, ListPrincipals, Nack, Ping,
+    Produce, PurgeTopic, RegisterConsumer, RegisterProducer, Seek, Setting, Settled,
 };
-use logdrive_protocol::{ErrorCode, Position, Rights, TopicId};
+use logdrive_protocol::{ErrorCode, Position, Rights, TopicId, WorkerId};
 
 use crate::peers::{admin, grant, guarded, logged_in, principal, token, typing};
-use crate::support::asking::{fetch, origin, produce, produce_all, register, schedule};
+use crate::support::asking::{Worker, fetch, origin, produce, produce_all, register, schedule};
 use crate::support::{Broker, Connection, batch_of, until};
 
 /// Sets quotas of a principal, by their names.
@@ -267,12 +267,13 @@ fn what_a_principals_topics_keep_is_bounded_and_a_retry_is_answered_all_the_same
     peer.ask(produce(topic, kilobytes(1, 40))).unwrap();
     // The batch that reaches the quota is taken.
     peer.ask(batch(1)).unwrap();
-    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 120_000);
+    // 16 bytes count for each record beside its own.
+    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 120_048);
 
     let refused = |peer: &mut Connection, request: Produce| {
         let failure = peer.ask(request).unwrap_err();
         assert_eq!(failure.code, ErrorCode::QuotaExceeded, "{failure}");
-        assert_eq!((failure.first, failure.second), (100_000, 120_000));
+        assert_eq!((failure.first, failure.second), (100_000, 120_048));
     };
     refused(&mut peer, produce(topic, kilobytes(2, 1)));
     refused(&mut peer, batch(2));
@@ -300,7 +301,7 @@ fn what_a_principals_topics_keep_is_bounded_and_a_retry_is_answered_all_the_same
     let broker = Broker::start_with(broker.kill(), &["--auth"]);
     let mut admin = crate::peers::admin(&broker);
     let mut peer = logged_in(&broker, &greedy);
-    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 120_000);
+    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 120_048);
     refused(&mut peer, produce(topic, kilobytes(2, 1)));
     let described = admin.ask(DescribeTopic {
         name: "third".to_owned(),
@@ -315,10 +316,10 @@ fn what_a_principals_topics_keep_is_bounded_and_a_retry_is_answered_all_the_same
     // What is removed makes room at once.
     let before = Position::Offset(1);
     peer.ask(PurgeTopic { topic, before }).unwrap();
-    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 80_000);
+    assert_eq!(used(&mut admin, "greedy", "stored_bytes"), 80_032);
     peer.ask(schedule(topic, kilobytes(2, 1), later)).unwrap();
     let with_batch = used(&mut admin, "greedy", "stored_bytes");
-    assert!((81_000..81_200).contains(&with_batch), "{with_batch}");
+    assert!((81_000..81_250).contains(&with_batch), "{with_batch}");
     for topic in [topic, producer.topic] {
         peer.ask(DeleteTopic { topic }).unwrap();
     }
@@ -326,6 +327,91 @@ fn what_a_principals_topics_keep_is_bounded_and_a_retry_is_answered_all_the_same
         used(&mut admin, "greedy", "stored_bytes") == 0
     });
     peer.ask(produce(second, kilobytes(2, 1))).unwrap();
+}
+
+/// Somebody may only read what another one stores, and name where the dead letters go. Each of them
+/// counted for the owner of the records, who may neither see them nor remove them; and none of them was
+/// ever refused.
+#[test]
+fn dead_letters_count_for_who_registers_the_consumer_and_wait_where_there_is_no_room() {
+    let broker = guarded();
+    let mut admin = admin(&broker);
+    let [owner, reader] = [
+        ("owner", vec![grant(Rights::ALL, "own.*")]),
+        (
+            "reader",
+            vec![
+                grant(Rights::CONSUME, "own.*"),
+                grant(Rights::PRODUCE, "read.*"),
+            ],
+        ),
+    ]
+    .map(|(name, grants)| principal(&mut admin, name, &grants));
+    allow(&mut admin, "owner", &[("stored_bytes", 100_000)]);
+    allow(&mut admin, "reader", &[("stored_bytes", 50_000)]);
+    let mut owner = logged_in(&broker, &owner);
+    let topic = owner.create("own.log");
+    owner.ask(produce(topic, kilobytes(1, 40))).unwrap();
+
+    let mut reader = logged_in(&broker, &reader);
+    let setting = |key: &str, value: &str| Setting {
+        key: key.into(),
+        value: value.into(),
+    };
+    let register = RegisterConsumer {
+        topic: "own.log".into(),
+        name: "c".into(),
+        settings: vec![
+            setting("dead_letter_topic", "read.dead"),
+            setting("max_deliveries", "1"),
+        ],
+        create: true,
+        ..RegisterConsumer::default()
+    };
+    let registered = reader.ask(register).unwrap();
+    let worker = Worker::of(&registered, 1);
+    let mut give_up = |sequence| {
+        let back = Seek {
+            topic,
+            consumer: registered.consumer,
+            to: Position::Earliest,
+        };
+        reader.ask(back).unwrap();
+        let take = Consume {
+            lease_ms: 60_000,
+            max_wait_ms: 10_000,
+            ..worker.take(sequence, 0)
+        };
+        let delivered = reader.ask(take).unwrap();
+        let settled = delivered.ranges.iter().map(|range| Settled {
+            lease: range.lease,
+            from: range.from,
+            to: range.to,
+        });
+        let nack = Nack {
+            topic,
+            consumer: registered.consumer,
+            worker: WorkerId(worker.id),
+            settled: settled.collect(),
+            delay_ms: 0,
+        };
+        reader.ask(nack).unwrap();
+    };
+    let stored = |admin: &mut Connection| used(admin, "reader", "stored_bytes") / 40_000;
+    for count in 1..=2 {
+        give_up(count);
+        until("it is given up", || stored(&mut admin) == count);
+    }
+    give_up(3);
+    until("it finds no room", || {
+        used(&mut admin, "reader", "refused") > 0
+    });
+    assert_eq!(stored(&mut admin), 2);
+    assert_eq!(used(&mut admin, "owner", "stored_bytes"), 40_016);
+    owner.ask(produce(topic, kilobytes(2, 1))).unwrap();
+    // It was not lost: it comes as soon as there is room.
+    allow(&mut admin, "reader", &[("stored_bytes", 500_000)]);
+    until("it is given up", || stored(&mut admin) == 3);
 }
 
 #[test]
