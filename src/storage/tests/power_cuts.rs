@@ -70,6 +70,44 @@ fn nothing_committed_is_lost_by_a_power_cut_after_any_change_of_the_disk() {
     }
 }
 
+/// A start was killed between the renaming of the journal and the sync of the directory. The next
+/// one found the journal, began a segment that says so, and lost the power: the segment had its name
+/// and the journal none, and no start came by that.
+#[test]
+fn a_start_that_is_cut_after_one_that_was_killed_is_no_trouble_for_the_third() {
+    for flushes in [0, 3] {
+        let (mut world, disk) = (World::trimming(flushes), SimDisk::new(flushes));
+        if flushes > 0 {
+            let mut writer = world.reopen(&disk, &merging());
+            for _ in 0..flushes {
+                world.flush(&mut writer).unwrap();
+            }
+        }
+        let mut starts = 0;
+        for (killed, first) in starts_cut_anywhere(&disk) {
+            for (cut, second) in starts_cut_anywhere(&first) {
+                println!("{flushes} flushes, killed after change {killed}, cut after change {cut}");
+                for _ in 0..4 {
+                    world.reopen(&second.power_cut(), &merging()).close();
+                    starts += 1;
+                }
+            }
+        }
+        println!("{starts} starts");
+    }
+}
+
+/// The disk after each number of changes of a start on it, and that number.
+fn starts_cut_anywhere(disk: &SimDisk) -> impl Iterator<Item = (u64, SimDisk)> {
+    let mut is_whole = false;
+    (1..).map_while(move |changes| {
+        let disk = disk.kill();
+        disk.cut_after(changes);
+        let was_whole = std::mem::replace(&mut is_whole, open(&disk, &merging()).is_ok());
+        (!was_whole).then_some((changes, disk))
+    })
+}
+
 fn segments_of(disk: &SimDisk) -> impl Iterator<Item = u64> {
     let names = disk.list().unwrap().into_iter();
     names.filter_map(|name| match layout::file_kind(&name) {

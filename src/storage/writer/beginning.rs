@@ -65,6 +65,11 @@ impl Writer {
                 self.reader.unsaved.clear();
             }
         }
+        // A process that was killed may have left names that no disk has yet. What is made from here
+        // on needs the files behind them, so it must not outlive them.
+        self.disk
+            .sync_dir()
+            .map_err(|source| OpenError::disk("syncing it", source))?;
         // A handle that has seen an error fails ever after, so the next attempt opens another.
         let found = self.found.take();
         self.open_journal(found.as_ref());
