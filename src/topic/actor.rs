@@ -78,6 +78,17 @@ pub enum Parked {
     Fetch(Fetch, Option<Instant>, Reply),
 }
 
+impl Parked {
+    /// Answers who waits for it; the rest is void.
+    fn fail(self, failure: Failure) {
+        match self {
+            Self::Answer(reply, _) | Self::Fetch(_, _, reply) => reply.fail(failure),
+            Self::Traveller(traveller) => traveller.fail(failure),
+            Self::Accepted(_) | Self::Told(_) => {}
+        }
+    }
+}
+
 /// What the topic has done since the broker started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -266,6 +277,10 @@ impl Topic {
     /// Lets something happen when `ticket` is durable. Tickets may come out of order only for
     /// retries, which find their place.
     pub(super) fn park(&mut self, ticket: u64, mut parked: Parked) {
+        debug_assert!(
+            !self.failed,
+            "no commit is heard of before the store has recovered"
+        );
         match &mut parked {
             Parked::Answer(reply, _) => reply.staged(),
             Parked::Traveller(traveller) => traveller.staged(),
@@ -273,6 +288,18 @@ impl Topic {
         }
         let at = self.parked.partition_point(|(other, _)| *other <= ticket);
         self.parked.insert(at, (ticket, parked));
+    }
+
+    /// Lets something happen when all that others have staged is durable.
+    ///
+    /// What was staged before a write failed is never heard of again: who waited for it would be
+    /// woken by a later commit, which says nothing about it.
+    pub(super) fn park_behind(&mut self, parked: Parked) {
+        if self.failed {
+            parked.fail(storage_failed());
+        } else {
+            self.park(self.state.last_ticket(), parked);
+        }
     }
 
     /// Stages a change whose answer hangs on its commit.

@@ -205,7 +205,7 @@ impl Topic {
         if self.is_born() {
             reply.answer(answer);
         } else {
-            self.park(self.state.last_ticket(), Parked::Answer(reply, answer));
+            self.park_behind(Parked::Answer(reply, answer));
         }
     }
 
@@ -315,11 +315,10 @@ impl Topic {
 
     /// Answers when everything that is staged now is durable.
     pub(super) fn answer_when_durable(&mut self, reply: Reply, answer: Answer) {
-        let last = self.state.last_ticket();
-        if last <= self.state.committed() {
+        if self.state.last_ticket() <= self.state.committed() {
             reply.answer(answer);
         } else {
-            self.park(last, Parked::Answer(reply, answer));
+            self.park_behind(Parked::Answer(reply, answer));
         }
     }
 

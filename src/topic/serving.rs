@@ -228,8 +228,7 @@ impl Topic {
         if from < self.state.log.start().offset {
             self.fetch(&fetch, None, reply, ctx);
         } else if from < staged.offset {
-            let last = self.state.last_ticket();
-            self.park(last, Parked::Fetch(fetch, None, reply));
+            self.park_behind(Parked::Fetch(fetch, None, reply));
         } else {
             reply.fail(failure);
         }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod delayed;
+mod failing;
 mod together;
 
 use std::sync::Arc;
