@@ -121,18 +121,22 @@ fn a_journal_that_has_lost_its_end_is_named() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    let mut hex = String::new();
+    for byte in bytes {
+        write!(hex, "{byte:02x}").unwrap();
+    }
+    hex
+}
+
 #[test]
 fn an_entry_stays_as_it_is_for_ever() {
     let disk = journaled(1);
     let file = disk.open(JOURNAL).unwrap();
     let mut entry = vec![0; 24 + 190];
     file.read_at(0, &mut entry).unwrap();
-    let mut hex = String::new();
-    for byte in entry {
-        write!(hex, "{byte:02x}").unwrap();
-    }
     assert_eq!(
-        hex,
+        hex(&entry),
         concat!(
             "693db3c3000000ab00000000000000010000000000000002",
             "00000001000000000000000700000001",
@@ -235,12 +239,8 @@ fn a_mark_stays_as_it_is_for_ever() {
     let mut mark = [0; 28];
     file.read_at(tiny().journal_bytes - BLOCK, &mut mark)
         .unwrap();
-    let hex: String = mark[16..]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     assert_eq!(
-        (&mark[..16], hex.as_str()),
+        (&mark[..16], hex(&mark[16..]).as_str()),
         (&b"logdrive journal"[..], "bf58477af7ec081a14352b6c")
     );
 }

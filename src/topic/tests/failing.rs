@@ -31,7 +31,6 @@ async fn at_once(world: &World, request: impl Into<Request>) -> Result<Answer, F
     let mut ending = by_name(world, request);
     let topic = Stats {
         topic: "a".to_owned(),
-        ..Stats::default()
     };
     by_name(world, topic).await.unwrap().unwrap();
     ending
