@@ -16,7 +16,8 @@
 //!        M is active; its extents say from which offset on N is not read any more
 //! ```
 //!
-//! M is above every number that was seen or tried.
+//! M is above every number that was seen or tried. An N whose records are damaged, and whose state is
+//! not, keeps all its chunks: reads name what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ use super::tally::Tally;
 pub(super) struct Found {
     pub(super) segment: Arc<Segment>,
     pub(super) identity: Identity,
+    /// Whether its records are damaged, and its state is not.
+    pub(super) is_damaged: bool,
 }
 
 /// A new segment that holds what was found; it counts once it has its [`name`].
@@ -99,8 +102,13 @@ pub(super) fn find(
     };
     let unreadable = |error| OpenError::unreadable(number, error);
     let cache = options.active_cache_bytes;
-    let (segment, identity) =
-        Segment::open_checked(disk, number, cache, Trust::LastWhole).map_err(unreadable)?;
+    let whole = Segment::open_checked(disk, number, cache, Trust::LastWhole);
+    let damaged = match &whole {
+        Err(SegmentError::Unreadable(_)) => Segment::open_for_state(disk, number, cache).ok(),
+        _ => None,
+    };
+    let is_damaged = damaged.is_some();
+    let (segment, identity) = damaged.map_or(whole, Ok).map_err(unreadable)?;
     if let Some(note) = noted.filter(|note| note.number == number) {
         segment.vouch(note.birth).map_err(unreadable)?;
     }
@@ -129,7 +137,11 @@ pub(super) fn find(
         replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
-    Ok(Some(Found { segment, identity }))
+    Ok(Some(Found {
+        segment,
+        identity,
+        is_damaged,
+    }))
 }
 
 /// Whether the last commit of a segment can be read, and not only the one before it.
@@ -241,10 +253,9 @@ pub(super) fn carry_over(
             Segment::create(file, number, identity, options.active_cache_bytes, closer)
         })
         .map_err(failed)?;
-    let source = found.map(|found| &*found.segment);
     let (named, tally) = guarded(|| {
         let txn = segment.begin_write()?;
-        let carried = picture.write(source, &txn, number, options)?;
+        let carried = picture.write(found, &txn, number, options)?;
         txn.commit()?;
         Ok(carried)
     })
@@ -332,7 +343,7 @@ impl Picture {
     /// Writes all of it as the first transaction of segment `number`.
     fn write(
         &self,
-        source: Option<&Segment>,
+        found: Option<&Found>,
         txn: &WriteTransaction,
         number: u64,
         options: &Options,
@@ -351,9 +362,13 @@ impl Picture {
         for (topic, extent) in &self.extents {
             carrier.extents.insert((*topic, extent.first), *extent);
         }
-        if let Some(source) = source {
-            let from = source.begin_read()?;
-            self.carry_chunks(&mut carrier, source.number, &from, txn)?;
+        if let Some(found) = found {
+            let from = found.segment.begin_read()?;
+            if found.is_damaged {
+                self.leave_chunks(&mut carrier, found.segment.number, &from);
+            } else {
+                self.carry_chunks(&mut carrier, found.segment.number, &from, txn)?;
+            }
         }
         let mut state = txn.open_table(STATE)?;
         for rows in self.topics.values() {
@@ -383,14 +398,14 @@ impl Picture {
                 tally.name(extent);
             }
         }
-        let found = source.map(|source| {
+        let sealed = found.map(|found| {
             let contents = Contents {
-                birth: source.birth,
+                birth: found.segment.birth,
                 ..self.flush.contents
             };
-            (source.number, contents)
+            (found.segment.number, contents)
         });
-        for (segment, contents) in self.catalogue.iter().copied().chain(found) {
+        for (segment, contents) in self.catalogue.iter().copied().chain(sealed) {
             if let Some(share) = tally.sealed.get_mut(&segment) {
                 share.contents = contents;
                 put(&mut state, &Contents::key(segment), &contents.encode())?;
@@ -398,6 +413,27 @@ impl Picture {
         }
         put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
         Ok((tally.sealed.keys().copied().collect(), tally))
+    }
+
+    fn extents_of(&self, segment: u64) -> impl Iterator<Item = &(TopicId, Extent)> {
+        let extents = self.extents.iter();
+        extents.filter(move |(_, extent)| extent.segment == segment)
+    }
+
+    /// Leaves all chunks where they are: a damaged segment is read as it is, and none of its damage
+    /// gets another's blessing.
+    ///
+    /// What cannot be summed up counts for nothing: that is for merging alone.
+    fn leave_chunks(&self, carrier: &mut Carrier, found: u64, from: &ReadTransaction) {
+        for (topic, extent) in self.extents_of(found) {
+            let summed = guarded(|| {
+                let index = from.open_table(INDEX)?;
+                carrier.measure(*topic, extent, u64::MAX, &index)
+            });
+            if summed.is_err() {
+                carrier.summed(*topic, extent, 0);
+            }
+        }
     }
 
     /// Copies chunks of the found segment: all that are alive, or those of its last flush.
@@ -411,11 +447,7 @@ impl Picture {
         let last_flush: BTreeMap<TopicId, u64> = self.flush.appended.iter().copied().collect();
         let (index, log) = (from.open_table(INDEX)?, from.open_table(LOG)?);
         let (mut to_index, mut to_log) = (txn.open_table(INDEX)?, txn.open_table(LOG)?);
-        for (topic, extent) in self
-            .extents
-            .iter()
-            .filter(|(_, extent)| extent.segment == found)
-        {
+        for (topic, extent) in self.extents_of(found) {
             let first = match last_flush.get(topic) {
                 _ if carrier.whole => extent.first,
                 Some(first) => (*first).max(extent.first),
@@ -484,10 +516,14 @@ impl Carrier {
             let head = RowHead::decode(key.value(), value.value());
             payload += head.map_or(0, |head| u64::from(head.payload));
         }
+        self.summed(topic, extent, payload);
+        Ok(())
+    }
+
+    fn summed(&mut self, topic: TopicId, extent: &Extent, payload: u64) {
         if let Some(extent) = self.extents.get_mut(&(topic, extent.first)) {
             extent.payload = Some(payload);
         }
-        Ok(())
     }
 
     /// Counts a chunk in, and lets the topic's extent in the new segment begin with the first one.

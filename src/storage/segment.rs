@@ -319,6 +319,34 @@ impl Segment {
         Ok((segment, identity))
     }
 
+    /// Opens a segment that was closed cleanly and does not stand the [check](Self::open_checked)
+    /// because of its records alone: without the tables of those, all that is left stands it.
+    ///
+    /// Then it is as one that is [sealed](Self::open_sealed): every read looks for damage.
+    pub(super) fn open_for_state(
+        disk: &dyn Disk,
+        number: u64,
+        cache_bytes: usize,
+    ) -> Result<(Self, Identity), SegmentError> {
+        let overlay = Overlay::new(existing(disk, number)?)?;
+        header::restrict(&overlay, Trust::LastAlone)?;
+        guarded(|| {
+            let mut db = Builder::new()
+                .set_cache_size(cache_bytes)
+                .set_repair_callback(redb::RepairSession::abort)
+                .create_with_backend(overlay)?;
+            let txn = db.begin_write()?;
+            txn.delete_table(INDEX)?;
+            txn.delete_table(LOG)?;
+            txn.commit()?;
+            db.check_integrity()?;
+            Ok(())
+        })?;
+        let segment = Self::open_sealed(disk, number, cache_bytes)?;
+        let identity = segment.identify()?;
+        Ok((segment, identity))
+    }
+
     fn overlaid(
         number: u64,
         overlay: Overlay,

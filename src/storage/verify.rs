@@ -223,6 +223,7 @@ impl Run<'_> {
         self.verified.segments += 1;
         store.read.push(number);
         let newest = store.newest.clone().filter(|it| it.number == number);
+        let newest = newest.filter(|_| !store.is_damaged);
         let is_named = store
             .extents
             .values()

@@ -113,6 +113,42 @@ fn an_unreadable_active_segment_refuses_the_start_and_says_what_to_do() {
         .check(fetch(registered.topic, 0), "0:record 0 next=1");
 }
 
+/// The story: one rotten bit in the file that a graceful stop had left kept the broker from starting.
+#[test]
+fn a_record_that_rots_in_the_newest_segment_is_refused_by_name_and_the_rest_is_served() {
+    let broker = Broker::start();
+    let mut peer = broker.connect();
+    let topic = peer.create("app");
+    for record in ["before it", "this one rots", "behind it"] {
+        peer.produce(topic, &[record]);
+    }
+    broker.terminate();
+    let (data, _) = broker.stopped();
+    let newest = segments(data.path()).pop().unwrap();
+    let mut content = fs::read(&newest).unwrap();
+    let rotten = b"this one rots";
+    let mut places = (0..content.len()).filter(|at| content[*at..].starts_with(rotten));
+    let (at, None) = (places.next().unwrap(), places.next()) else {
+        panic!("it is there more than once")
+    };
+    content[at] ^= 4;
+    fs::write(&newest, content).unwrap();
+
+    let broker = Broker::start_on(data);
+    let mut peer = broker.connect();
+    let one = |offset| Fetch {
+        max_records: 1,
+        ..fetch(topic, offset)
+    };
+    peer.check(one(0), "0:before it next=1");
+    let failure = peer.ask(one(1)).unwrap_err();
+    names(&failure, "DATA_DAMAGED", "cannot be read");
+    assert_eq!((failure.first, failure.second), (1, 2));
+    peer.check(one(2), "2:behind it next=3");
+    assert_eq!(peer.produce(topic, &["and on"]), 3);
+    peer.check(one(3), "3:and on next=4");
+}
+
 #[test]
 fn a_sealed_segment_that_is_gone_is_damage_in_its_ranges_and_the_rest_is_served() {
     let broker = Broker::start();

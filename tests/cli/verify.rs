@@ -110,6 +110,29 @@ fn a_flipped_bit_is_named_with_its_file_topic_and_offsets() {
 }
 
 #[test]
+fn what_a_start_goes_on_around_is_damage_all_the_same() {
+    let mut broker = stored();
+    let data = broker.data();
+    assert_eq!(broker.stop().code(), Some(0));
+    flip(
+        &segments(&data)[0],
+        b"this is line 250\n".strip_suffix(b"\n").unwrap(),
+    );
+    let (exit, out, said) = verify(&data, "ndjson");
+    assert_eq!(exit, Some(9), "{out}{said}");
+    let findings: Vec<Value> = out
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    let [finding, verdict] = &findings[..] else {
+        panic!("{out}")
+    };
+    assert_eq!(finding["topic"], "app", "{out}");
+    assert_eq!(finding["grade"], "damaged", "{out}");
+    assert_eq!(verdict["verdict"], "damaged", "{out}");
+}
+
+#[test]
 fn what_is_no_store_has_its_own_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();

@@ -87,6 +87,8 @@ fn is_segment(name: &str) -> bool {
 fn damage(disk: &SimDisk, other: &SimDisk, rng: &mut Rng) -> (String, String) {
     let mut names = disk.list().unwrap();
     names.retain(|name| is_segment(name) || name == "journal" || name == "newest");
+    // One that was cut to nothing has no more to lose.
+    names.retain(|name| !disk.open(name).unwrap().is_empty().unwrap());
     names.sort();
     let name = rng.choice(&names).unwrap().clone();
     let file = disk.open(&name).unwrap();

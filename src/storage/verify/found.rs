@@ -24,6 +24,8 @@ use crate::storage::{Rows, journal, newest, recovery};
 pub(super) struct Store {
     /// As a start would find it; `None` if it would be refused.
     pub(super) newest: Option<Arc<Segment>>,
+    /// Whether its records are damaged.
+    pub(super) is_damaged: bool,
     pub(super) logs: BTreeMap<TopicId, Log>,
     pub(super) extents: BTreeMap<TopicId, Vec<Extent>>,
     pub(super) catalogue: BTreeMap<u64, Contents>,
@@ -72,8 +74,10 @@ impl Run<'_> {
         active: Option<u64>,
         interpret: impl FnOnce(&Rows) -> Vec<Result<Log, String>>,
     ) -> Result<Store, OpenError> {
+        let (newest, is_damaged) = self.newest(active)?.unzip();
         let mut store = Store {
-            newest: self.newest(active)?,
+            newest,
+            is_damaged: is_damaged.unwrap_or_default(),
             ..Store::default()
         };
         let Some(segment) = store.newest.clone() else {
@@ -132,19 +136,22 @@ impl Run<'_> {
         Ok(store)
     }
 
-    /// The newest segment with what the journal has beyond it; `None` if a start would be refused
-    /// for the segment's sake.
-    fn newest(&mut self, active: Option<u64>) -> Result<Option<Arc<Segment>>, OpenError> {
+    /// The newest segment with what the journal has beyond it, and whether its records are damaged;
+    /// `None` if a start would be refused for the segment's sake.
+    fn newest(&mut self, active: Option<u64>) -> Result<Option<(Arc<Segment>, bool)>, OpenError> {
         let mut floor = 0;
         let error = match recovery::find(self.disk, self.options, &mut floor) {
             Ok(found) => {
                 if let Some(number) = active {
-                    self.last_writes(number);
+                    // It was closed cleanly where there is something to go on with nevertheless.
+                    if !found.as_ref().is_some_and(|found| found.is_damaged) {
+                        self.last_writes(number);
+                    }
                 } else if self.disk.open(newest::NAME).is_ok() {
                     let what = "there was a segment, and there is none now";
                     self.say_of_file(Grade::Damaged, newest::NAME, what);
                 }
-                return Ok(found.map(|found| found.segment));
+                return Ok(found.map(|found| (found.segment, found.is_damaged)));
             }
             Err(error @ OpenError::NewerFormat { .. }) => return Err(error),
             Err(error) => error,
@@ -165,7 +172,7 @@ impl Run<'_> {
         // What was saved is known all the same.
         let cache = self.options.active_cache_bytes;
         let opened = Segment::open_checked(self.disk, number, cache, Trust::LastWhole);
-        Ok(opened.ok().map(|(segment, _)| Arc::new(segment)))
+        Ok(opened.ok().map(|(segment, _)| (Arc::new(segment), false)))
     }
 
     /// Looks at what a start takes as it is: the last commit, the journal's last entry, the note of

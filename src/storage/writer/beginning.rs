@@ -60,6 +60,14 @@ impl Writer {
         if self.found.is_none() {
             self.found = recovery::find(&*self.disk, &self.options, &mut self.floor)?;
             if let Some(found) = &self.found {
+                if found.is_damaged {
+                    let segment = found.segment.number;
+                    tracing::error!(
+                        segment,
+                        "damaged: what of its records cannot be read is refused by name, the rest \
+                         is served; stop the broker and run logdrive verify to see what it is"
+                    );
+                }
                 // Readers go on while nothing can be written.
                 self.view.send_replace(Some(found.segment.clone()));
                 self.reader.unsaved.clear();
