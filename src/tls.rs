@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::limits::{PREFACE_WAIT, TLS_BUFFER_BYTES, TLS_UNREAD_BYTES};
@@ -167,12 +167,19 @@ fn configure(options: &Options) -> anyhow::Result<ServerConfig> {
         }
     };
     let (certificate, key) = (&options.certificate, &options.key);
-    builder
+    let mut config = builder
         .with_single_cert(certificates(certificate)?, private_key(key)?)
         .with_context(|| {
             let (certificate, key) = (certificate.display(), key.display());
             format!("cannot use {certificate} with {key}; is that its key?")
-        })
+        })?;
+    if options.client_ca.is_some() {
+        // A session that is resumed brings its certificate along, and nobody looks at it again: an
+        // expired one would log in for as long as there is a session to resume.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

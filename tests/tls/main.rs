@@ -19,10 +19,11 @@ use logdrive_client::{
 };
 use logdrive_protocol::Rights;
 use logdrive_protocol::operations::Fetch;
+use tokio_rustls::rustls::HandshakeKind;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use certificates::{Authority, NOW, arguments};
-use peers::{Encrypted, client};
+use peers::{Encrypted, client, remembering};
 use support::asking::fetch;
 use support::{Broker, until};
 
@@ -294,4 +295,29 @@ fn a_certificate_logs_in_as_the_principal_whose_name_it_has_and_as_nobody_else()
         let code = refused.code();
         assert_eq!(code, Some(ErrorCode::AuthenticationFailed), "{refused}");
     }
+}
+
+/// The story: a session that was resumed kept the certificate of the connection that began it, so one
+/// that had expired meanwhile logged in for another day.
+#[test]
+fn where_certificates_are_looked_at_no_session_is_resumed() {
+    let authority = Authority::new();
+    let ca = authority.path("ca.pem");
+    let identity = authority.sign("client", "client", NOW);
+    let check = |more: &[&str], shows: Option<&Identity>, again: HandshakeKind| {
+        let broker = broker(&authority, more);
+        for version in [&TLS12, &TLS13] {
+            let config = remembering(&ca, version, shows);
+            for expected in [HandshakeKind::Full, again] {
+                let mut text = Encrypted::open_again(broker.address, &config);
+                text.write(b"PING\n");
+                assert_eq!(text.hear().unwrap(), "+ pong state=ok");
+                assert_eq!(text.handshake(), expected, "{version:?} {more:?}");
+            }
+        }
+    };
+    let looked_at = ["--tls-client-ca", ca.to_str().unwrap()];
+    check(&looked_at, Some(&identity), HandshakeKind::Full);
+    check(&looked_at, None, HandshakeKind::Full);
+    check(&[], None, HandshakeKind::Resumed);
 }

@@ -5,12 +5,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use logdrive_client::{Error, Options, Tls, blocking::Client};
+use logdrive_client::{Error, Identity, Options, Tls, blocking::Client};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
 };
 
 use crate::support::binary;
@@ -25,18 +26,20 @@ impl Encrypted {
         ca: &Path,
         version: &'static SupportedProtocolVersion,
     ) -> Self {
-        let mut authorities = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(ca).unwrap();
-        authorities.add(ca).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(authorities)
-            .with_no_client_auth();
+        Self::open_again(address, &remembering(ca, version, None))
+    }
+
+    /// The same with what earlier connections have left to resume.
+    pub(crate) fn open_again(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let session = ClientConnection::new(config.clone(), name).unwrap();
         let socket = binary::socket(address);
         Self(BufReader::new(StreamOwned::new(session, socket)))
+    }
+
+    /// Whether the handshake, which is over, has shown certificates or resumed a session.
+    pub(crate) fn handshake(&self) -> HandshakeKind {
+        self.0.get_ref().conn.handshake_kind().unwrap()
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -69,6 +72,32 @@ impl Encrypted {
     pub(crate) fn cut(&mut self) {
         self.0.get_ref().sock.shutdown(Shutdown::Write).unwrap();
     }
+}
+
+/// What connections of one peer share: it trusts an authority, shows a certificate or none, and
+/// resumes sessions where it may.
+pub(crate) fn remembering(
+    ca: &Path,
+    version: &'static SupportedProtocolVersion,
+    shows: Option<&Identity>,
+) -> Arc<ClientConfig> {
+    let mut authorities = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(ca).unwrap();
+    authorities.add(ca).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(authorities);
+    Arc::new(match shows {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let certificate = CertificateDer::from_pem_file(&identity.certificate).unwrap();
+            let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
+            config
+                .with_client_auth_cert(vec![certificate], key)
+                .unwrap()
+        }
+    })
 }
 
 /// The client that programs use.
