@@ -127,6 +127,10 @@ fn a_browser_is_told_that_this_is_not_http_and_nothing_is_executed() {
         "POST /x HTTP/1.1\r\nContent-Length: 42\r\n\r\nDELETE undisturbed CONFIRM undisturbed\r\n",
         "OPTIONS * HTTP/1.1\r\n\r\n",
         "DELETE /undisturbed HTTP/1.0\r\n\r\nDELETE undisturbed CONFIRM undisturbed\r\n",
+        // The story: methods in small letters, which pages may send, were taken for commands that do
+        // not exist, and the lines of the body for commands.
+        "patch / HTTP/1.1\r\n\r\nDELETE undisturbed CONFIRM undisturbed\r\n",
+        "x-y / http/1.1\r\n\r\nDELETE undisturbed CONFIRM undisturbed\r\n",
     ] {
         let mut peer = broker.text();
         peer.write(request.as_bytes());
@@ -140,6 +144,26 @@ fn a_browser_is_told_that_this_is_not_http_and_nothing_is_executed() {
             "{answer}"
         );
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(!answer.contains("deleted"), "{answer}");
+    }
+    bystander.goes_on();
+}
+
+#[test]
+fn a_header_of_http_ends_a_session_whatever_came_before_it() {
+    let broker = Broker::start();
+    let mut bystander = Bystander::of(&broker);
+    for first in ["GET /", "PRODUCE / HTTP/1.1", "PING"] {
+        let mut peer = broker.text();
+        let request = "HOST: localhost\r\n\r\nDELETE undisturbed CONFIRM undisturbed\r\n";
+        peer.write(format!("{first}\r\n{request}").as_bytes());
+        let answer = peer.rest();
+        let misdirected = answer.lines().nth(1);
+        assert_eq!(
+            misdirected,
+            Some("HTTP/1.1 421 Misdirected Request"),
+            "{answer}"
+        );
         assert!(!answer.contains("deleted"), "{answer}");
     }
     bystander.goes_on();

@@ -250,19 +250,30 @@ fn split(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(end)
 }
 
-/// Whether the line is the first of an HTTP request, which must not be taken for a command.
+/// Whether the line is one of an HTTP request, which must not be taken for a command, nor what comes
+/// behind it: its first line, or the header that every browser sends before a body.
+///
+/// Pages may choose the method, and servers between the rest, so neither has to be one of HTTP's; only
+/// a record's value may look like anything.
 pub(super) fn is_http(line: &[u8]) -> bool {
-    let version = line
-        .trim_ascii_end()
-        .rsplit(|byte| *byte == b' ')
-        .next()
-        .unwrap_or_default();
-    let target = split(split(line).1).0;
-    let method = split(line).0;
-    version.starts_with(b"HTTP/")
-        && method.iter().all(u8::is_ascii_uppercase)
+    let (method, rest) = split(line);
+    let begins = |word: &[u8], with: &[u8]| {
+        let beginning = word.get(..with.len());
+        beginning.is_some_and(|it| it.eq_ignore_ascii_case(with))
+    };
+    if begins(method, b"host:") {
+        return true;
+    }
+    let is = |verb: &str| method.eq_ignore_ascii_case(verb.as_bytes());
+    let (target, version) = (split(rest).0, last_word(rest));
+    begins(version, b"http/")
         && (target.starts_with(b"/") || target.starts_with(b"*") || target.contains(&b':'))
-        && !matches!(method, b"PRODUCE" | b"ENQUEUE")
+        && !(is("PRODUCE") || is("ENQUEUE"))
+}
+
+fn last_word(line: &[u8]) -> &[u8] {
+    let mut words = line.trim_ascii_end().rsplit(u8::is_ascii_whitespace);
+    words.next().unwrap_or_default()
 }
 
 impl<'a> Command<'a> {
@@ -530,10 +541,35 @@ mod tests {
 
     #[test]
     fn an_http_request_is_no_command() {
-        for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0\r", "OPTIONS * HTTP/1.1"] {
+        for line in [
+            "GET / HTTP/1.1",
+            "POST /x HTTP/1.0\r",
+            "OPTIONS * HTTP/1.1",
+            // Methods are whatever a page chooses, also commands.
+            "patch / HTTP/1.1",
+            "foo /x HTTP/1.1",
+            "x-y / http/1.1",
+            "delete /t HTTP/2",
+            "CONNECT a:80 HTTP/1.1",
+            "GET\t/\tHTTP/1.1",
+            "Host: localhost",
+            "host:localhost:7440\r",
+        ] {
             assert!(is_http(line.as_bytes()), "{line}");
         }
-        for line in ["PRODUCE t GET / HTTP/1.1", "FETCH t 5", "get"] {
+        for line in [
+            "",
+            "get",
+            "FETCH t 5",
+            "CREATE HTTP/1.1",
+            "CREATE hosts",
+            "hos",
+            "PRODUCE t GET / HTTP/1.1",
+            "produce t:1 / HTTP/1.1",
+            "Enqueue * HTTP/1.1",
+            "SCHEDULE t 5m GET / HTTP/1.1",
+            "PRODUCE t Host: x",
+        ] {
             assert!(!is_http(line.as_bytes()), "{line}");
         }
     }
