@@ -6,10 +6,10 @@
 //! contract in [`disk`](super), and whoever starts the broker. A directory that is only to be
 //! looked at is [taken for reading](RealDisk::inspect), and nothing in it changes.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,13 @@ const LOCK: &str = "LOCK";
 
 /// Decimal digits of the longest process id, and some more: a `LOCK` file is read no further.
 const LOCK_BYTES: u64 = 32;
+
+/// Who may read and write a file that is made: its owner alone, as it holds other people's records.
+/// Others get what an administrator gives them; what exists keeps its mode.
+const FILE_MODE: u32 = 0o600;
+
+/// The same of a directory.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +169,7 @@ fn create_dir_durably(directory: &Path) -> io::Result<()> {
         .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
         .collect();
     for path in missing.into_iter().rev() {
-        match fs::create_dir(path) {
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
@@ -191,7 +198,7 @@ fn holder(lock: &mut File) -> Option<u32> {
 /// Opens a file of a directory.
 fn open_at(directory: &File, name: &str, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o644);
+    let mode = Mode::from_raw_mode(FILE_MODE);
     Ok(File::from(rustix::fs::openat(
         directory, name, flags, mode,
     )?))
@@ -342,6 +349,8 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn scratch() -> (tempfile::TempDir, RealDisk) {
         let directory = tempfile::tempdir().unwrap();
@@ -381,6 +390,32 @@ mod tests {
         disk.create("x").unwrap();
         disk.sync_dir().unwrap();
         assert!(directory.join("x").exists());
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone_and_what_exists_keeps_its_mode() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let directory = scratch.path().join("a/b");
+        let disk = RealDisk::open(&directory).unwrap();
+        disk.create("1.redb").unwrap();
+        disk.rename("1.redb", "2.redb").unwrap();
+        for (path, expected) in [("a", 0o700), ("a/b", 0o700), ("a/b/LOCK", 0o600)] {
+            assert_eq!(mode(&scratch.path().join(path)), expected, "{path}");
+        }
+        assert_eq!(mode(&directory.join("2.redb")), 0o600);
+        drop(disk);
+        chmod(&directory, 0o750);
+        chmod(&directory.join(LOCK), 0o640);
+        chmod(&directory.join("2.redb"), 0o640);
+        let disk = RealDisk::open(&directory).unwrap();
+        disk.open("2.redb").unwrap().write_at(0, b"x").unwrap();
+        assert_eq!(mode(&directory), 0o750);
+        assert_eq!(mode(&directory.join(LOCK)), 0o640);
+        assert_eq!(mode(&directory.join("2.redb")), 0o640);
     }
 
     #[test]
