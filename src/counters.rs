@@ -35,6 +35,12 @@ pub struct Counters {
     pub answers: AtomicU64,
     /// Answers that were errors.
     pub errors: AtomicU64,
+    /// Logins that were wrong.
+    pub logins_failed: AtomicU64,
+    /// Logins that were not heard, because too many of their address had failed.
+    pub logins_put_off: AtomicU64,
+    /// Requests refused for want of a right.
+    pub denied: AtomicU64,
     /// Bytes of frames and lines received.
     pub received_bytes: AtomicU64,
     /// Bytes written to sockets.
@@ -63,6 +69,9 @@ impl Counters {
             ("requests", value(&self.requests)),
             ("answers", value(&self.answers)),
             ("errors", value(&self.errors)),
+            ("logins_failed", value(&self.logins_failed)),
+            ("logins_put_off", value(&self.logins_put_off)),
+            ("denied", value(&self.denied)),
             ("received_bytes", value(&self.received_bytes)),
             ("sent_bytes", value(&self.sent_bytes)),
         ]

@@ -55,7 +55,17 @@ pub struct Principals {
 struct Pending {
     ticket: u64,
     directory: Directory,
-    answer: Option<(Reply, Answer)>,
+    /// What was asked for, and who is told when it is durable; nothing of what a first start makes.
+    change: Option<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    /// As the log says it.
+    what: &'static str,
+    principal: String,
+    reply: Reply,
+    answer: Answer,
 }
 
 impl Default for Principals {
@@ -121,27 +131,42 @@ impl Broker {
             return self.principals.waiting.push_back((request, reply));
         }
         let (directory, now) = (self.principals.directory(), self.clock.now());
-        let changed = match request {
+        let (what, principal, changed) = match request {
             // What takes rights away goes on when space is short.
-            Request::CreatePrincipal(create) => check_space(&self.storage)
-                .and_then(|()| directory.create(create, now))
-                .map(|mut it| {
+            Request::CreatePrincipal(create) => {
+                let name = create.name.clone();
+                let made = check_space(&self.storage).and_then(|()| directory.create(create, now));
+                let made = made.map(|mut it| {
                     let tokens = std::mem::take(&mut it.tokens);
                     (it, Answer::CreatePrincipal(PrincipalCreated { tokens }))
-                }),
-            Request::AlterPrincipal(alter) => directory.alter(alter, now).map(|mut it| {
-                let tokens = std::mem::take(&mut it.tokens);
-                (it, Answer::AlterPrincipal(PrincipalAltered { tokens }))
-            }),
-            Request::DeletePrincipal(delete) => directory
-                .delete(&delete.name)
-                .map(|it| (it, Answer::DeletePrincipal(PrincipalDeleted {}))),
+                });
+                ("created", name, made)
+            }
+            Request::AlterPrincipal(alter) => {
+                let name = alter.name.clone();
+                let altered = directory.alter(alter, now).map(|mut it| {
+                    let tokens = std::mem::take(&mut it.tokens);
+                    (it, Answer::AlterPrincipal(PrincipalAltered { tokens }))
+                });
+                ("altered", name, altered)
+            }
+            Request::DeletePrincipal(delete) => {
+                let deleted = directory.delete(&delete.name);
+                let deleted = deleted.map(|it| (it, Answer::DeletePrincipal(PrincipalDeleted {})));
+                ("deleted", delete.name, deleted)
+            }
             // Nothing else is handed over.
             _ => return drop(reply),
         };
         match changed {
             Ok((change, answer)) => {
-                self.stage_principals(change.directory, vec![change.row], Some((reply, answer)));
+                let asked = Change {
+                    what,
+                    principal,
+                    reply,
+                    answer,
+                };
+                self.stage_principals(change.directory, vec![change.row], Some(asked));
             }
             Err(failure) => reply.fail(failure),
         }
@@ -151,19 +176,19 @@ impl Broker {
         &mut self,
         directory: Directory,
         rows: Vec<Row>,
-        mut answer: Option<(Reply, Answer)>,
+        mut change: Option<Change>,
     ) {
         let Some(announce) = self.announce.clone() else {
             return;
         };
-        if let Some((reply, _)) = &mut answer {
-            reply.staged();
+        if let Some(change) = &mut change {
+            change.reply.staged();
         }
         self.ticket += 1;
         self.principals.pending = Some(Pending {
             ticket: self.ticket,
             directory,
-            answer,
+            change,
         });
         self.storage.submit(Job {
             topic: TopicId::NONE,
@@ -180,8 +205,12 @@ impl Broker {
         if let Some(pending) = self.principals.pending.take_if(|it| it.ticket <= ticket) {
             self.principals.publish(pending.directory);
             // Answered after it was published: who has the answer sees the change.
-            if let Some((reply, answer)) = pending.answer {
-                reply.answer(answer);
+            if let Some(change) = pending.change {
+                let Change {
+                    what, principal, ..
+                } = &change;
+                tracing::info!(%principal, "a principal was {what}");
+                change.reply.answer(change.answer);
             }
             self.next_change();
         }

@@ -22,6 +22,7 @@ use super::{Connection, Route};
 use crate::access::{Directory, Principal, Session, Step};
 use crate::account::Seat;
 use crate::broker::{Judge, Provide, Sight};
+use crate::counters::Counters;
 use crate::limits::{FRAME_BYTES, LOGIN_FAILURE_DELAY};
 use crate::reply::{Outgoing, Reply};
 use crate::topic::{Call, Gone, actor};
@@ -129,6 +130,14 @@ impl Route {
 }
 
 impl Connection {
+    /// Answers that a request is not carried out.
+    pub(super) fn refuse(&self, failure: Failure, reply: Reply) {
+        if failure.code == ErrorCode::PermissionDenied {
+            Counters::add(&self.around.counters.denied, 1);
+        }
+        reply.fail(failure);
+    }
+
     /// Whether a request may be carried out, as far as that is known before its topic is.
     pub(super) fn check(&self, request: &Request, demand: &Demand<'_>) -> Result<(), Failure> {
         let standing = &self.standing;
@@ -277,15 +286,28 @@ impl Connection {
             address: self.peer.address,
             right: outcome.is_ok(),
         });
-        let connection = self.id.0;
+        let (connection, address) = (self.id.0, self.peer.address);
+        let counters = self.around.counters.clone();
         let judged = async move {
             let outcome = match judged.await {
                 Ok(Ok(())) => outcome,
                 Ok(Err(wait)) => Err(too_many(wait)),
                 Err(_) => Err(Failure::new(ErrorCode::Unavailable, "the broker stops")),
             };
-            if let Err(failure) = &outcome {
-                tracing::info!(connection, code = %failure.code, "a login failed");
+            if let Err(Failure { code, .. }) = &outcome {
+                // Never what was tried: people type secrets where names belong.
+                match code {
+                    // A flood of them must not fill the log.
+                    ErrorCode::RetryLater => {
+                        Counters::add(&counters.logins_put_off, 1);
+                        tracing::debug!(connection, %address, %code, "a login was put off");
+                    }
+                    ErrorCode::Unavailable => {}
+                    _ => {
+                        Counters::add(&counters.logins_failed, 1);
+                        tracing::warn!(connection, %address, %code, "a login failed");
+                    }
+                }
                 tokio::time::sleep(LOGIN_FAILURE_DELAY).await;
             }
             outcome

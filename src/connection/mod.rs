@@ -337,7 +337,7 @@ impl Connection {
         }
         let demand = Demand::of(&request);
         if let Err(failure) = self.check(&request, &demand) {
-            return reply.fail(failure);
+            return self.refuse(failure, reply);
         }
         match demand.on {
             On::Login => self.log_in(request, reply, ctx),
@@ -374,27 +374,36 @@ impl Connection {
         ctx: &mut Context<Self>,
     ) {
         if let Some(route) = self.routes.get(&id).filter(|it| it.topic.connected()) {
-            if route.rights.contains(rights) {
-                self.provide_dead_letters(&request);
-            }
-            return route.take(id, rights, request, reply);
+            return match route.allows(id, rights) {
+                Ok(()) => self.pass_on(route, request, reply),
+                Err(failure) => self.refuse(failure, reply),
+            };
         }
         // What this waits for comes from the broker, and the order of requests is kept.
         self.around
             .broker
             .send(Locate(id))
             .into_actor(self)
-            .map(move |located, connection, _| match located.ok().flatten() {
-                Some(located) => {
-                    let route = connection.remember(id, located);
-                    if route.rights.contains(rights) {
-                        connection.provide_dead_letters(&request);
+            .map(move |located, connection, _| {
+                let allowed = match located.ok().flatten() {
+                    Some(located) => {
+                        let route = connection.remember(id, located);
+                        route.allows(id, rights).map(|()| route)
                     }
-                    route.take(id, rights, request, reply);
+                    None => Err(connection.not_found(id, rights)),
+                };
+                match allowed {
+                    Ok(route) => connection.pass_on(&route, request, reply),
+                    Err(failure) => connection.refuse(failure, reply),
                 }
-                None => reply.fail(connection.not_found(id, rights)),
             })
             .wait(ctx);
+    }
+
+    /// Hands a request over that may be carried out.
+    fn pass_on(&self, route: &Route, request: Request, reply: Reply) {
+        self.provide_dead_letters(&request);
+        route.send(request, reply);
     }
 
     fn remember(&mut self, id: TopicId, located: Located) -> Route {
@@ -416,16 +425,6 @@ impl Connection {
     fn forget_routes(&mut self) {
         self.routes.clear();
         self.has_forgotten = true;
-    }
-}
-
-impl Route {
-    /// Hands a request over that needs these rights.
-    fn take(&self, id: TopicId, rights: Rights, request: Request, reply: Reply) {
-        match self.allows(id, rights) {
-            Ok(()) => self.send(request, reply),
-            Err(failure) => reply.fail(failure),
-        }
     }
 }
 

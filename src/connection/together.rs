@@ -76,7 +76,7 @@ impl Connection {
                 None => self.check_missing(*id, *rights),
             });
         if let Err(failure) = checked {
-            return reply.fail(failure);
+            return self.refuse(failure, reply);
         }
         match errand {
             Errand::Journey(journey) => {

@@ -1,14 +1,15 @@
 //! Every mechanism, right and wrong; what is served before; and how often one may guess.
 
-use logdrive_protocol::ErrorCode;
 use logdrive_protocol::frame::NOTICE;
 use logdrive_protocol::operations::{
-    Authenticate, CreateTopic, DeletePrincipal, Hello, Metadata, Ping, Stats,
+    AlterPrincipal, Authenticate, CreateTopic, DeletePrincipal, Hello, Metadata, Ping, Stats,
 };
+use logdrive_protocol::{ErrorCode, TopicId};
 
 use crate::peers::{
-    admin, admin_token, guarded, logged_in, principal, scram, set_password, step, token,
+    admin, admin_token, guarded, logged_in, principal, scram, set_password, step, token, typing,
 };
+use crate::support::asking::fetch;
 use crate::support::binary::raw_frame;
 use crate::support::{Broker, Connection};
 
@@ -240,4 +241,43 @@ fn a_broker_that_asks_nobody_says_so() {
     let mut peer = broker.connect();
     assert_eq!(wrong(&mut peer, token("ldt_x")), ErrorCode::NotSupported);
     peer.create("app");
+}
+
+/// The story: who guessed was seen nowhere but in a log that nobody keeps at that level.
+#[test]
+fn logins_that_fail_and_changes_of_principals_are_seen_and_nothing_secret_with_them() {
+    let told = [("LOGDRIVE_LOG", "info")];
+    let broker = Broker::start_told(tempfile::tempdir().unwrap(), &["--auth"], &told);
+    let mut root = admin(&broker);
+    let ann = principal(&mut root, "ann", &[]);
+    let alter = AlterPrincipal {
+        name: "ann".into(),
+        ..AlterPrincipal::default()
+    };
+    root.ask(alter).unwrap();
+    scram(&mut broker.connect(), "a-name-tried", "x").unwrap_err();
+    broker.connect().ask(token("ldt_tried")).unwrap_err();
+    let mut peer = logged_in(&broker, &ann);
+    peer.ask(Stats::default()).unwrap_err();
+    peer.ask(fetch(TopicId(1), 0)).unwrap_err();
+    typing(&broker, &ann).ask("CREATE app");
+    root.ask(DeletePrincipal { name: "ann".into() }).unwrap();
+    assert_eq!(root.counter("", "logins_failed"), 2);
+    assert_eq!(root.counter("", "logins_put_off"), 0);
+    assert_eq!(root.counter("", "denied"), 3);
+    broker.terminate();
+    let (_, said) = broker.stopped();
+    let warned = |line: &&str| line.contains("WARN") && line.contains("address=127.0.0.1");
+    assert_eq!(said.lines().filter(warned).count(), 2, "{said}");
+    for what in ["created", "altered", "deleted"] {
+        let line = said
+            .lines()
+            .find(|it| it.contains(&format!("a principal was {what}")));
+        let line = line.unwrap_or_else(|| panic!("{what}: {said}"));
+        assert!(
+            line.contains("INFO") && line.contains("principal=ann"),
+            "{line}"
+        );
+    }
+    assert!(!said.contains("tried"), "{said}");
 }
