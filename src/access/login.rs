@@ -35,6 +35,14 @@ impl std::fmt::Debug for Session {
     }
 }
 
+impl Session {
+    /// Whether its credential is one that somebody finds who tries often enough: a password is, 32
+    /// random bytes and what a certificate's authority has signed are not.
+    pub fn could_be_guessed(&self) -> bool {
+        matches!(self.by, By::Password(_))
+    }
+}
+
 /// What comes of a step.
 #[derive(Debug)]
 pub enum Step {

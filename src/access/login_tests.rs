@@ -155,3 +155,18 @@ fn a_password_that_is_changed_between_the_steps_is_not_the_old_one() {
     let step = login.step(&request("SCRAM-SHA-256", last.into_bytes()), &altered, None);
     assert_eq!(said(&step.unwrap()), WRONG);
 }
+
+#[test]
+fn nobody_finds_a_token_or_a_certificate_by_trying() {
+    let guessed = |by| {
+        let session = Session {
+            name: "ann".into(),
+            created_at: 1,
+            by,
+        };
+        session.could_be_guessed()
+    };
+    assert!(guessed(By::Password([0; HASH_BYTES])));
+    assert!(!guessed(By::Token([0; HASH_BYTES])));
+    assert!(!guessed(By::Certificate));
+}

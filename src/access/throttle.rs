@@ -1,9 +1,9 @@
 //! How often an address may guess.
 //!
 //! A count of failures for each address, which runs down with time; an address whose count is full
-//! is not heard at all, right or wrong. IPv6 addresses count by their first 64 bits, which one
-//! network hands out freely. The table is bounded: when it is full, who has failed least is
-//! forgotten. The clock is the caller's.
+//! is not heard at all, right or wrong. What cannot be guessed is not judged here when it is right.
+//! IPv6 addresses count by their first 64 bits, which one network hands out freely. The table is
+//! bounded: when it is full, who has failed least is forgotten. The clock is the caller's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -96,7 +96,7 @@ mod tests {
             throttle.judge(bad, false, now).unwrap();
             throttle.judge(good, true, now).unwrap();
         }
-        // Also with what is right: nobody learns that he has found it.
+        // Also with a password that is right: nobody learns that he has found it.
         assert_eq!(throttle.judge(bad, true, now), Err(LOGIN_FAILURE_FORGOTTEN));
         assert_eq!(
             throttle.judge(bad, false, now),

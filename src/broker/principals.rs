@@ -28,7 +28,8 @@ use crate::reply::Reply;
 use crate::storage::{Job, JobKind, Row};
 use crate::topic::actor::{check_space, storage_failed};
 
-/// Says how a login went; the answer is whether it counts, and for how long not.
+/// Says how a login went that was wrong, or whose credential could be guessed; the answer is whether
+/// it counts, and for how long not.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), Duration>")]
 pub struct Judge {

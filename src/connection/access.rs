@@ -274,6 +274,13 @@ impl Connection {
         let certified = self.peer.name.as_deref();
         match self.login.step(&request, &directory, certified) {
             Ok(Step::Wrong(failure)) => self.settle(Err(failure), reply, ctx),
+            // What others of its address have failed with does not shut out who shows this.
+            Ok(Step::Right(session, data)) if !session.could_be_guessed() => {
+                match self.admit(session, data, ctx) {
+                    Ok(authenticated) => reply.answer(Answer::Authenticate(authenticated)),
+                    Err(failure) => reply.fail(failure),
+                }
+            }
             Ok(step) => self.settle(Ok(step), reply, ctx),
             Err(failure) => reply.fail(failure),
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use logdrive_protocol::operations::{
     AlterPrincipal, Authenticate, Authenticated, CreatePrincipal, Grant, Verifier,
 };
-use logdrive_protocol::scram::{Keys, Start};
+use logdrive_protocol::scram::{Keys, Proven, Start};
 use logdrive_protocol::{Failure, Rights, Secret};
 
 use crate::support::{Broker, Connection, Text};
@@ -96,13 +96,23 @@ pub(crate) fn scram(
     name: &str,
     password: &str,
 ) -> Result<Authenticated, Failure> {
+    let (proven, last) = proof(peer, name, password)?;
+    let last = peer.ask(last)?;
+    proven.check(last.data.expose()).unwrap();
+    Ok(last)
+}
+
+/// The first step of a password; the second, and what checks its answer.
+pub(crate) fn proof(
+    peer: &mut Connection,
+    name: &str,
+    password: &str,
+) -> Result<(Proven, Authenticate), Failure> {
     let start = Start::new(name, "aNonceOfATest");
     let first = peer.ask(step(Authenticate::SCRAM, start.message().as_bytes()))?;
     assert!(!first.done);
     let challenged = start.challenged(first.data.expose()).unwrap();
     let keys = Keys::derive(password, &challenged.salt, challenged.iterations).unwrap();
     let (proven, last) = challenged.prove(&keys);
-    let last = peer.ask(step(Authenticate::SCRAM, last.as_bytes()))?;
-    proven.check(last.data.expose()).unwrap();
-    Ok(last)
+    Ok((proven, step(Authenticate::SCRAM, last.as_bytes())))
 }
