@@ -124,7 +124,10 @@ impl Error {
     /// is done twice by a retry, unless the operation can be repeated.
     pub fn is_retryable(&self) -> bool {
         match self.kind {
-            ErrorKind::Refused(code) => code.is_retryable(),
+            ErrorKind::Refused(code) => match &self.failure {
+                Some(failure) => failure.is_retryable(),
+                None => code.is_retryable(),
+            },
             ErrorKind::Unreachable | ErrorKind::ConnectionLost | ErrorKind::Timeout => true,
             ErrorKind::Tls(_)
             | ErrorKind::Protocol

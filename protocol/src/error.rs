@@ -187,6 +187,12 @@ impl Failure {
         }
     }
 
+    /// Whether the same request can succeed later, unchanged. One that is too large for a quota never
+    /// does, which `first` = 0 says.
+    pub fn is_retryable(&self) -> bool {
+        self.code.is_retryable() && (self.code != ErrorCode::QuotaExceeded || self.first != 0)
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -19,7 +19,7 @@ Exit codes:
     3  no such topic, consumer or file
     4  the broker cannot be reached, or was lost for too long
     5  outcome unknown: it may have been done or not
-    6  refused for now: disk nearly full or failing; try again later
+    6  refused for now: disk nearly full or failing, a quota used up; try again later
     7  it exists already
     8  not logged in, or not allowed
     9  what is stored is damaged: verify has named where
@@ -129,7 +129,10 @@ impl Fault {
 impl From<&ClientError> for Fault {
     fn from(error: &ClientError) -> Self {
         let exit = match error.kind() {
-            ErrorKind::Refused(code) => exit_of(code),
+            ErrorKind::Refused(code) => match exit_of(code) {
+                Exit::Refused if !error.is_retryable() => Exit::Failed,
+                exit => exit,
+            },
             ErrorKind::Unreachable | ErrorKind::ConnectionLost | ErrorKind::Timeout => {
                 Exit::Unreachable
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use logdrive_client::{Client, Credentials, Options, ProducerOptions};
 use logdrive_protocol::batch::Origin;
 use logdrive_protocol::operations::{
     AlterPrincipal, Consume, DeleteTopic, DescribeTopic, Fetch, ListPrincipals, Nack, Ping,
@@ -210,6 +211,37 @@ fn who_would_have_to_wait_too_long_is_told_for_how_long() {
     assert!(failure.message.contains("consume_bytes_per_second"));
     // What reads nothing waits for nothing.
     peer.check(fetch(topic, 1), "empty next=1");
+}
+
+/// The story: a batch that no waiting lets pass was sent for a minute, again and again, and the answer
+/// said that the retries were over.
+#[tokio::test]
+async fn what_is_too_large_for_a_quota_is_told_so_and_sent_once() {
+    let (broker, mut admin, [greedy, _]) = broker();
+    let topic = admin.create("app");
+    allow(&mut admin, "greedy", &[("produce_bytes_per_second", 1_000)]);
+    let mut peer = logged_in(&broker, &greedy);
+    let failure = peer.ask(produce(topic, kilobytes(1, 20))).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::QuotaExceeded, "{failure}");
+    assert_eq!((failure.first, failure.second), (0, 0));
+    assert!(!failure.is_retryable());
+
+    let options = Options {
+        credentials: Some(Credentials::Token(greedy)),
+        ..Options::default()
+    };
+    let address = broker.address.to_string();
+    let client = Client::connect_with(address, options).await.unwrap();
+    let options = ProducerOptions::default();
+    let mut producer = client.producer(&["app"], options).await.unwrap();
+    // Nothing that could be packed.
+    let large: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+        .take(20_000)
+        .collect();
+    let error = producer.send("app", large).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::QuotaExceeded), "{error}");
+    assert!(error.hint().contains("send at most 10000 bytes"), "{error}");
+    assert_eq!(used(&mut admin, "greedy", "refused"), 2);
 }
 
 #[test]
