@@ -196,6 +196,11 @@ impl Account {
         }
     }
 
+    /// The principal's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Allows so much from now on.
     pub fn allow(&self, quotas: &Quotas) {
         self.requests.allow(quotas.requests_per_second);

@@ -492,6 +492,19 @@ impl Broker {
         Ok(self.place(id, name.to_owned(), topic, false, owner))
     }
 
+    /// Whether who waits for this answer may know that there is a topic of this id.
+    fn may_know(&self, topic: TopicId, reply: &Reply) -> bool {
+        let directory = self.principals.directory();
+        let name = self.topics.get(&topic).map(|it| &*it.name);
+        match (reply.account(), name) {
+            (Some(account), Some(name)) => directory
+                .of_account(account)
+                .is_some_and(|principal| is_visible(name, &Some(principal.clone()))),
+            (None, _) => !directory.is_required(),
+            (Some(_), None) => false,
+        }
+    }
+
     /// Lets dead letters set out. A missing topic is created, and the letters come again; where
     /// principals are counted, it would not be known for whom, and they wait until it is there.
     fn bury(
@@ -710,14 +723,14 @@ impl Handler<Told> for Broker {
                 otherwise,
                 reply,
             } => match self.registered.get(&id) {
-                Some(topic) => reply.fail(
+                Some(topic) if self.may_know(*topic, &reply) => reply.fail(
                     Failure::new(
                         ErrorCode::NotRegisteredForTopic,
                         format!("id {id} is registered for the topic with id {topic}"),
                     )
                     .hint("register it for this topic too; an id belongs to one topic"),
                 ),
-                None => reply.fail(otherwise),
+                _ => reply.fail(otherwise),
             },
         }
     }

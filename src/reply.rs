@@ -11,6 +11,7 @@ use logdrive_protocol::operations::Answer;
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::account::Account;
 use crate::planted::{self, Bug};
 use crate::window::{Permit, Share, Window};
 
@@ -107,6 +108,11 @@ impl Reply {
     /// The request's number on that connection.
     pub fn correlation(&self) -> u32 {
         self.correlation
+    }
+
+    /// The account of who asks, if he is logged in.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.window.account()
     }
 
     /// Whether nobody waits any more: what would change something is not worth doing.

@@ -171,6 +171,11 @@ impl Window {
         }
     }
 
+    /// Whose it is, if somebody is logged in.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.get()
+    }
+
     /// Counts bytes of records in an answer that had no share of its own.
     pub fn charge(&self, bytes: usize) {
         if let Some(account) = self.account.get() {

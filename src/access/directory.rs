@@ -96,6 +96,12 @@ impl Directory {
         self.principals.get(name)
     }
 
+    /// Whose account this is, as long as he is there.
+    pub fn of_account(&self, account: &Arc<Account>) -> Option<&Arc<Principal>> {
+        let principal = self.find(account.name())?;
+        Arc::ptr_eq(principal.account(), account).then_some(principal)
+    }
+
     /// Who has the token of this hash.
     pub(super) fn by_token(&self, hash: &[u8; HASH_BYTES]) -> Option<&Arc<Principal>> {
         self.find(self.tokens.get(hash)?)

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use logdrive_protocol::batch::Origin;
 use logdrive_protocol::body::Body;
 use logdrive_protocol::frame::FLAG_ERROR;
 use logdrive_protocol::operations::*;
-use logdrive_protocol::{ErrorCode, Failure, Position, Rights, TopicId};
+use logdrive_protocol::{ConsumerId, ErrorCode, Failure, Position, ProducerId, Rights, TopicId};
 
 use crate::peers::{admin, grant, guarded, logged_in, principal, typing};
 use crate::support::asking::{fetch, produce, produce_all, register};
-use crate::support::{Broker, Connection, batch};
+use crate::support::{Broker, Connection, batch, batch_of};
 
 /// What an operation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +319,64 @@ fn who_has_no_right_cannot_tell_a_topic_that_is_there_from_one_that_is_not() {
         code(&mut reader, &register),
         Some(ErrorCode::PermissionDenied)
     );
+}
+
+/// The story: ids are given in order, and who tried them all on a topic of his own was told which of
+/// them were registered, and for topics of which ids.
+#[test]
+fn whose_an_id_is_is_told_only_to_who_may_see_that_topic() {
+    let broker = guarded();
+    let mut root = admin(&broker);
+    root.create("payroll");
+    let producer = root.producer("payroll").producer.0;
+    let consumer = root.consumer("payroll", "c").consumer.0;
+    let own = root.create("own");
+    let token = principal(&mut root, "eve", &[grant(Rights::ALL, "own")]);
+    let mut eve = logged_in(&broker, &token);
+    let token = principal(
+        &mut root,
+        "ann",
+        &[grant(Rights::ALL, "own"), grant(Rights::PRODUCE, "payroll")],
+    );
+    let mut ann = logged_in(&broker, &token);
+    let asked = |id: u64| -> Vec<Request> {
+        let origin = Origin {
+            producer: ProducerId(id),
+            epoch: 1,
+            ..Origin::default()
+        };
+        let (topic, batch) = (own, batch_of(origin, &["x"]));
+        let unregister = UnregisterProducer {
+            topic,
+            producer: ProducerId(id),
+            epoch: 1,
+        };
+        let consumer = ConsumerId(id);
+        vec![
+            produce(topic, batch.clone()).into(),
+            produce_all([(topic, batch)]).into(),
+            unregister.into(),
+            Size { topic, consumer }.into(),
+            UnregisterConsumer { topic, consumer }.into(),
+        ]
+    };
+    let nobodys = 1_000_000;
+    for id in [producer, consumer] {
+        for (theirs, nobodys_own) in asked(id).iter().zip(asked(nobodys)) {
+            let told = format!("{:?}", failure(&mut eve, theirs).unwrap());
+            let of_nobody = format!("{:?}", failure(&mut eve, &nobodys_own).unwrap());
+            assert_eq!(
+                told,
+                of_nobody.replace(&nobodys.to_string(), &id.to_string())
+            );
+            let told = [&mut root, &mut ann].map(|it| code(it, theirs));
+            assert_eq!(
+                told,
+                [Some(ErrorCode::NotRegisteredForTopic); 2],
+                "{theirs:?}"
+            );
+        }
+    }
 }
 
 #[test]
