@@ -21,7 +21,7 @@ use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message}
 use logdrive_protocol::operations::{
     Answer, Consumed, CreateTopic, Part, Payload, ProduceAll, RegisterProducer, Request, Setting,
 };
-use logdrive_protocol::{ErrorCode, Failure, NodeId, TopicId, name};
+use logdrive_protocol::{ErrorCode, Failure, NodeId, Rights, TopicId, name};
 
 use crate::access::Principal;
 use crate::clock::Clock;
@@ -35,7 +35,7 @@ use crate::topic::actor::{check_space, storage_failed};
 use crate::topic::rows::{self, TopicRow};
 use crate::topic::settings;
 use crate::topic::state::State;
-use crate::topic::{Call, Gone, Journey, Surroundings, Told, Topic};
+use crate::topic::{Call, Gone, Journey, Leaving, Surroundings, Told, Topic};
 use crate::window::Budget;
 
 pub use principals::{Judge, Principals};
@@ -103,10 +103,11 @@ pub struct LocateAll(pub Vec<TopicId>);
 #[rtype(result = "()")]
 pub struct Provide(pub String, pub Sight);
 
-/// A connection is gone that has asked more topics than it remembers: all of them are told.
-#[derive(Clone, Copy, Debug, Message)]
+/// A connection that has asked more topics than it remembers is gone, or its principal has other rights:
+/// all topics are told, or those that it may not consume.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct GoneFromAll(pub ConnectionId);
+pub struct GoneFromAll(pub ConnectionId, pub Sight);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -669,9 +670,15 @@ impl Handler<Provide> for Broker {
 impl Handler<GoneFromAll> for Broker {
     type Result = ();
 
-    fn handle(&mut self, GoneFromAll(connection): GoneFromAll, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, told: GoneFromAll, _ctx: &mut Context<Self>) {
+        let GoneFromAll(connection, principal) = told;
         for entry in self.topics.values() {
-            entry.topic.do_send(Gone(connection));
+            let why = match &principal {
+                None => Leaving::Ended,
+                Some(it) if it.rights_on(&entry.name).contains(Rights::CONSUME) => continue,
+                Some(_) => Leaving::Denied,
+            };
+            entry.topic.do_send(Gone(connection, why));
         }
     }
 }

@@ -21,11 +21,11 @@ use super::rights::{Demand, On};
 use super::{Connection, Route};
 use crate::access::{Directory, Principal, Session, Step};
 use crate::account::Seat;
-use crate::broker::{Judge, Provide, Sight};
+use crate::broker::{GoneFromAll, Judge, Provide, Sight};
 use crate::counters::Counters;
 use crate::limits::{FRAME_BYTES, LOGIN_FAILURE_DELAY};
 use crate::reply::{Outgoing, Reply};
-use crate::topic::{Call, Gone, actor};
+use crate::topic::{Call, Gone, Leaving, actor};
 
 /// What somebody may do.
 #[derive(Debug)]
@@ -421,8 +421,12 @@ impl Connection {
             route.rights = changed.rights_on(&route.name);
             // What waits there for records must not be given them any more.
             if before.contains(Rights::CONSUME) && !route.rights.contains(Rights::CONSUME) {
-                route.topic.do_send(Gone(self.id));
+                route.topic.do_send(Gone(self.id, Leaving::Denied));
             }
+        }
+        if self.has_forgotten {
+            let rest = GoneFromAll(self.id, Some(changed.clone()));
+            self.around.broker.do_send(rest);
         }
         *principal = changed;
         Ok(())

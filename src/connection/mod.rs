@@ -50,7 +50,7 @@ use crate::limits::{LOGIN_WAIT, MAX_CACHED_ROUTES, TEXT_LOGIN_WAIT};
 use crate::net::{ReadHalf, WriteHalf};
 use crate::reply::{ConnectionId, Outgoing, Reply, Sink};
 use crate::tls::Tls;
-use crate::topic::{Gone, Topic};
+use crate::topic::{Gone, Leaving, Topic};
 use crate::window::{Budget, Permit, Window};
 
 /// What every connection is told when it changes.
@@ -356,12 +356,12 @@ impl Connection {
     fn withdraw(&self) {
         self.window.finish();
         if self.has_forgotten {
-            return self.around.broker.do_send(GoneFromAll(self.id));
+            return self.around.broker.do_send(GoneFromAll(self.id, None));
         }
         let mut routes: Vec<_> = self.routes.iter().collect();
         routes.sort_unstable_by_key(|(id, _)| **id);
         for (_, route) in routes {
-            route.topic.do_send(Gone(self.id));
+            route.topic.do_send(Gone(self.id, Leaving::Ended));
         }
     }
 

@@ -582,10 +582,10 @@ impl Handler<Proceed> for Topic {
 impl Handler<Gone> for Topic {
     type Result = ();
 
-    fn handle(&mut self, Gone(connection): Gone, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Gone(connection, why): Gone, ctx: &mut Context<Self>) {
         let gone = |waiter: &Waiter| waiter.connection() == connection;
         for waiter in self.waiting.take_if(gone) {
-            waiter.withdraw();
+            waiter.withdraw(why);
         }
         self.watch_deadlines(ctx);
         self.leave_leases(connection, ctx);

@@ -19,10 +19,20 @@ pub struct Call {
     pub fresh: u64,
 }
 
-/// A connection is gone: what it had waiting is not served.
+/// A connection has nothing to take here any more: what it had waiting is not served, and what it was
+/// lent is given back.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Gone(pub ConnectionId);
+pub struct Gone(pub ConnectionId, pub Leaving);
+
+/// Why a connection takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// It ends.
+    Ended,
+    /// The right to consume here was taken away.
+    Denied,
+}
 
 /// Asks for what a list says of the topic; answered by `None` while the topic is not yet durable.
 #[derive(Clone, Copy, Debug, Message)]

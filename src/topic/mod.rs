@@ -43,7 +43,7 @@ pub mod waiting;
 
 pub use actor::{Surroundings, Topic};
 pub use journey::Journey;
-pub use messages::{Call, Gone, Summarize, Told};
+pub use messages::{Call, Gone, Leaving, Summarize, Told};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use super::consumer::Plan;
 use super::consuming::InLine;
 use super::giving::Searched;
 use super::log::Slice;
+use super::messages::Leaving;
 use super::searching::Search;
 use super::state::Resolved;
 use super::waiting;
@@ -61,12 +62,22 @@ impl Waiter {
         }
     }
 
-    /// Answers it because its connection is ending: records that come later are not for it.
-    pub(super) fn withdraw(self) {
-        let message = "this waited for records, and its connection is ending; nothing was done";
-        let failure = Failure::new(ErrorCode::Unavailable, message);
+    /// Answers it, for records that come later are not for it.
+    pub(super) fn withdraw(self, why: Leaving) {
+        let (code, message, hint) = match why {
+            Leaving::Ended => (
+                ErrorCode::Unavailable,
+                "this waited for records, and its connection is ending; nothing was done",
+                "keep the connection open for sending while a request waits",
+            ),
+            Leaving::Denied => (
+                ErrorCode::PermissionDenied,
+                "this waited for records, and the right consume was taken away; nothing was done",
+                "an administrator can grant it",
+            ),
+        };
         self.into_reply()
-            .fail(failure.hint("keep the connection open for sending while a request waits"));
+            .fail(Failure::new(code, message).hint(hint));
     }
 
     pub(super) fn reply(&self) -> &Reply {

@@ -82,7 +82,7 @@ fn what_waits_for_records_is_withdrawn_with_the_right_to_them() {
     let withdrawn = ann.answer::<Fetch>(waits);
     assert_eq!(
         withdrawn.map_err(|it| it.code).err(),
-        Some(ErrorCode::Unavailable)
+        Some(ErrorCode::PermissionDenied)
     );
     root.produce(topic, &["secret"]);
     let again = ann.ask(fetch(topic, 0)).unwrap_err();
