@@ -145,6 +145,45 @@ mod tests {
         assert_eq!(grants(&[("all", "**")]).unwrap().everywhere(), Rights::NONE);
     }
 
+    /// The names that a glob matches, of those that PROTOCOL.md says it by.
+    fn matched(glob: &str) -> String {
+        let pattern = Pattern::of(glob).unwrap_or_else(|| panic!("{glob} is not well formed"));
+        let names = ["a", "b", "c", "ab", "a.b", "A", "-", "app.web", "app.db"];
+        let all: Vec<_> = names.into_iter().filter(|it| pattern.matches(it)).collect();
+        all.join(" ")
+    }
+
+    #[test]
+    fn a_glob_is_what_the_protocol_says() {
+        for (glob, expected) in [
+            ("*", "a b c ab a.b A - app.web app.db"),
+            ("**", "a b c ab a.b A - app.web app.db"),
+            ("a*", "a ab a.b app.web app.db"),
+            ("a*b", "ab a.b app.web app.db"),
+            ("?", "a b c A -"),
+            ("[ab]", "a b"),
+            ("[a-b]", "a b"),
+            ("[a-b][b-c]", "ab"),
+            ("[!a-b]", "c A -"),
+            ("[^a-b]", "c A -"),
+            ("[-a]", "a -"),
+            ("{a,app.*}", "a app.web app.db"),
+            ("app.{web,[c-e]?}", "app.web app.db"),
+            ("{a,{b,c}}", "a b c"),
+            ("a,b", ""),
+            ("\\a", "a"),
+            ("\\a\\.\\b", "a.b"),
+            ("\\*", ""),
+            ("[*]", ""),
+            ("A", "A"),
+        ] {
+            assert_eq!(matched(glob), expected, "{glob}");
+        }
+        for glob in ["[a", "[b-a]", "{a", "a}", "a\\", "{a,[b}", "[]"] {
+            assert!(Pattern::of(glob).is_none(), "{glob}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_meant_is_refused() {
         let long = "x".repeat(MAX_GLOB_BYTES + 1);

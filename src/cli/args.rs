@@ -224,7 +224,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", value_parser = connections())]
     pub(crate) max_connections_per_address: Option<usize>,
     /// Ends connections on which nothing is said for so long; clients are told, and ping in time. 0
-    /// is never.
+    /// is never. In text mode it is 30 minutes, whatever this says.
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = idle)]
     pub(crate) idle_time: Duration,
     /// The broker's certificate and those above it, as PEM: with it TLS is spoken on the same port.

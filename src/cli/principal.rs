@@ -20,7 +20,7 @@ use super::output::{Format, Row, print_list, print_one};
 /// Commands of `principal`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Principal {
-    /// Creates a principal; without --token and --password it gets a token `default`.
+    /// Creates a principal; without --with-token and --with-password it gets a token `default`.
     Create {
         /// 1 to 128 of A-Z a-z 0-9 . _ - and no dot at the start.
         name: String,

@@ -1,11 +1,13 @@
 //! Every mechanism, right and wrong; what is served before; and how often one may guess.
 
+use logdrive_protocol::body::Body;
 use logdrive_protocol::frame::NOTICE;
 use logdrive_protocol::operations::{
-    AlterPrincipal, Authenticate, CreateTopic, DeletePrincipal, Hello, Metadata, Ping, Stats,
+    AlterPrincipal, Authenticate, CreateTopic, DeletePrincipal, Hello, Metadata, Operation, Ping,
+    Stats,
 };
 use logdrive_protocol::scram::Start;
-use logdrive_protocol::{ErrorCode, TopicId};
+use logdrive_protocol::{ErrorCode, Failure, TopicId};
 
 use crate::peers::{
     admin, admin_token, guarded, logged_in, principal, proof, scram, set_password, step, token,
@@ -90,6 +92,20 @@ fn steps_out_of_order_and_messages_that_are_none_are_wrong_and_the_connection_go
         );
     }
     assert_eq!(peer.ask(Ping {}).unwrap().state, 0);
+    // All of them count, also that of a mechanism that there is not.
+    assert_eq!(admin(&broker).counter("", "logins_failed"), 4);
+    let says = |message: &str| {
+        let answered = broker
+            .connect()
+            .ask(step("SCRAM-SHA-256", message.as_bytes()));
+        answered.map_or_else(
+            |failure| failure.code.to_string(),
+            |next| next.done.to_string(),
+        )
+    };
+    assert_eq!(says("y,,n=admin,r=x"), "false");
+    assert_eq!(says("n,a=admin,n=admin,r=x"), "false");
+    assert_eq!(says("n,a=other,n=admin,r=x"), "AUTHENTICATION_FAILED");
 }
 
 #[test]
@@ -112,6 +128,18 @@ fn before_the_login_only_ping_is_served() {
     ];
     for failure in refused {
         assert_eq!(failure.code, ErrorCode::AuthenticationRequired);
+    }
+    // What is no request is answered for what it is.
+    for (opcode, flags, body, expected) in [
+        (0x9f, 0, &[][..], ErrorCode::UnknownOperation),
+        (0xc0, 0, &[], ErrorCode::UnknownOperation),
+        (Ping::OPCODE, 0x40, &[], ErrorCode::UnknownFlag),
+        (CreateTopic::OPCODE, 0, &[0xff], ErrorCode::Malformed),
+    ] {
+        peer.write(&raw_frame(opcode, flags, 77, body));
+        let answer = peer.answer_frame(77).unwrap();
+        let failure = Failure::from_bytes(answer.body).unwrap();
+        assert_eq!(failure.code, expected, "{opcode:#x} {flags:#x}");
     }
     peer.ask(token(&admin_token(broker.data()))).unwrap();
     peer.create("app");
