@@ -205,8 +205,8 @@ pub(crate) struct Serve {
     /// Directory of everything that is stored; made if missing.
     #[arg(long, default_value = "./logdrive-data", value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Where to accept connections; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDR")]
+    /// Where to accept connections, in numbers; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDR", value_parser = listen)]
     pub(crate) listen: SocketAddr,
     /// Files of 272 MiB that are written ahead while there is little else to write, which doubles
     /// what the disk takes in a burst; none before 128 MiB are stored, nor while space is short.
@@ -548,6 +548,17 @@ fn connections() -> impl TypedValueParser<Value = usize> {
         .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.rsplit(':').next().and_then(|port| port.parse().ok());
+    let port: u16 = port.unwrap_or(7440);
+    text.parse().map_err(|_| {
+        format!(
+            "it is an address and a port in numbers, no name: 127.0.0.1:{port} for this machine, \
+             0.0.0.0:{port} for all"
+        )
+    })
+}
+
 fn idle(text: &str) -> Result<Duration, String> {
     let idle = match text {
         "0" => Some(Duration::ZERO),
@@ -747,6 +758,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_to_listen_on_is_one_in_numbers() {
+        assert_eq!(listen("[::1]:7440").unwrap().to_string(), "[::1]:7440");
+        for (text, expected) in [
+            (
+                "localhost:7441",
+                "127.0.0.1:7441 for this machine, 0.0.0.0:7441 for all",
+            ),
+            (":7441", "127.0.0.1:7441 for this machine"),
+            ("7441", "127.0.0.1:7441 for this machine"),
+            ("broker", "127.0.0.1:7440 for this machine"),
+        ] {
+            let said = listen(text).unwrap_err();
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_a_usage_error() {
         check("", "DisplayHelpOnMissingArgumentOrSubcommand");
         check("fetch", "MissingRequiredArgument");
@@ -757,6 +785,7 @@ mod tests {
         check("consume app --consumer c --lease 0s", "ValueValidation");
         check("consumer alter app c1", "MissingRequiredArgument");
         check("serve --idle-time 1ms", "ValueValidation");
+        check("serve --listen localhost:7441", "ValueValidation");
         check("serve --max-connections 0", "ValueValidation");
         check("produce app --header =x", "ValueValidation");
         check("produce app --severity loud", "ValueValidation");
