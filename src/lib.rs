@@ -96,11 +96,6 @@
 //! broker, clients and checker on one thread, where network, disk and time are simulated from a seed
 //! (`src/simulation`), and show with bugs that are planted that they find them.
 //!
-//! What a broker stands on (disk, store, pool, time of day) comes in from outside, as its
-//! [`Ground`], and connections run over anything that carries bytes. So the crate's own tests run
-//! broker, clients and checker on one thread, where network, disk and time are simulated from a seed
-//! (`src/simulation`), and show with bugs that are planted that they find them.
-//!
 //! To follow one request, read [`connection`], [`topic::actor`], [`topic::state`], then [`storage`]. A
 //! new operation begins in [`logdrive_protocol::operations`] and in `PROTOCOL.md`, whose test names
 //! what is missing; the compiler then leads through [`connection`] and [`topic`] or [`broker`].

@@ -274,7 +274,9 @@ impl Serve {
 ///
 /// No broker may run on the directory meanwhile. Every page, batch, row and entry is compared with
 /// its checksums; a line for each fault names the file, the topic and the offsets. The exit code is
-/// 0 where all is whole, 9 where something is damaged, and 1 where it could not be read.
+/// 0 where all is whole, 9 where something is damaged, and 1 where it could not be read. A last write
+/// that a power cut or a full disk has cut short cannot be told from damage: it is doubtful, with 9 too,
+/// and gone when the broker has started and stopped once.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Directory of everything that is stored, as given to `serve --data`.

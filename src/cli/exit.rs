@@ -14,7 +14,7 @@ use logdrive_protocol::{ErrorCode, Outcome};
 pub(crate) const TABLE: &str = "\
 Exit codes:
     0  done; also when the reader of stdout went away (head, less)
-    1  failed, or done in part: stderr says what
+    1  failed, or done in part: stderr says what; also a start that damage forbids
     2  the command line was not understood, or --yes is missing
     3  no such topic, consumer or file
     4  the broker cannot be reached, or was lost for too long
@@ -22,7 +22,7 @@ Exit codes:
     6  refused for now: disk nearly full or failing, a quota used up; try again later
     7  it exists already
     8  not logged in, or not allowed
-    9  what is stored is damaged: verify has named where
+    9  verify: what is stored is damaged, or doubtful, and it has named where
   130  interrupted (SIGINT or SIGTERM), after saying what was done
 
 Data goes to stdout, everything else to stderr. JSON has times as RFC 3339 text in UTC; a key or

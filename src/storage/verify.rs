@@ -55,7 +55,7 @@ pub struct Log {
 pub enum Grade {
     /// What is stored is not what was written.
     Damaged,
-    /// The last write before a crash is not whole: a power cut has torn it before it was
+    /// The last write is not whole: a power cut or a full disk has cut it short before it was
     /// acknowledged, or it is damaged. Nothing on the disk can tell.
     Doubtful,
     /// The disk did not give it.

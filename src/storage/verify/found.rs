@@ -196,7 +196,8 @@ impl Run<'_> {
                 {
                     let what = format!(
                         "the last entry, at byte {at}, is not whole: it was never acknowledged if \
-                         a power cut has torn it, and a start goes on without it"
+                         a power cut or a full disk has cut it short, and a start goes on \
+                         without it"
                     );
                     self.say_of_file(Grade::Doubtful, journal::NAME, what);
                 }
@@ -216,8 +217,8 @@ impl Run<'_> {
             // A start found something else to go on with.
             Err(error) => {
                 let what = format!(
-                    "the last commit is not whole: it was never acknowledged if a power cut has \
-                     torn it, and a start goes on with the one before ({error})"
+                    "the last commit is not whole: it was never acknowledged if a power cut or a \
+                     full disk has cut it short, and a start goes on with the one before ({error})"
                 );
                 self.say_of_file(Grade::Doubtful, file, what);
             }
