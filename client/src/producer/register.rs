@@ -8,6 +8,9 @@ use crate::client::topic_not_found;
 use crate::link::{Link, Parking};
 use crate::{Client, Error, ProducerOptions};
 
+/// A sequence that no producer reaches: a billion records a second would take it a century.
+const SEQUENCES: u64 = 1 << 62;
+
 /// What is registered, and as what.
 #[derive(Clone, Debug)]
 pub(crate) struct Registrar {
@@ -64,9 +67,9 @@ impl Registrar {
             return match client.call(request.clone()).await {
                 // The same instance: nothing is registered twice.
                 Err(error) if error.kind() == crate::ErrorKind::ConnectionLost => {
-                    client.call(request).await.map(|it| found(&it))
+                    client.call(request).await.and_then(|it| found(&it))
                 }
-                first => first.map(|it| found(&it)),
+                first => first.and_then(|it| found(&it)),
             };
         }
         let topics = vec![self.topic.clone()];
@@ -95,7 +98,7 @@ impl Registrar {
         let request = self.request(wanted);
         link.ask(&request, Parking::default())
             .await
-            .map(|it| found(&it))
+            .and_then(|it| found(&it))
     }
 
     fn request(&self, wanted: Wanted) -> RegisterProducer {
@@ -113,8 +116,14 @@ impl Registrar {
     }
 }
 
-fn found(registered: &ProducerRegistered) -> Found {
-    Found {
+/// What the answer gives, if there is room for records behind it.
+fn found(registered: &ProducerRegistered) -> Result<Found, Error> {
+    if registered.next_sequence >= SEQUENCES {
+        return Err(Error::protocol(
+            "a registration with more records than there can be",
+        ));
+    }
+    Ok(Found {
         topic: registered.topic,
         registration: Registration {
             producer: registered.producer,
@@ -122,7 +131,7 @@ fn found(registered: &ProducerRegistered) -> Found {
             next_sequence: registered.next_sequence,
         },
         topic_created: registered.topic_created,
-    }
+    })
 }
 
 /// Never 0, so that it cannot be taken for a field that is missing.

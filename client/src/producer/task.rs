@@ -401,7 +401,7 @@ impl Task {
         )
         .with_hint("was the broker's data directory replaced or restored?");
         self.tally.send_modify(|tally| {
-            tally.lost += to - from;
+            tally.lost = tally.lost.saturating_add(to - from);
             tally.error.get_or_insert(error);
         });
     }

@@ -557,3 +557,27 @@ fn the_blocking_facade_is_the_same_producer() {
     drop(client);
     assert_eq!(runtime.block_on(script).unwrap(), ["a", "b"]);
 }
+
+/// A sequence counts on with every record: at its end the producer's task would have panicked, or
+/// begun again at 0.
+#[tokio::test]
+async fn a_registration_that_leaves_no_room_for_records_is_refused() {
+    for next_sequence in [u64::MAX, 1 << 62] {
+        let (address, script) = double(async move |mut broker| {
+            let mut session = broker.accept().await;
+            session.register(1, next_sequence).await;
+            session.hung_up().await
+        })
+        .await;
+        let client = client(&address).await;
+        let refused = client.producer(&["app"], ProducerOptions::default()).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert_eq!(
+            error.message(),
+            "the broker broke the protocol: a registration with more records than there can be"
+        );
+        drop(client);
+        assert_eq!(script.await.unwrap(), 0, "nothing was sent");
+    }
+}
