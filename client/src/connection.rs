@@ -263,7 +263,8 @@ impl Connection {
         let pen = self.pen.as_mut().filter(|pen| !pen.is_done());
         let writes = pen.is_some();
         // In this order nobody starves: requests come as long as there is room, which only arrivals
-        // make. What is ready leaves before anything else is read, so that the broker works
+        // make, and arrivals are answers to requests, or notices, after which the alarm is looked
+        // at. What is ready leaves before anything else is read, so that the broker works
         // meanwhile. Dice would make two runs of one simulation differ.
         tokio::select! {
             biased;
@@ -471,7 +472,12 @@ impl Connection {
         }
         let failed = frame.flags & FLAG_ERROR != 0;
         if frame.correlation == frame::NOTICE {
-            return self.noticed(frame, failed);
+            self.noticed(frame, failed)?;
+            // No request bounds how many come, and while they do nobody looks at the alarm.
+            return match self.alarm.at() {
+                Some(at) if at <= self.heard => self.look_for_late(),
+                _ => Ok(()),
+            };
         }
         let Some(waiting) = self.waiting.remove(&frame.correlation) else {
             return Err(Error::protocol(format!(

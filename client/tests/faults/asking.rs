@@ -1,21 +1,25 @@
 //! Fetching, consuming and single operations through faults.
 
+use std::io::{self, Cursor};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::double::{Session, TOPIC, client, double, frame_of, options};
+use crate::double::{Session, TOPIC, client, double, frame_of, greeting, options};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use logdrive_client::{
-    Client, Consumer, ConsumerOptions, End, ErrorCode, ErrorKind, Event, Failure, FetchOptions,
-    Fetcher, Located, Options, Pinged, Position, TopicPlace,
+    Client, Connector, Consumer, ConsumerOptions, End, ErrorCode, ErrorKind, Event, Failure,
+    FetchOptions, Fetcher, Located, Options, Pinged, Position, TopicPlace,
 };
 use logdrive_protocol::ConsumerId;
 use logdrive_protocol::batch::{self, BatchBuilder, NewRecord, Origin, Place};
 use logdrive_protocol::frame;
 use logdrive_protocol::operations::{
-    Answer, CancelPassed, Consume, ConsumerRegistered, DeleteTopic, Delivered, Operation, Ping,
-    Range, Request, TopicDeleted, WorkerUnregistered,
+    Answer, CancelPassed, Consume, ConsumerRegistered, DeleteTopic, Delivered, GoingAway,
+    Operation, Ping, Range, Request, TopicDeleted, WorkerUnregistered,
 };
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// Records of these values from `base_offset` on, as a broker delivers them.
 pub(crate) fn delivered(base_offset: u64, values: &[&str]) -> Delivered {
@@ -610,6 +614,50 @@ async fn a_broker_that_falls_silent_is_left() {
     };
     again.unwrap();
     assert!(script.await.unwrap() >= 1);
+}
+
+/// These bytes again and again: something is always there to be read.
+struct Ceaseless {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl AsyncRead for Ceaseless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let end = self.bytes.len().min(self.at + into.remaining());
+        into.put_slice(&self.bytes[self.at..end]);
+        self.at = end % self.bytes.len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Notices came faster than they were read, and the timer was looked at only when nothing had come:
+/// a request was waited for as long as they went on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_says_everything_but_the_answer_is_given_up_as_well() {
+    let connector = Connector::new(async |_| {
+        let notice = frame::encode(GoingAway::OPCODE, 0, frame::NOTICE, &GoingAway::default());
+        let notices = Ceaseless {
+            bytes: notice.concat().repeat(1_000),
+            at: 0,
+        };
+        let greeting = Cursor::new(greeting());
+        Ok(tokio::io::join(greeting.chain(notices), tokio::io::sink()))
+    });
+    let impatient = Options {
+        request_timeout: Duration::from_millis(50),
+        client_name: String::new(),
+        connector: Some(connector),
+        ..options()
+    };
+    let client = Client::connect_with("broker:1", impatient).await.unwrap();
+    let asked = tokio::time::timeout(Duration::from_secs(20), client.call(Ping {})).await;
+    let error = asked.expect("an end").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
 #[tokio::test]

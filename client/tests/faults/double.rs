@@ -51,6 +51,22 @@ pub(crate) fn options() -> Options {
     }
 }
 
+/// The preface of a broker.
+pub(crate) fn greeting() -> BytesMut {
+    let mut preface = BytesMut::new();
+    BrokerPreface {
+        version: VERSION,
+        lowest: VERSION,
+        highest: VERSION,
+        features: 0,
+        cluster: [0; 16],
+        node: 1,
+        limits: Limits::default(),
+    }
+    .encode(&mut preface);
+    preface
+}
+
 pub(crate) struct Listening {
     listener: TcpListener,
 }
@@ -72,18 +88,7 @@ impl Listening {
                 "no preface"
             );
         }
-        let mut answer = BytesMut::new();
-        BrokerPreface {
-            version: VERSION,
-            lowest: VERSION,
-            highest: VERSION,
-            features: 0,
-            cluster: [0; 16],
-            node: 1,
-            limits: Limits::default(),
-        }
-        .encode(&mut answer);
-        socket.write_all(&answer).await.unwrap();
+        socket.write_all(&greeting()).await.unwrap();
         let (read, write) = socket.into_split();
         let mut frames = FramedRead::new(read, FrameDecoder::new(MAX_FRAME_BYTES));
         frames.read_buffer_mut().extend_from_slice(&preface);
