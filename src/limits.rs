@@ -126,7 +126,7 @@ pub const LONG_ANSWER_BYTES: usize = 16 << 10;
 /// Bytes of one write, after which the connection looks for what its peer has sent meanwhile.
 pub const WRITE_PIECE_BYTES: usize = 512 << 10;
 /// The same where others are in the middle of long answers too.
-pub const SHARED_PIECE_BYTES: usize = 64 << 10;
+pub const SHARED_PIECE_BYTES: usize = 256 << 10;
 /// Bytes that the system takes of a connection ahead of what it can send: what a peer that reads
 /// nothing costs there, beside what its own end takes.
 pub const UNSENT_BYTES: u32 = 512 << 10;

@@ -105,7 +105,10 @@ pub async fn serve(
     around: Surroundings,
 ) {
     let (ended, end) = oneshot::channel();
-    match handshake::open(read, write, preface(&around.about), around.tls.as_ref()).await {
+    let preface = preface(&around.about);
+    // In a box, so that nobody keeps the memory that a handshake takes while he is served.
+    let opened = Box::pin(handshake::open(read, write, preface, around.tls.as_ref())).await;
+    match opened {
         Ok(mut opening) => {
             let name = opening.peer.take();
             let whose = (id, Peer { name, ..peer });

@@ -18,6 +18,8 @@ use super::segment::SegmentError;
 
 /// A smaller share of a chunk than one in so many is copied, rather than pinning all of it.
 const PINNED_SHARE: usize = 4;
+/// Bytes that are read before other threads have their turn.
+const TURN_BYTES: u32 = 512 << 10;
 
 /// Why a walk ended early.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl Scan {
         out: &mut ReadBatches,
     ) -> Result<u64, ScanError> {
         let chunks = Chunks::open(txn)?;
-        let mut next = from;
+        let (mut next, mut turn) = (from, 0);
         while next < self.end {
             let row = match self.row_holding(&chunks, next) {
                 Err(ScanError::Damaged { .. }) if !out.batches.is_empty() => return Ok(next),
@@ -167,6 +169,13 @@ impl Scan {
                 out.fill();
                 break;
             }
+            // Who reads much is in no hurry: threads that answer or write would wait until the
+            // system takes the processor away from this one.
+            if turn >= TURN_BYTES {
+                std::thread::yield_now();
+                turn = 0;
+            }
+            turn += row.1.payload;
             let bound = chunk_end(row.0, &row.1);
             let taken = self.load(&chunks, next, row);
             next = match taken.and_then(|chunk| self.take(chunk, next, out)) {
@@ -176,9 +185,6 @@ impl Scan {
             if next < bound {
                 break;
             }
-            // Who reads much is in no hurry: threads that answer or write would wait until the
-            // system takes the processor away from this one.
-            std::thread::yield_now();
         }
         Ok(next)
     }
