@@ -162,12 +162,13 @@ fn serve_in(
                 if speaks(&socket, entered, &around.counters).await {
                     let name = None;
                     let peer = Peer { address, name };
-                    connection::serve(split_tcp(socket), peer, id, around).await;
+                    // It is over when the conversation begins: nobody keeps the memory that his
+                    // handshake took.
+                    connection::serve(split_tcp(socket), peer, id, around, ended).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot move a connection to its thread"),
         }
-        drop(ended);
     };
     match arbiter {
         Some(arbiter) if !arbiter.spawn(serving) => {

@@ -97,18 +97,18 @@ pub struct Peer {
     pub name: Option<String>,
 }
 
-/// Serves a connection until it ends: finds out who is there, then starts the actor.
+/// Finds out who is there, then starts the actor.
+///
+/// `ended` is dropped when the last answer is written, or the peer is gone.
 pub async fn serve(
     (read, write): (ReadHalf, WriteHalf),
     peer: Peer,
     id: ConnectionId,
     around: Surroundings,
+    ended: oneshot::Sender<()>,
 ) {
-    let (ended, end) = oneshot::channel();
     let preface = preface(&around.about);
-    // In a box, so that nobody keeps the memory that a handshake takes while he is served.
-    let opened = Box::pin(handshake::open(read, write, preface, around.tls.as_ref())).await;
-    match opened {
+    match handshake::open(read, write, preface, around.tls.as_ref()).await {
         Ok(mut opening) => {
             let name = opening.peer.take();
             let whose = (id, Peer { name, ..peer });
@@ -125,11 +125,8 @@ pub async fn serve(
                 Counters::add(&around.counters.handshakes_late, 1);
             }
             tracing::debug!(connection = id.0, %error, "no conversation");
-            drop(ended);
         }
     }
-    // The sender is dropped when the last answer is written, or the peer is gone.
-    let _ = end.await;
 }
 
 fn preface(about: &About) -> BrokerPreface {

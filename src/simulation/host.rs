@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use turmoil::net::TcpListener;
@@ -163,8 +163,12 @@ async fn accept(
                 let ((writer, news), (actor, ending)) = (watch::channel(now), watch::channel(now));
                 told.push([writer, actor]);
                 let around = connection::Surroundings { news, ending, ..around.clone() };
-                let serving = connection::serve(split_duplex(socket), peer, ConnectionId(last), around);
-                connections.spawn_local(serving);
+                let (halves, id) = (split_duplex(socket), ConnectionId(last));
+                connections.spawn_local(async move {
+                    let (ended, end) = oneshot::channel();
+                    connection::serve(halves, peer, id, around, ended).await;
+                    let _ = end.await;
+                });
             }
         }
     }
