@@ -263,6 +263,12 @@ impl Follower {
                 worker: self.worker,
                 number,
             };
+            if self.topic == TRIMMED && number == 1 {
+                // What was trimmed before the first answer is before the earliest record, and no gap.
+                let first_gap = portion.gaps().first().map(|gap| gap.from);
+                let first_record = portion.records().next().map(|record| record.offset);
+                position = first_gap.or(first_record).unwrap_or(position);
+            }
             for gap in portion.gaps() {
                 if self.topic != TRIMMED || gap.from != position {
                     return Err(format!("a gap at {position}: {gap:?}"));

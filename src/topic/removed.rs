@@ -40,12 +40,13 @@ impl Removed {
         }
     }
 
-    /// What was removed of `from..start`, one gap for each reason.
+    /// What was removed of `from..start`, one gap for each reason; the ranges may go on behind
+    /// `start`, with what is not removed durably yet.
     ///
     /// Records are exact. Bytes and the first time are known of whole ranges alone, and 0 where
     /// `from` lies within one.
     pub fn gaps(&self, from: u64, start: u64) -> Vec<Gap> {
-        let met = (self.ranges.iter()).filter(|range| range.to > from && range.from < start);
+        let met = (self.ranges.iter()).filter(|range| range.to.min(start) > range.from.max(from));
         met.map(|range| {
             let whole = from <= range.from && range.to <= start;
             let (from, to) = (range.from.max(from), range.to.min(start));
@@ -122,6 +123,16 @@ mod tests {
         check(&removed, 3, 10, "3..10 7r 0b 0-109 why 0");
         check(&removed, 19, 20, "19..20 1r 0b 0-119 why 0");
         check(&removed, 20, 20, "");
+    }
+
+    /// While a trim was on its way to the disk, who asked for a record that it would take was told of
+    /// a gap that ended before it began, and of nearly 2^64 records in it.
+    #[test]
+    fn what_is_not_removed_yet_is_no_gap() {
+        let mut removed = Removed::default();
+        removed.push(gap(0, 20, 0));
+        check(&removed, 15, 12, "");
+        check(&removed, 3, 12, "3..12 9r 0b 0-0 why 0");
     }
 
     #[test]
