@@ -220,6 +220,8 @@ impl Storm {
                         .push((now + Duration::from_millis(down), Repair::Start));
                 }
                 Repair::Stopped if sim.is_host_running(host::NAME) => {
+                    // One that had not begun to listen for it has not heard the first.
+                    self.machine.stop();
                     self.repairs
                         .push((now + Duration::from_millis(20), Repair::Stopped));
                 }
