@@ -93,6 +93,14 @@ impl Recorder {
         self.producer(origin).unknown.push(sequence);
     }
 
+    /// As [`unknown`](Self::unknown), of a producer without an id that has gone on: what is still on
+    /// its way on a lost connection may be stored behind what was sent on the next one, because
+    /// nobody sees that it was overtaken.
+    pub fn abandoned(&mut self, origin: Origin<'_>) {
+        let sequence = origin.sequence;
+        self.producer(origin).abandoned.push(sequence);
+    }
+
     /// The producer was told that the record is not stored: a reported loss, or an error of the
     /// class *not done* after which it gave up.
     pub fn reported_lost(&mut self, origin: Origin<'_>) {
@@ -274,6 +282,7 @@ pub(super) struct Producer {
     pub(super) sends: Vec<Send>,
     pub(super) acknowledged: Vec<Acknowledged>,
     pub(super) unknown: Vec<u64>,
+    pub(super) abandoned: Vec<u64>,
     pub(super) reported_lost: Vec<u64>,
 }
 
@@ -282,6 +291,7 @@ impl Producer {
         merge(&mut self.sends, &mut other.sends);
         merge(&mut self.acknowledged, &mut other.acknowledged);
         merge(&mut self.unknown, &mut other.unknown);
+        merge(&mut self.abandoned, &mut other.abandoned);
         merge(&mut self.reported_lost, &mut other.reported_lost);
     }
 }

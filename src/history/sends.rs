@@ -12,6 +12,8 @@ pub(super) enum Outcome {
     /// Weaker than `Unknown`: a late refusal does not undo an earlier try that may have succeeded.
     ReportedLost,
     Unknown,
+    /// Unknown as well, and without a place in its producer's order.
+    Abandoned,
     Acknowledged,
 }
 
@@ -62,6 +64,9 @@ impl Sends {
             sends.add(producer, std::mem::take(&mut notes.sends));
             for &sequence in &notes.unknown {
                 sends.learn(producer, sequence, Outcome::Unknown);
+            }
+            for &sequence in &notes.abandoned {
+                sends.learn(producer, sequence, Outcome::Abandoned);
             }
             for &sequence in &notes.reported_lost {
                 sends.learn(producer, sequence, Outcome::ReportedLost);

@@ -205,7 +205,9 @@ impl Topic<'_> {
             self.report.sent += 1;
             match sent.outcome {
                 Outcome::Acknowledged => self.report.acknowledged += 1,
-                Outcome::Unanswered | Outcome::Unknown => self.report.unknown += 1,
+                Outcome::Unanswered | Outcome::Unknown | Outcome::Abandoned => {
+                    self.report.unknown += 1;
+                }
                 Outcome::ReportedLost => self.report.reported_lost += 1,
             }
             if sent.outcome == Outcome::Acknowledged && !sent.kept {
@@ -234,14 +236,14 @@ impl Topic<'_> {
     }
 
     /// A producer's order, once per step backwards. Duplicates are left out: they are reported as
-    /// such, and say nothing about the order of the others.
+    /// such, and say nothing about the order of the others. Nor do those that were abandoned.
     fn ordered(&mut self) {
         let mut previous: Vec<Option<(u64, u64)>> = vec![None; self.sends.names.len()];
         for row in &self.table.rows {
             let Some(sent) = row.record.map(|index| self.sends.get(index)) else {
                 continue;
             };
-            if sent.places > 1 {
+            if sent.places > 1 || sent.outcome == Outcome::Abandoned {
                 continue;
             }
             let before = previous[sent.producer as usize].replace((sent.sequence, row.offset));

@@ -223,7 +223,7 @@ impl Ready {
             }
             Err(_) => {
                 trace::note("unknown", sequence, &[]);
-                self.notes.unknown(origin);
+                self.notes.abandoned(origin);
             }
         }
         Ok(())

@@ -154,6 +154,7 @@ fn note(recorder: &mut Recorder, words: &[&str]) {
         }
         ["acked", p, s, "at", offset] => recorder.acknowledged(origin(p, s), number(offset)),
         ["unknown", p, s] => recorder.unknown(origin(p, s)),
+        ["abandoned", p, s] => recorder.abandoned(origin(p, s)),
         ["lost", p, s] => recorder.reported_lost(origin(p, s)),
         ["final", offset, p, s] => recorder.finally_read(topic, read(offset, p, s)),
         ["fetch", worker, answer, offset, p, s] => recorder.delivered(

@@ -210,6 +210,23 @@ fn a_producer_that_steps_back_is_out_of_order_once() {
 }
 
 #[test]
+fn only_an_abandoned_record_may_come_behind_later_ones() {
+    let check = |given_up, expected: &[&str]| {
+        let course = format!(
+            "sent P 1
+             send P 2 at 0
+             {given_up} P 1
+             final 0 P 2
+             final 1 P 1"
+        );
+        check_words(&course, expected);
+    };
+    check("abandoned", &[]);
+    let out_of_order = "out of order: T: record 1 of P: at offset 1, after 2 at 0";
+    check("unknown", &[out_of_order]);
+}
+
+#[test]
 fn a_wrong_acknowledgement_noted_twice_is_one_anomaly() {
     check_words(
         "send P 1 at 0
