@@ -366,6 +366,14 @@ impl Reader {
         })?;
         Ok(match (located, next) {
             (Located::Here(point), _) => point,
+            (Located::After(totals), Some(next)) if totals != next.before => {
+                let what = "it does not end with the sums with which the next one begins";
+                return Err(ReadError::Damaged {
+                    from: extent.first,
+                    to: bound,
+                    what: format!("segment {}: {what}", extent.segment),
+                });
+            }
             (Located::After(_), Some(next)) => Point {
                 offset: next.first,
                 totals: next.before,
