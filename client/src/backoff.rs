@@ -33,6 +33,14 @@ impl Retry {
         self.since = None;
     }
 
+    /// The attempt that has failed was with the broker for so long, only waiting. One that has lasted
+    /// longer than any pause shows that the broker was there: what failed before is another run.
+    pub(crate) fn was_held(&mut self, lasted: Duration) {
+        if lasted > self.backoff.longest {
+            self.succeeded();
+        }
+    }
+
     /// How long to pause after `error`; `None` when the time for retries has passed.
     ///
     /// `chance` is in 0..1: so that clients who lost one broker do not all come back at once.
@@ -119,6 +127,21 @@ mod tests {
         );
         let after = start + Duration::from_millis(60_001);
         assert_eq!(retry.failed(after, 0.0, &lost()), None);
+    }
+
+    #[test]
+    fn a_wait_that_was_held_for_longer_than_any_pause_ends_a_run_of_failures() {
+        let mut retry = Retry::new(&Options::default());
+        let start = Instant::now();
+        let late = start + Duration::from_secs(61);
+        assert!(retry.failed(start, 0.0, &lost()).is_some());
+        retry.was_held(Duration::from_secs(1));
+        assert_eq!(retry.failed(late, 0.0, &lost()), None);
+        retry.was_held(Duration::from_millis(1001));
+        assert_eq!(
+            retry.failed(late, 0.0, &lost()),
+            Some(Duration::from_millis(20))
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub struct Options {
     /// How long a request may stay unanswered, besides what it asks to wait; default 30 s.
     pub request_timeout: Duration,
     /// How long producers, consumers and fetchers go on reconnecting and retrying before they
-    /// report an error; default 1 min. Single operations do not wait for an unreachable broker.
+    /// report an error; default 1 min. A request that waited at a broker for longer than the longest
+    /// pause of [`backoff`](Self::backoff) begins this anew. Single operations do not wait for an
+    /// unreachable broker.
     pub retry_for: Duration,
     /// The pauses between attempts.
     pub backoff: Backoff,

@@ -5,13 +5,14 @@ use std::time::Duration;
 use logdrive_protocol::operations::{Consume, Delivered, Operation};
 use logdrive_protocol::{Outcome, TopicId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::arrivals::Beginning;
 use crate::backoff::Retry;
 use crate::client::follow;
 use crate::dialer::Dialer;
-use crate::link::Parking;
+use crate::link::{Link, Parking};
 use crate::{Error, ErrorKind};
 
 /// How long one request for records that are not there yet stays parked at the broker.
@@ -77,7 +78,13 @@ pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
     let mut retry = Retry::new(dialer.options());
     let mut uncertain = false;
     loop {
-        let error = match ask_once(dialer, request, asked, parking, beginning.take()).await {
+        let link = dialer.link().await;
+        let sent = Instant::now();
+        let answer = match &link {
+            Ok(link) => ask_once(dialer, link, request, asked, parking, beginning.take()).await,
+            Err(error) => Err(error.clone()),
+        };
+        let error = match answer {
             Ok(delivered) => {
                 return Landed {
                     result: Ok(delivered),
@@ -86,6 +93,9 @@ pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
             }
             Err(error) => error,
         };
+        if !parking.wait.is_zero() {
+            retry.was_held(sent.elapsed());
+        }
         uncertain |= error.outcome() == Outcome::Unknown;
         let pause = if error.is_retryable() {
             retry.failed_now(&error)
@@ -105,12 +115,12 @@ pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
 
 async fn ask_once<O: Operation<Answer = Delivered>>(
     dialer: &Dialer,
+    link: &Link,
     request: &O,
     asked: Option<u64>,
     parking: Parking,
     beginning: Option<oneshot::Sender<Beginning>>,
 ) -> Result<Delivered, Error> {
-    let link = dialer.link().await?;
     match link.ask_eagerly(request, parking, beginning).await {
         Ok(mut delivered) => {
             let topic = parking.topic.unwrap_or_default();
@@ -120,7 +130,7 @@ async fn ask_once<O: Operation<Answer = Delivered>>(
             Ok(delivered)
         }
         Err(error) => {
-            follow(dialer, &link, &error).await;
+            follow(dialer, link, &error).await;
             Err(error)
         }
     }

@@ -4,14 +4,17 @@
 //! supervisor can wait for it. Nobody waits for time.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use logdrive::history::Recorder;
 use logdrive_client::{Client, Error, Options};
 use tokio::sync::watch;
 
-use crate::PATIENCE;
 use crate::plan::REQUEST_TIMEOUT;
+
+/// Longer than any trial. Where leases of killed workers hold back all keys, a worker gets nothing
+/// as long as no broker lives as long as a lease; whoever is stuck, the supervisor gives up on.
+const TRIAL: Duration = Duration::from_hours(24);
 
 /// How the trial stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +85,7 @@ impl Course {
     pub(crate) async fn connect(&self, player: &str) -> Result<Client, Error> {
         let options = Options {
             client_name: format!("kill-{player}"),
-            retry_for: PATIENCE,
+            retry_for: TRIAL,
             request_timeout: REQUEST_TIMEOUT,
             ..Options::default()
         };

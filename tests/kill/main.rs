@@ -52,6 +52,8 @@ use plan::{CONSUMERS, DEAD, KEPT, LEASED, Moment, PRODUCERS, Point, Stop, TOPICS
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Kills without `LOGDRIVE_KILLS`.
 const KILLS: u64 = 20;
+/// Kills between two lines of progress.
+const KILLS_TO_PROGRESS: u64 = 50;
 /// Records acknowledged after the last kill, before producers come to an end.
 const AFTERWARDS: u64 = 500;
 
@@ -243,6 +245,10 @@ impl Trial {
             self.killed_at.push(wall());
             self.stage.send_modify(|stage| stage.deaths = kill);
             self.broker.start_again();
+            if kill % KILLS_TO_PROGRESS == 0 {
+                let records = *self.course.acknowledged.borrow();
+                println!("{kill} kills of {kills}: {records} records acknowledged");
+            }
         }
         self.survived();
         self.reach(Moment::Acknowledged(AFTERWARDS));

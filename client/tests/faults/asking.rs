@@ -149,6 +149,39 @@ async fn a_lost_answer_is_asked_for_again_by_the_same_worker_with_the_same_seque
 }
 
 #[tokio::test]
+async fn a_wait_goes_on_as_long_as_each_broker_holds_it_for_a_while() {
+    const LOSSES: u32 = 5;
+    let mut options = options();
+    options.retry_for = options.backoff.longest * LOSSES;
+    let held = options.retry_for;
+    let (address, script) = double(move |mut broker| async move {
+        let mut session = broker.accept().await;
+        register_consumer(&mut session).await;
+        for _ in 0..LOSSES {
+            consume(&mut session).await;
+            // The wait itself is what is tried: each is as long as a run of failures may be.
+            tokio::time::sleep(held).await;
+            drop(session);
+            session = broker.accept().await;
+        }
+        let (correlation, _) = consume(&mut session).await;
+        session
+            .answer(correlation, Answer::Consume(delivered(0, &["at last"])))
+            .await;
+        session.hung_up().await
+    })
+    .await;
+    let client = Client::connect_with(&*address, options).await.unwrap();
+    let mut consumer = client
+        .consumer("c", &["app"], ConsumerOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(value(&mut consumer).await, "at last");
+    drop((consumer, client));
+    script.await.unwrap();
+}
+
+#[tokio::test]
 async fn records_with_a_wrong_checksum_are_refused_and_the_next_call_asks_again() {
     let (address, script) = double(|mut broker| async move {
         let mut first = broker.accept().await;
