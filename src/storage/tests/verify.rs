@@ -4,6 +4,7 @@
 //! `LOGDRIVE_FLIPS=all` flips a bit of every byte.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::damage::{copy_of, segments};
 use super::world::{self, Held, World, merging, open, tiny};
@@ -11,6 +12,9 @@ use crate::storage::disk::{Call, Disk, SimDisk};
 use crate::storage::header::Trust;
 use crate::storage::segment::Segment;
 use crate::storage::*;
+
+/// Flips between two lines of progress.
+const FLIPS_TO_PROGRESS: u64 = 10_000;
 
 /// What verify finds, of every grade; the logs are those that the flush on disk is known to hold.
 pub(super) fn findings(disk: &SimDisk, history: &BTreeMap<u64, Held>) -> Vec<Finding> {
@@ -109,7 +113,7 @@ fn byte_at(disk: &SimDisk, name: &str, at: u64) -> u8 {
     byte[0]
 }
 
-/// Flips a bit of every `step`-th byte of a file: found, or provably unused.
+/// Flips a bit of every `step`-th byte of a file: found, or provably unused. Gives how many are which.
 fn flip_through(
     disk: &SimDisk,
     world: &World,
@@ -118,28 +122,61 @@ fn flip_through(
     first: u64,
 ) -> (usize, usize) {
     let expected = open(&copy_of(disk), &tiny()).unwrap().1.topics;
-    let file = disk.open(name).unwrap();
-    let (mut reported, mut unused) = (0, 0);
-    for at in (first..file.len().unwrap()).step_by(step) {
-        let byte = byte_at(disk, name, at);
-        // Each bit has its turn.
-        let flipped = byte ^ (1 << (at / step as u64 % 8));
-        file.write_at(at, &[flipped]).unwrap();
-        if findings(disk, &world.history).is_empty() {
-            let copy = copy_of(disk);
-            let (writer, recovered) = open(&copy, &tiny())
-                .unwrap_or_else(|error| panic!("byte {at} of {name}: not found, but {error}"));
-            assert_eq!(recovered.topics, expected, "byte {at} of {name}");
-            world.check_records(&writer.reader());
-            writer.close();
-            unused += 1;
-        } else {
-            reported += 1;
+    let (len, step) = (disk.open(name).unwrap().len().unwrap(), step as u64);
+    let flips = len.saturating_sub(first).div_ceil(step);
+    let (tried, reported) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let history = &world.history;
+    let each = || {
+        let disk = copy_of(disk);
+        loop {
+            let flip = tried.fetch_add(1, Ordering::Relaxed);
+            if flip >= flips {
+                return;
+            }
+            if flip % FLIPS_TO_PROGRESS == FLIPS_TO_PROGRESS - 1 {
+                println!("{name}: {flip} of {flips} flips");
+            }
+            let at = first + flip * step;
+            if is_reported(&disk, history, &expected, name, at, flip % 8) {
+                reported.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        file.write_at(at, &[byte]).unwrap();
-    }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(each);
+        }
+    });
+    let reported = reported.into_inner();
+    let unused = usize::try_from(flips).unwrap() - reported;
     println!("{name}: {reported} reported, {unused} unused");
     (reported, unused)
+}
+
+/// Flips a bit and flips it back: whether it was found; if not, it did nothing.
+fn is_reported(
+    disk: &SimDisk,
+    history: &BTreeMap<u64, Held>,
+    expected: &Rows,
+    name: &str,
+    at: u64,
+    bit: u64,
+) -> bool {
+    let file = disk.open(name).unwrap();
+    let byte = byte_at(disk, name, at);
+    file.write_at(at, &[byte ^ (1 << bit)]).unwrap();
+    let reported = !findings(disk, history).is_empty();
+    if !reported {
+        let (writer, recovered) = open(&copy_of(disk), &tiny())
+            .unwrap_or_else(|error| panic!("byte {at} of {name}: not found, but {error}"));
+        assert_eq!(recovered.topics, *expected, "byte {at} of {name}");
+        let held = history.first_key_value().unwrap().1;
+        held.check_records(&writer.reader());
+        writer.close();
+    }
+    file.write_at(at, &[byte]).unwrap();
+    reported
 }
 
 fn wanted_step(short: usize) -> usize {

@@ -383,9 +383,16 @@ impl World {
         self.check_records(&writer.reader());
     }
 
+    /// See [`Held::check_records`].
+    pub(super) fn check_records(&self, reader: &Reader) {
+        self.held().check_records(reader);
+    }
+}
+
+impl Held {
     /// Reads every record of every topic and compares it byte for byte.
     pub(super) fn check_records(&self, reader: &Reader) {
-        for (topic, log) in &self.held().logs {
+        for (topic, log) in &self.logs {
             let read = read_from(reader, *topic, log.start, log.next).unwrap();
             assert_eq!(read, log.batches, "topic {topic}");
         }
