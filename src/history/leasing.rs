@@ -287,19 +287,24 @@ impl Walk<'_> {
         }
     }
 
-    /// Acks that were answered: under the last lease, or because that was acked.
+    /// Acks that were answered: under the last lease, or because that was acked, or because the record
+    /// was removed after it was given back: then nobody is lent it again, and nothing is left to ack.
     fn settle(&mut self) {
         for (row, lot) in self.of.table.rows.iter().zip(&self.lots) {
             let (Some(_), Some(last)) = (lot.acked, lot.span) else {
                 continue;
             };
             self.report.acked += 1;
+            if lot.letters > 0 || lot.is_reported || row.removed {
+                continue;
+            }
             let last = &self.spans[last];
-            if lot.letters == 0 && !lot.is_reported && !self.tried(last, row.offset).is_acked {
+            if !self.tried(last, row.offset).is_acked {
                 let (offset, number, consumer) = (row.offset, last.number, self.of.consumer);
                 self.report.add(Fault::AckLost, self.of.topic, || {
                     format!(
-                        "offset {offset}: acked, and lent to {consumer} again by lease {number}"
+                        "offset {offset}: acked under an earlier lease, and had last by lease \
+                         {number} of {consumer}"
                     )
                 });
             }

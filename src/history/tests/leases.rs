@@ -41,7 +41,7 @@ fn a_record_that_is_lent_again_after_its_ack_was_answered_has_lost_it() {
         "ack 0 at 120..140
          lease C 8 2 at 111..150 for 100
          lent 0 P 1 times 1",
-        &["ack lost: T: offset 0: acked, and lent to C again by lease 2"],
+        &["ack lost: T: offset 0: acked under an earlier lease, and had last by lease 2 of C"],
     );
     check(
         "ack 0 at 120..140
@@ -68,6 +68,21 @@ fn a_record_that_is_lent_again_after_its_ack_was_answered_has_lost_it() {
          lease C 9 2 at 141..160 for 100
          lent 1 P 2 times 1",
         &["ack lost: T: offset 0: acked, and lent to C again by lease 3"],
+    );
+}
+
+#[test]
+fn an_ack_of_what_was_given_back_and_then_removed_says_nothing() {
+    let removed = "send P 1 at 0\nsend P 2 at 1\nfinal 1 P 2\nremoved 1\n";
+    let again = "lease C 8 2 at 111..130 for 100\nlent 0 P 1 times 1\nnack 0 at 131\n";
+    let check = |rest: &str, expected: &[&str]| {
+        check_words(&format!("{removed}{LENT}{rest}"), expected);
+    };
+    check(&format!("{again}ack 0 at 132..150"), &[]);
+    // Nor is it lent again: this one was.
+    check(
+        &format!("ack 0 at 100..110\n{again}"),
+        &["ack lost: T: offset 0: acked, and lent to C again by lease 2"],
     );
 }
 
