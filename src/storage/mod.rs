@@ -40,6 +40,7 @@ mod recovery;
 mod rotation;
 mod scan;
 mod segment;
+mod sums;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -18,11 +18,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 
 use super::disk::DiskFile;
 
@@ -208,6 +209,25 @@ impl StorageBackend for Overlay {
         (first..=last).for_each(|page| self.mark_taken(page));
         self.len.fetch_max(end, Ordering::AcqRel);
         Ok(())
+    }
+
+    // A view is nobody else's: whoever has one has all locks of it. redb asks for them where it reads
+    // what it would have to repair first.
+
+    fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    fn lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn query_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        Ok(false)
     }
 }
 

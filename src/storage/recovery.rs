@@ -17,7 +17,8 @@
 //! ```
 //!
 //! M is above every number that was seen or tried. An N whose records are damaged, and whose state is
-//! not, keeps all its chunks: reads name what is wrong with them.
+//! not, keeps all its chunks: reads name what is wrong with them. There is no view of it to replay the
+//! journal in, so that is replayed in M.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -42,12 +43,14 @@ use super::segment::{Identity, Segment, SegmentError, guarded};
 use super::tally::Tally;
 
 /// The newest segment as it was found.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) segment: Arc<Segment>,
     pub(super) identity: Identity,
     /// Whether its records are damaged, and its state is not.
     pub(super) is_damaged: bool,
+    /// What the journal has beyond it, where it cannot be replayed in it; and the last number.
+    pub(super) beyond: Option<(u64, Flush)>,
 }
 
 /// A new segment that holds what was found; it counts once it has its [`name`].
@@ -100,24 +103,35 @@ pub(super) fn find(
     let Some(number) = newest else {
         return Ok(None);
     };
-    let unreadable = |error| OpenError::unreadable(number, error);
     let cache = options.active_cache_bytes;
     let whole = Segment::open_checked(disk, number, cache, Trust::LastWhole);
-    let damaged = match &whole {
-        Err(SegmentError::Unreadable(_)) => Segment::open_for_state(disk, number, cache).ok(),
+    let around = match &whole {
+        Err(SegmentError::Unreadable(_)) => Segment::open_around_damage(disk, number, cache).ok(),
         _ => None,
     };
-    let is_damaged = damaged.is_some();
-    let (segment, identity) = damaged.map_or(whole, Ok).map_err(unreadable)?;
+    let is_damaged = around.is_some();
+    let (segment, identity) = around
+        .map_or(whole, Ok)
+        .map_err(|error| OpenError::unreadable(number, error))?;
     if let Some(note) = noted.filter(|note| note.number == number) {
-        segment.vouch(note.birth).map_err(unreadable)?;
+        let vouched = segment.vouch(note.birth);
+        vouched.map_err(|error| OpenError::unreadable(number, error))?;
     }
-    let begun = last_flush(&segment).map_err(unreadable)?;
-    if begun.number == 0 && identity.birth != 0 {
-        let what = "what it began with is gone: that was on disk before the file had its name, so no \
-                    power cut has torn it";
-        return Err(unreadable(SegmentError::Unreadable(what.into())));
-    }
+    take(disk, options, segment, identity, is_damaged).map(Some)
+}
+
+/// Takes a newest segment that was opened for what it is, and what the journal has beyond it.
+fn take(
+    disk: &dyn Disk,
+    options: &Options,
+    segment: Segment,
+    identity: Identity,
+    is_damaged: bool,
+) -> Result<Found, OpenError> {
+    let number = segment.number;
+    let unreadable = |error| OpenError::unreadable(number, error);
+    let begun = segment.last_flush().map_err(unreadable)?;
+    let mut beyond = None;
     if identity.journaled {
         let of = journal::Of::new(&segment);
         let shape = (identity.journal_bytes, identity.journal_id);
@@ -134,14 +148,18 @@ pub(super) fn find(
                     file: layout::segment_name(number),
                 },
             })?;
-        replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
+        beyond = joined(&entries);
+    }
+    if let Some((last, flush)) = beyond.take_if(|_| !is_damaged) {
+        replay(&segment, begun, last, &flush, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
-    Ok(Some(Found {
+    Ok(Found {
         segment,
         identity,
         is_damaged,
-    }))
+        beyond,
+    })
 }
 
 /// Whether the last commit of a segment can be read, and not only the one before it.
@@ -150,35 +168,28 @@ fn is_last_whole(disk: &dyn Disk, options: &Options, number: u64) -> bool {
     Segment::open_checked(disk, number, cache, Trust::LastAlone).is_ok()
 }
 
-/// The last flush that is in the segment's file.
-pub(super) fn last_flush(segment: &Segment) -> Result<FlushRow, SegmentError> {
-    guarded(|| {
-        let txn = segment.begin_read()?;
-        let row = txn.open_table(STATE)?.get(&FlushRow::key()[..])?;
-        Ok(row.map_or(Ok(FlushRow::default()), |row| FlushRow::decode(row.value()))?)
-    })
+/// All entries of a journal as one flush, and the number of the last; `None` if there are none.
+fn joined(entries: &[(u64, Flush)]) -> Option<(u64, Flush)> {
+    let last = entries.last()?.0;
+    let mut whole = Flush::default();
+    for (_, flush) in entries {
+        whole.append(flush);
+    }
+    Some((last, whole))
 }
 
 /// Stores in the view of a segment what the journal has beyond its last flush.
 fn replay(
     segment: &Segment,
     begun: FlushRow,
-    entries: Vec<(u64, Flush)>,
+    last: u64,
+    beyond: &Flush,
     chunk_bytes: usize,
 ) -> Result<(), SegmentError> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let mut whole = Flush::default();
-    let mut last = begun.number;
-    for (number, flush) in entries {
-        whole.append(&flush);
-        last = number;
-    }
     guarded(|| {
         let before = tally_of(segment, &begun)?;
         let txn = segment.begin_write()?;
-        let stored = whole.store(&txn, &before, chunk_bytes)?;
+        let stored = beyond.store(&txn, &before, chunk_bytes)?;
         // What the file's last flush appended counts too: its sync may have failed. Where a topic
         // has more in the journal, what comes first includes the rest.
         let mut appended: BTreeMap<_, _> = stored.row.appended.iter().copied().collect();
@@ -253,18 +264,29 @@ pub(super) fn carry_over(
             Segment::create(file, number, identity, options.active_cache_bytes, closer)
         })
         .map_err(failed)?;
-    let (named, tally) = guarded(|| {
+    let beyond = found.and_then(|found| found.beyond.as_ref());
+    let tally = guarded(|| {
         let txn = segment.begin_write()?;
-        let carried = picture.write(found, &txn, number, options)?;
+        let mut tally = picture.write(found, &txn, number, options)?;
+        if let Some((last, flush)) = beyond {
+            tally.flushes = *last;
+            let stored = flush.store(&txn, &tally, options.chunk_bytes)?;
+            tally.add(stored);
+        }
         txn.commit()?;
-        Ok(carried)
+        Ok(tally)
     })
     .map_err(failed)?;
+    let topics = match beyond {
+        None => picture.topics,
+        Some(_) => rows(&segment)?,
+    };
+    let named = tally.sealed.keys().copied().collect();
     Ok(Born {
         segment,
         tally,
         identity,
-        topics: picture.topics,
+        topics,
         named,
     })
 }
@@ -347,7 +369,7 @@ impl Picture {
         txn: &WriteTransaction,
         number: u64,
         options: &Options,
-    ) -> Result<(BTreeSet<u64>, Tally), SegmentError> {
+    ) -> Result<Tally, SegmentError> {
         let mut carrier = Carrier {
             number,
             whole: self.flush.contents.payload <= options.carry_bytes,
@@ -412,7 +434,7 @@ impl Picture {
             }
         }
         put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
-        Ok((tally.sealed.keys().copied().collect(), tally))
+        Ok(tally)
     }
 
     fn extents_of(&self, segment: u64) -> impl Iterator<Item = &(TopicId, Extent)> {

@@ -21,16 +21,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
-    StorageError, WriteTransaction,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase, StorageError, TableHandle, WriteTransaction,
 };
 
 use super::backend::{Backend, Witness};
 use super::disk::{Disk, DiskFile};
 use super::header::{self, Trust};
 use super::keeper::Chore;
-use super::layout::{self, FORMAT, INDEX, LOG, META, STATE};
+use super::layout::{self, FORMAT, FlushRow, INDEX, LOG, META, STATE};
 use super::overlay::Overlay;
+use super::sums;
 
 /// What redb says of the progress of a repair, 0 to 1, that goes on with the commit before the last.
 const FELL_BACK: (f64, f64) = (0.1, 0.5);
@@ -269,7 +270,8 @@ impl Segment {
         })
     }
 
-    /// Opens a sealed segment: as it is where it was closed cleanly, else through an overlay.
+    /// Opens a sealed segment: as it is where it was closed cleanly, else through an overlay; with
+    /// or without redb's repair.
     pub(super) fn open_sealed(
         disk: &dyn Disk,
         number: u64,
@@ -289,15 +291,22 @@ impl Segment {
                 Err(DatabaseError::RepairAborted) => Ok(None),
                 Err(error) => Err(error.into()),
             }
-        })?;
-        let mut segment = if let Some(db) = opened {
-            Self::sealed(number, Handle::Clean(db), file)
-        } else {
+        });
+        let opened = opened.and_then(|clean| {
+            if let Some(db) = clean {
+                return Ok(Self::sealed(number, Handle::Clean(db), file.clone()));
+            }
             let overlay = Overlay::new(file.clone())?;
-            Self::overlaid(number, overlay, file, cache_bytes, false)?
+            Self::overlaid(number, overlay, file.clone(), cache_bytes, false)
+        });
+        let segment = match opened {
+            // redb needs more of it than reads do.
+            Err(SegmentError::Unreadable(_)) => {
+                Self::unrepaired(number, as_closed(&file)?, file, cache_bytes)?
+            }
+            opened => opened?,
         };
-        segment.birth = segment.identify()?.birth;
-        Ok(segment)
+        Ok(segment.identified()?.0)
     }
 
     /// Opens a segment so that redb can repair it without a write to the file, every page checked.
@@ -313,38 +322,41 @@ impl Segment {
         let file = existing(disk, number)?;
         let overlay = Overlay::new(file.clone())?;
         header::restrict(&overlay, trust)?;
-        let mut segment = Self::overlaid(number, overlay, file, cache_bytes, true)?;
-        let identity = segment.identify()?;
-        segment.birth = identity.birth;
-        Ok((segment, identity))
+        Self::overlaid(number, overlay, file, cache_bytes, true)?.identified()
     }
 
-    /// Opens a segment that was closed cleanly and does not stand the [check](Self::open_checked)
-    /// because of its records alone: without the tables of those, all that is left stands it.
+    /// Opens a segment that does not stand the [check](Self::open_checked) because of its records
+    /// alone: what it says of itself and its state are whole, as its last commit left them.
     ///
-    /// Then it is as one that is [sealed](Self::open_sealed): every read looks for damage.
-    pub(super) fn open_for_state(
+    /// Every read looks for damage then, as in one that is [sealed](Self::open_sealed).
+    pub(super) fn open_around_damage(
         disk: &dyn Disk,
         number: u64,
         cache_bytes: usize,
     ) -> Result<(Self, Identity), SegmentError> {
-        let overlay = Overlay::new(existing(disk, number)?)?;
-        header::restrict(&overlay, Trust::LastAlone)?;
-        guarded(|| {
-            let mut db = Builder::new()
+        let file = existing(disk, number)?;
+        let view = as_closed(&file)?;
+        sums::check(&view, &[META.name(), STATE.name()])?;
+        Self::unrepaired(number, view, file, cache_bytes)?
+            .begun()?
+            .identified()
+    }
+
+    /// One whose pages nobody has looked at, and whose file redb would have to repair first.
+    fn unrepaired(
+        number: u64,
+        view: Overlay,
+        file: Arc<dyn DiskFile>,
+        cache_bytes: usize,
+    ) -> Result<Self, SegmentError> {
+        let db = guarded(|| {
+            // Who reads beside a writer changes nothing, and asks for no repair; here nobody writes.
+            Ok(Builder::new()
                 .set_cache_size(cache_bytes)
-                .set_repair_callback(redb::RepairSession::abort)
-                .create_with_backend(overlay)?;
-            let txn = db.begin_write()?;
-            txn.delete_table(INDEX)?;
-            txn.delete_table(LOG)?;
-            txn.commit()?;
-            db.check_integrity()?;
-            Ok(())
+                .set_concurrency_mode(ConcurrencyMode::SingleWriter)
+                .open_read_only_with_backend(view)?)
         })?;
-        let segment = Self::open_sealed(disk, number, cache_bytes)?;
-        let identity = segment.identify()?;
-        Ok((segment, identity))
+        Ok(Self::sealed(number, Handle::Clean(db), file))
     }
 
     fn overlaid(
@@ -370,7 +382,27 @@ impl Segment {
                 })
                 .create_with_backend(overlay)?)
         })?;
-        Ok(Self::sealed(number, Handle::Overlaid(db), file))
+        Self::sealed(number, Handle::Overlaid(db), file).begun()
+    }
+
+    /// Looks for the first flush, where there must be one.
+    fn begun(self) -> Result<Self, SegmentError> {
+        let (segment, identity) = self.identified()?;
+        // A merged one has no state.
+        let was_active = segment.number < layout::FIRST_MERGED && identity.birth != 0;
+        if was_active && segment.last_flush()?.number == 0 {
+            let what = "what it began with is gone: that was on disk before the file had its name, \
+                        so no power cut has torn it";
+            return Err(SegmentError::Unreadable(what.into()));
+        }
+        Ok(segment)
+    }
+
+    /// Knows from here on which one it is.
+    fn identified(mut self) -> Result<(Self, Identity), SegmentError> {
+        let identity = self.identify()?;
+        self.birth = identity.birth;
+        Ok((self, identity))
     }
 
     /// Whether this is the segment that the catalogue means, `born` so; 0 is any.
@@ -426,6 +458,15 @@ impl Segment {
                 "the segment is being closed".into(),
             )),
         }
+    }
+
+    /// The last flush that is in the segment's file.
+    pub(super) fn last_flush(&self) -> Result<FlushRow, SegmentError> {
+        guarded(|| {
+            let txn = self.begin_read()?;
+            let row = txn.open_table(STATE)?.get(&FlushRow::key()[..])?;
+            Ok(row.map_or(Ok(FlushRow::default()), |row| FlushRow::decode(row.value()))?)
+        })
     }
 
     /// The write transaction; only the writer asks for it, and recovery for its view of a segment,
@@ -516,6 +557,13 @@ fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// A view of a file as if it had been closed after its last commit.
+fn as_closed(file: &Arc<dyn DiskFile>) -> Result<Overlay, SegmentError> {
+    let view = Overlay::new(file.clone())?;
+    header::as_closed(&view)?;
+    Ok(view)
 }
 
 /// An existing, non-empty segment file: in an empty one redb would create a database.

@@ -217,7 +217,7 @@ fn in_the_journal(disk: &SimDisk) -> u64 {
     let found = recovery::find(disk, &tiny(), &mut 0).unwrap().unwrap();
     let number = found.segment.number;
     let saved = Segment::open_checked(disk, number, 0, Trust::LastWhole).unwrap();
-    let last = |segment| recovery::last_flush(segment).unwrap().number;
+    let last = |segment: &Segment| segment.last_flush().unwrap().number;
     last(&found.segment) - last(&saved.0)
 }
 

@@ -190,7 +190,7 @@ impl Run<'_> {
                                 whatever was acknowledged in the last moments";
                     self.say_of_file(Grade::Doubtful, journal::NAME, what);
                 } else if identity.journaled
-                    && let Ok(begun) = recovery::last_flush(&segment)
+                    && let Ok(begun) = segment.last_flush()
                     && let Ok(Some(at)) =
                         journal::unfinished(self.disk, journal::Of::new(&segment), begun.number)
                 {
