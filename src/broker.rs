@@ -12,6 +12,7 @@
 //! ```
 
 mod answers;
+mod births;
 mod principals;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,21 +20,20 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
 use logdrive_protocol::operations::{
-    Answer, Consumed, CreateTopic, Part, Payload, ProduceAll, RegisterProducer, Request, Setting,
+    Answer, Consumed, CreateTopic, Part, Payload, ProduceAll, Request,
 };
 use logdrive_protocol::{ErrorCode, Failure, NodeId, Rights, TopicId, name};
 
 use crate::access::Principal;
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::limits::{Admission, MAX_TOPICS, RESERVED_IDS};
+use crate::limits::Admission;
 use crate::pool::Pool;
 use crate::reply::{ConnectionId, Reply};
-use crate::storage::{Announce, Condition, Disk, Handle, Job, JobKind, Notice, Recovered};
+use crate::storage::{Announce, Condition, Disk, Handle, Notice, Recovered};
 use crate::suggest;
-use crate::topic::actor::{check_space, storage_failed};
-use crate::topic::rows::{self, TopicRow};
-use crate::topic::settings;
+use crate::topic::actor::storage_failed;
+use crate::topic::rows;
 use crate::topic::state::State;
 use crate::topic::{Call, Gone, Journey, Leaving, Surroundings, Told, Topic};
 use crate::window::Budget;
@@ -321,39 +321,6 @@ impl Broker {
         self.topics.get(&id).is_some_and(|entry| entry.born)
     }
 
-    fn fresh_id(&mut self) -> u64 {
-        let id = self.ids.next;
-        self.ids.next += 1;
-        id
-    }
-
-    /// Whether ids are at hand; otherwise the request waits for a reservation.
-    fn have_ids(&self) -> bool {
-        self.ids.next + IDS_PER_REQUEST <= self.ids.reserved
-    }
-
-    fn reserve_ids(&mut self, waiting: Ask) {
-        self.without_id.push(waiting);
-        let Some(announce) = self.announce.clone() else {
-            return;
-        };
-        if self.ids.asked.is_some() {
-            return;
-        }
-        let until = self.ids.reserved.max(self.ids.next) + RESERVED_IDS;
-        self.ticket += 1;
-        self.ids.asked = Some((self.ticket, until));
-        self.storage.submit(Job {
-            topic: TopicId::NONE,
-            generation: self.generation,
-            ticket: self.ticket,
-            batches: Vec::new(),
-            rows: vec![rows::next_id(until)],
-            announce,
-            kind: JobKind::Change,
-        });
-    }
-
     fn ask(&mut self, Ask(request, reply, sight): Ask, ctx: &mut Context<Self>) {
         match request {
             Request::CreateTopic(create) => self.create(create, reply, sight, ctx),
@@ -412,17 +379,6 @@ impl Broker {
         }
     }
 
-    /// Lets a request wait for ids, unless nothing can be written now.
-    fn want_ids(&mut self, Ask(request, reply, sight): Ask) {
-        if self.failed {
-            return reply.fail(storage_failed());
-        }
-        if let Err(failure) = check_space(&self.storage) {
-            return reply.fail(failure);
-        }
-        self.reserve_ids(Ask(request, reply, sight));
-    }
-
     /// Hands a request to the topic of a name.
     fn pass(&self, topic: &str, request: Request, reply: Reply, fresh: u64, sight: &Sight) {
         match self.find(topic) {
@@ -433,64 +389,6 @@ impl Broker {
             }),
             None => reply.fail(self.not_found(topic, sight)),
         }
-    }
-
-    fn create(&mut self, create: CreateTopic, reply: Reply, sight: Sight, ctx: &mut Context<Self>) {
-        let checked = name::check(&create.name, ErrorCode::InvalidTopicName, "topic")
-            .and_then(|()| settings::of_topic(&create.settings));
-        let settings = match checked {
-            Ok(settings) => settings,
-            Err(failure) => return reply.fail(failure),
-        };
-        let name = create.name.clone();
-        if self.find(&name).is_some() {
-            return self.pass(&name, Request::CreateTopic(create), reply, 0, &sight);
-        }
-        if !self.have_ids() {
-            return self.want_ids(Ask(Request::CreateTopic(create), reply, sight));
-        }
-        match self.newborn(&name, settings, owner_of(&sight), ctx) {
-            Ok(topic) => {
-                topic.do_send(Call {
-                    request: Request::CreateTopic(create),
-                    reply,
-                    fresh: 0,
-                });
-            }
-            Err(failure) => reply.fail(failure),
-        }
-    }
-
-    /// Starts a topic that its first request will create.
-    fn newborn(
-        &mut self,
-        name: &str,
-        settings: Vec<Setting>,
-        owner: Owner,
-        ctx: &mut Context<Self>,
-    ) -> Result<Addr<Topic>, Failure> {
-        if self.failed {
-            return Err(storage_failed());
-        }
-        check_space(&self.storage)?;
-        if self.topics.len() >= MAX_TOPICS {
-            return Err(Failure::new(
-                ErrorCode::LimitReached,
-                format!("the broker has {MAX_TOPICS} topics"),
-            )
-            .hint("delete those that are done; keys tell records of one topic apart"));
-        }
-        let id = TopicId(self.fresh_id());
-        let row = TopicRow {
-            name: name.to_owned(),
-            settings,
-            created_at: self.clock.now(),
-            owner: owner.0.clone(),
-            owner_created_at: owner.1,
-        };
-        let around = self.surroundings(&owner, ctx);
-        let topic = Topic::newborn(State::newborn(id, row), self.generation, around);
-        Ok(self.place(id, name.to_owned(), topic, false, owner))
     }
 
     /// Whether who waits for this answer may know that there is a topic of this id.
@@ -531,78 +429,6 @@ impl Broker {
             Err(failure) => reply.fail(failure),
         }
     }
-
-    /// Creates a topic for what consumers of another one give up: it belongs to the same principal.
-    fn create_for_dead_letters(&mut self, name: &str, from: TopicId, ctx: &mut Context<Self>) {
-        // Nobody waits for this: whoever gives up tries again.
-        let (created, _) = Reply::within();
-        let create = CreateTopic {
-            name: name.to_owned(),
-            if_not_exists: true,
-            ..CreateTopic::default()
-        };
-        if !self.have_ids() {
-            return self.want_ids(Ask(Request::CreateTopic(create), created, None));
-        }
-        let owner = self.topics.get(&from).map(|it| it.owner.clone());
-        let newborn = self.newborn(name, Vec::new(), owner.unwrap_or_default(), ctx);
-        if let Ok(topic) = newborn {
-            topic.do_send(Call {
-                request: Request::CreateTopic(create),
-                reply: created,
-                fresh: 0,
-            });
-        }
-    }
-
-    fn register_producer(
-        &mut self,
-        request: RegisterProducer,
-        reply: Reply,
-        sight: Sight,
-        ctx: &mut Context<Self>,
-    ) {
-        let topic = request.topic.clone();
-        let checked = if request.name.is_empty() {
-            Ok(())
-        } else {
-            name::check(&request.name, ErrorCode::InvalidName, "producer")
-        };
-        if let Err(failure) = checked {
-            return reply.fail(failure);
-        }
-        if self.find(&topic).is_none() {
-            if !request.create_topic || !request.producer.is_none() {
-                return reply.fail(self.not_found(&topic, &sight));
-            }
-            let valid = name::check(&topic, ErrorCode::InvalidTopicName, "topic");
-            if let Err(failure) = valid {
-                return reply.fail(failure);
-            }
-        }
-        if !self.have_ids() {
-            return self.want_ids(Ask(Request::RegisterProducer(request), reply, sight));
-        }
-        if self.find(&topic).is_none()
-            && let Err(failure) = self.newborn(&topic, Vec::new(), owner_of(&sight), ctx)
-        {
-            return reply.fail(failure);
-        }
-        let fresh = self.fresh_id();
-        self.pass(
-            &topic,
-            Request::RegisterProducer(request),
-            reply,
-            fresh,
-            &sight,
-        );
-    }
-}
-
-/// Who creates what is asked for.
-fn owner_of(sight: &Sight) -> Owner {
-    let owner = |it: &Arc<Principal>| (it.name().to_owned(), it.created_at());
-    sight.as_ref().map(owner).unwrap_or_default()
 }
 
 /// Whether a topic of this name may be shown.

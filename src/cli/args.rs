@@ -3,22 +3,26 @@
 //! Owns the grammar of the command line alone; nothing here runs anything. [`run`](super::run)
 //! reads these values and hands them to the module of the command.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use logdrive_client::{Filter, Identity, Tls};
-use logdrive_protocol::position::{parse_duration, parse_time};
 use logdrive_protocol::{Position, Severity};
+
+use values::{
+    connections, delay, header, header_text, idle, instant, lease, listen, setting, time,
+};
 
 use super::bench::Bench;
 use super::consumer::Consumer;
 use super::exit::{Exit, Fault};
 use super::output::Format;
 use super::principal::Principal;
-use crate::limits::{LONGEST_IDLE, LOW_SPACE_BYTES, MAX_CONNECTIONS, SHORTEST_IDLE};
+use crate::limits::{LOW_SPACE_BYTES, MAX_CONNECTIONS};
 
 /// A durable log queue: what it has acknowledged is on disk.
 #[derive(Debug, Parser)]
@@ -542,79 +546,6 @@ pub(crate) struct Size {
 pub(super) const POSITIONS: &str = "\
 W is one of: earliest | latest | an offset | -100 (the last 100) | 1h30m (ago) |
 2026-03-01T12:00:00Z (the first record appended at or after it)";
-
-fn connections() -> impl TypedValueParser<Value = usize> {
-    let most = u64::from(u32::MAX);
-    clap::value_parser!(u64)
-        .range(1..=most)
-        .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
-}
-
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    let port = text.rsplit(':').next().and_then(|port| port.parse().ok());
-    let port: u16 = port.unwrap_or(7440);
-    text.parse().map_err(|_| {
-        format!(
-            "it is an address and a port in numbers, no name: 127.0.0.1:{port} for this machine, \
-             0.0.0.0:{port} for all"
-        )
-    })
-}
-
-fn idle(text: &str) -> Result<Duration, String> {
-    let idle = match text {
-        "0" => Some(Duration::ZERO),
-        _ => parse_duration(text).map(Duration::from_micros),
-    };
-    idle.filter(|idle| idle.is_zero() || (SHORTEST_IDLE..=LONGEST_IDLE).contains(idle))
-        .ok_or_else(|| "an idle time is 0, or a duration from 100ms to 24h".to_owned())
-}
-
-fn delay(text: &str) -> Result<Duration, String> {
-    match parse_duration(text) {
-        Some(micros) if micros > 0 => Ok(Duration::from_micros(micros)),
-        _ => Err("a delay is a duration, such as 5m or 1h30m".to_owned()),
-    }
-}
-
-fn instant(text: &str) -> Result<SystemTime, String> {
-    match text.parse() {
-        Ok(Position::Time(micros)) => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
-        _ => Err("a time is as in RFC 3339, such as 2030-01-01T12:00:00Z".to_owned()),
-    }
-}
-
-fn lease(text: &str) -> Result<Duration, String> {
-    let lasts = parse_duration(text).map(Duration::from_micros);
-    lasts
-        .filter(|lasts| lasts.as_millis() > 0)
-        .ok_or_else(|| "a lease is a duration like 30s or 5m".to_owned())
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a setting is KEY=VALUE, such as retention_age=7d".to_owned()),
-    }
-}
-
-fn header(text: &str) -> Result<(String, Vec<u8>), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
-        _ => Err("a header is NAME=VALUE, such as host=web-1".to_owned()),
-    }
-}
-
-fn header_text(text: &str) -> Result<(String, String), String> {
-    let (name, value) = header(text)?;
-    let value = String::from_utf8(value).map_err(|_| "a header to compare is UTF-8".to_owned())?;
-    Ok((name, value))
-}
-
-fn time(text: &str) -> Result<u64, String> {
-    parse_time(text)
-        .ok_or_else(|| "a time is like 2026-03-01T12:00:00Z, or microseconds since 1970".to_owned())
-}
 
 #[cfg(test)]
 mod tests {
