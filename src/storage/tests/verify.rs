@@ -1,7 +1,7 @@
 //! Looking for damage: nothing is found where nothing is wrong, and every flipped bit is found or
 //! was in bytes that nobody reads.
 //!
-//! `LOGDRIVE_FLIPS=all` flips a bit of every byte.
+//! `LOGDRIVE_FLIPS=N` flips a bit of every N-th byte, or every N-th bit of what comes first.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -180,8 +180,8 @@ fn is_reported(
 }
 
 fn wanted_step(short: usize) -> usize {
-    let all = std::env::var("LOGDRIVE_FLIPS").is_ok_and(|value| value == "all");
-    if all { 1 } else { short }
+    let wanted = std::env::var("LOGDRIVE_FLIPS");
+    wanted.map_or(short, |step| short.min(step.parse().expect("a number")))
 }
 
 /// A store of several segments with state, records of some topics, and a journal.
