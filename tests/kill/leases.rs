@@ -25,7 +25,7 @@ use crate::plan::{self, LeasePlan, fingerprint_of};
 use crate::readers::note_gaps;
 
 /// How long after the end of a connection a broker gives to others what was leased on it.
-const RECLAIM: Duration = Duration::from_secs(5);
+pub(crate) const RECLAIM: Duration = Duration::from_secs(5);
 /// Records at a time.
 const RECORDS: u32 = 250;
 /// How often in a row a worker waits a second for what others hold, at the end. No lease lasts so long

@@ -256,14 +256,24 @@ impl Trial {
 
     /// The same without kills: the broker stands still.
     fn stop_again_and_again(&mut self, stops: u64) {
+        let mut stood_still: Option<Instant> = None;
         for _ in 0..stops {
             let point = Point::choose(&mut self.dice);
             self.reach(point.moment);
             yield_to_others(point.yields);
-            self.stand_still(match point.stop {
+            let pause = match point.stop {
                 Stop::For(pause) => pause,
                 Stop::None | Stop::UntilKilled => Duration::ZERO,
-            });
+            };
+            // Whose connection a long one has cost him needs a broker that runs to come back in time.
+            let too_soon = stood_still.is_some_and(|it| it.elapsed() < leases::RECLAIM);
+            if pause == plan::LONG_STOP && too_soon {
+                continue;
+            }
+            self.stand_still(pause);
+            if pause == plan::LONG_STOP {
+                stood_still = Some(Instant::now());
+            }
         }
         self.reach(Moment::Acknowledged(AFTERWARDS));
     }

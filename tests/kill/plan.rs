@@ -256,7 +256,7 @@ pub(crate) fn magnitude(dice: &mut Rng, most: u32) -> u64 {
 /// How long a client of this trial waits for an answer.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than that, and than the shorter leases.
-const LONG_STOP: Duration = Duration::from_millis(2_500);
+pub(crate) const LONG_STOP: Duration = Duration::from_millis(2_500);
 
 /// What is waited for before the broker is killed.
 #[derive(Clone, Copy, Debug)]
