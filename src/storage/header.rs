@@ -80,8 +80,8 @@ pub(super) fn restrict(view: &Overlay, trust: Trust) -> io::Result<()> {
 pub(super) fn as_closed(view: &Overlay) -> Result<(), SegmentError> {
     let ids = (commit_id(&slot(view, 0)?), commit_id(&slot(view, PRIMARY)?));
     let newest = if ids.1 > ids.0 { PRIMARY } else { 0 };
-    let god = god_byte(view)? & !(NEEDS_REPAIR | PRIMARY) | newest;
-    Ok(view.write(GOD_BYTE, &[god])?)
+    // Without any other bit: one of them lets redb read the other commit.
+    Ok(view.write(GOD_BYTE, &[newest])?)
 }
 
 /// Where pages are.

@@ -31,7 +31,7 @@ use super::Rows;
 use super::disk::Disk;
 use super::error::OpenError;
 use super::flush::{Flush, put};
-use super::header::Trust;
+use super::header::{self, Trust};
 use super::journal;
 use super::keeper::Chore;
 use super::layout::{
@@ -106,7 +106,10 @@ pub(super) fn find(
     let cache = options.active_cache_bytes;
     let whole = Segment::open_checked(disk, number, cache, Trust::LastWhole);
     let around = match &whole {
-        Err(SegmentError::Unreadable(_)) => Segment::open_around_damage(disk, number, cache).ok(),
+        // Which commit of one that was killed counts, only redb's check of all its pages can tell.
+        Err(SegmentError::Unreadable(_)) if is_clean(disk, number) => {
+            Segment::open_around_damage(disk, number, cache).ok()
+        }
         _ => None,
     };
     let is_damaged = around.is_some();
@@ -160,6 +163,10 @@ fn take(
         is_damaged,
         beyond,
     })
+}
+
+fn is_clean(disk: &dyn Disk, number: u64) -> bool {
+    header::is_clean(disk, &layout::segment_name(number)).unwrap_or_default()
 }
 
 /// Whether the last commit of a segment can be read, and not only the one before it.

@@ -223,15 +223,18 @@ impl Run<'_> {
         self.verified.segments += 1;
         store.read.push(number);
         let newest = store.newest.clone().filter(|it| it.number == number);
-        let newest = newest.filter(|_| !store.is_damaged);
-        let is_named = store
-            .extents
-            .values()
-            .flatten()
-            .any(|it| it.segment == number);
+        let is_damaged = newest.is_some() && store.is_damaged;
+        let newest = newest.filter(|_| !is_damaged);
+        // It holds the state, whether or not any of its records are needed.
+        let is_needed = is_damaged
+            || store
+                .extents
+                .values()
+                .flatten()
+                .any(|it| it.segment == number);
         if let Some(segment) = newest {
             self.content(&segment, store);
-        } else if is_named || store.newest.is_none() {
+        } else if is_needed || store.newest.is_none() {
             self.sealed(number, store);
         } else {
             let what = "nothing refers to it: the next start removes it";
