@@ -34,6 +34,8 @@ const GOD_BYTE: u64 = 9;
 const PRIMARY: u8 = 1;
 const NEEDS_REPAIR: u8 = 2;
 const SIZES: u64 = 12;
+/// The only size that redb writes.
+const PAGE_BYTES: u32 = 4096;
 const SLOTS: u64 = 64;
 const SLOT_BYTES: usize = 128;
 /// Within a slot.
@@ -112,6 +114,10 @@ pub(super) fn last_commit(
     view.read(SIZES, &mut sizes)?;
     let [page_bytes, region_head, region_pages] =
         [0, 4, 8].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| sizes[at + byte])));
+    if page_bytes != PAGE_BYTES {
+        let what = format!("its head is damaged: pages of {page_bytes} bytes");
+        return Err(SegmentError::Unreadable(what));
+    }
     let geometry = Geometry {
         page_bytes,
         region_head,

@@ -17,8 +17,7 @@
 //! ```
 //!
 //! M is above every number that was seen or tried. An N whose records are damaged, and whose state is
-//! not, keeps all its chunks: reads name what is wrong with them. There is no view of it to replay the
-//! journal in, so that is replayed in M.
+//! not, keeps all its chunks: reads name what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -43,14 +42,12 @@ use super::segment::{Identity, Segment, SegmentError, guarded};
 use super::tally::Tally;
 
 /// The newest segment as it was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) segment: Arc<Segment>,
     pub(super) identity: Identity,
     /// Whether its records are damaged, and its state is not.
     pub(super) is_damaged: bool,
-    /// What the journal has beyond it, where it cannot be replayed in it; and the last number.
-    pub(super) beyond: Option<(u64, Flush)>,
 }
 
 /// A new segment that holds what was found; it counts once it has its [`name`].
@@ -103,46 +100,35 @@ pub(super) fn find(
     let Some(number) = newest else {
         return Ok(None);
     };
+    let unreadable = |error| OpenError::unreadable(number, error);
     let cache = options.active_cache_bytes;
     let whole = Segment::open_checked(disk, number, cache, Trust::LastWhole);
-    let around = match &whole {
+    let (opened, is_damaged) = match whole {
         // Which commit of one that was killed counts, only redb's check of all its pages can tell.
-        Err(SegmentError::Unreadable(_)) if is_clean(disk, number) => {
-            Segment::open_around_damage(disk, number, cache).ok()
+        Err(SegmentError::Unreadable(what)) if is_clean(disk, number) => {
+            match Segment::open_around_damage(disk, number, cache) {
+                // What is wrong with all of it says more.
+                Err(SegmentError::Unreadable(_)) => (Err(SegmentError::Unreadable(what)), false),
+                around => (around, true),
+            }
         }
-        _ => None,
+        whole => (whole, false),
     };
-    let is_damaged = around.is_some();
-    let (segment, identity) = around
-        .map_or(whole, Ok)
-        .map_err(|error| OpenError::unreadable(number, error))?;
+    let (segment, identity) = opened.map_err(unreadable)?;
     if let Some(note) = noted.filter(|note| note.number == number) {
-        let vouched = segment.vouch(note.birth);
-        vouched.map_err(|error| OpenError::unreadable(number, error))?;
+        segment.vouch(note.birth).map_err(unreadable)?;
     }
-    take(disk, options, segment, identity, is_damaged).map(Some)
-}
-
-/// Takes a newest segment that was opened for what it is, and what the journal has beyond it.
-fn take(
-    disk: &dyn Disk,
-    options: &Options,
-    segment: Segment,
-    identity: Identity,
-    is_damaged: bool,
-) -> Result<Found, OpenError> {
-    let number = segment.number;
-    let unreadable = |error| OpenError::unreadable(number, error);
-    let begun = segment.last_flush().map_err(unreadable)?;
-    let mut beyond = None;
     if identity.journaled {
+        let begun = segment.last_flush().map_err(unreadable)?;
         let of = journal::Of::new(&segment);
         let shape = (identity.journal_bytes, identity.journal_id);
         let entries =
             journal::entries(disk, of, begun.number, shape).map_err(|error| match error {
                 journal::Unreadable::Io(source) => OpenError::disk("reading the journal", source),
                 // It goes on after a commit that is not there: that one is damaged, not the journal.
-                journal::Unreadable::Damaged(0) if !is_last_whole(disk, options, number) => {
+                journal::Unreadable::Damaged(0)
+                    if !is_damaged && !is_last_whole(disk, options, number) =>
+                {
                     let what = "its last commit is damaged: the journal goes on after that";
                     unreadable(SegmentError::Unreadable(what.into()))
                 }
@@ -151,18 +137,14 @@ fn take(
                     file: layout::segment_name(number),
                 },
             })?;
-        beyond = joined(&entries);
-    }
-    if let Some((last, flush)) = beyond.take_if(|_| !is_damaged) {
-        replay(&segment, begun, last, &flush, options.chunk_bytes).map_err(unreadable)?;
+        replay(&segment, begun, entries, options.chunk_bytes).map_err(unreadable)?;
     }
     let segment = Arc::new(segment);
-    Ok(Found {
+    Ok(Some(Found {
         segment,
         identity,
         is_damaged,
-        beyond,
-    })
+    }))
 }
 
 fn is_clean(disk: &dyn Disk, number: u64) -> bool {
@@ -175,28 +157,26 @@ fn is_last_whole(disk: &dyn Disk, options: &Options, number: u64) -> bool {
     Segment::open_checked(disk, number, cache, Trust::LastAlone).is_ok()
 }
 
-/// All entries of a journal as one flush, and the number of the last; `None` if there are none.
-fn joined(entries: &[(u64, Flush)]) -> Option<(u64, Flush)> {
-    let last = entries.last()?.0;
-    let mut whole = Flush::default();
-    for (_, flush) in entries {
-        whole.append(flush);
-    }
-    Some((last, whole))
-}
-
 /// Stores in the view of a segment what the journal has beyond its last flush.
 fn replay(
     segment: &Segment,
     begun: FlushRow,
-    last: u64,
-    beyond: &Flush,
+    entries: Vec<(u64, Flush)>,
     chunk_bytes: usize,
 ) -> Result<(), SegmentError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut whole = Flush::default();
+    let mut last = begun.number;
+    for (number, flush) in entries {
+        whole.append(&flush);
+        last = number;
+    }
     guarded(|| {
         let before = tally_of(segment, &begun)?;
         let txn = segment.begin_write()?;
-        let stored = beyond.store(&txn, &before, chunk_bytes)?;
+        let stored = whole.store(&txn, &before, chunk_bytes)?;
         // What the file's last flush appended counts too: its sync may have failed. Where a topic
         // has more in the journal, what comes first includes the rest.
         let mut appended: BTreeMap<_, _> = stored.row.appended.iter().copied().collect();
@@ -271,29 +251,18 @@ pub(super) fn carry_over(
             Segment::create(file, number, identity, options.active_cache_bytes, closer)
         })
         .map_err(failed)?;
-    let beyond = found.and_then(|found| found.beyond.as_ref());
-    let tally = guarded(|| {
+    let (named, tally) = guarded(|| {
         let txn = segment.begin_write()?;
-        let mut tally = picture.write(found, &txn, number, options)?;
-        if let Some((last, flush)) = beyond {
-            tally.flushes = *last;
-            let stored = flush.store(&txn, &tally, options.chunk_bytes)?;
-            tally.add(stored);
-        }
+        let carried = picture.write(found, &txn, number, options)?;
         txn.commit()?;
-        Ok(tally)
+        Ok(carried)
     })
     .map_err(failed)?;
-    let topics = match beyond {
-        None => picture.topics,
-        Some(_) => rows(&segment)?,
-    };
-    let named = tally.sealed.keys().copied().collect();
     Ok(Born {
         segment,
         tally,
         identity,
-        topics,
+        topics: picture.topics,
         named,
     })
 }
@@ -376,7 +345,7 @@ impl Picture {
         txn: &WriteTransaction,
         number: u64,
         options: &Options,
-    ) -> Result<Tally, SegmentError> {
+    ) -> Result<(BTreeSet<u64>, Tally), SegmentError> {
         let mut carrier = Carrier {
             number,
             whole: self.flush.contents.payload <= options.carry_bytes,
@@ -441,7 +410,7 @@ impl Picture {
             }
         }
         put(&mut state, &FlushRow::key(), &carrier.row.encode())?;
-        Ok(tally)
+        Ok((tally.sealed.keys().copied().collect(), tally))
     }
 
     fn extents_of(&self, segment: u64) -> impl Iterator<Item = &(TopicId, Extent)> {
@@ -452,16 +421,13 @@ impl Picture {
     /// Leaves all chunks where they are: a damaged segment is read as it is, and none of its damage
     /// gets another's blessing.
     ///
-    /// What cannot be summed up counts for nothing: that is for merging alone.
+    /// What cannot be summed up stays without a sum: such a segment is not merged.
     fn leave_chunks(&self, carrier: &mut Carrier, found: u64, from: &ReadTransaction) {
         for (topic, extent) in self.extents_of(found) {
-            let summed = guarded(|| {
+            let _ = guarded(|| {
                 let index = from.open_table(INDEX)?;
                 carrier.measure(*topic, extent, u64::MAX, &index)
             });
-            if summed.is_err() {
-                carrier.summed(*topic, extent, 0);
-            }
         }
     }
 
@@ -545,14 +511,10 @@ impl Carrier {
             let head = RowHead::decode(key.value(), value.value());
             payload += head.map_or(0, |head| u64::from(head.payload));
         }
-        self.summed(topic, extent, payload);
-        Ok(())
-    }
-
-    fn summed(&mut self, topic: TopicId, extent: &Extent, payload: u64) {
         if let Some(extent) = self.extents.get_mut(&(topic, extent.first)) {
             extent.payload = Some(payload);
         }
+        Ok(())
     }
 
     /// Counts a chunk in, and lets the topic's extent in the new segment begin with the first one.

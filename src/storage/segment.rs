@@ -297,7 +297,7 @@ impl Segment {
                 return Ok(Self::sealed(number, Handle::Clean(db), file.clone()));
             }
             let overlay = Overlay::new(file.clone())?;
-            Self::overlaid(number, overlay, file.clone(), cache_bytes, false)
+            Ok(Self::overlaid(number, overlay, file.clone(), cache_bytes, false)?.0)
         });
         let segment = match opened {
             // redb needs more of it than reads do.
@@ -322,13 +322,14 @@ impl Segment {
         let file = existing(disk, number)?;
         let overlay = Overlay::new(file.clone())?;
         header::restrict(&overlay, trust)?;
-        Self::overlaid(number, overlay, file, cache_bytes, true)?.identified()
+        Self::overlaid(number, overlay, file, cache_bytes, true)
     }
 
-    /// Opens a segment that does not stand the [check](Self::open_checked) because of its records
-    /// alone: what it says of itself and its state are whole, as its last commit left them.
+    /// Opens a segment that was closed cleanly and does not stand the [check](Self::open_checked)
+    /// because of its records alone: what it says of itself and its state are whole.
     ///
-    /// Every read looks for damage then, as in one that is [sealed](Self::open_sealed).
+    /// Not for one that was killed: its last commit may be torn, and what the one before has of the
+    /// same records may be whole. Every read looks for damage then, as in one that is [sealed](Self::open_sealed).
     pub(super) fn open_around_damage(
         disk: &dyn Disk,
         number: u64,
@@ -337,9 +338,7 @@ impl Segment {
         let file = existing(disk, number)?;
         let view = as_closed(&file)?;
         sums::check(&view, &[META.name(), STATE.name()])?;
-        Self::unrepaired(number, view, file, cache_bytes)?
-            .begun()?
-            .identified()
+        Self::unrepaired(number, view, file, cache_bytes)?.begun()
     }
 
     /// One whose pages nobody has looked at, and whose file redb would have to repair first.
@@ -365,7 +364,7 @@ impl Segment {
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
         checked: bool,
-    ) -> Result<Self, SegmentError> {
+    ) -> Result<(Self, Identity), SegmentError> {
         let db = guarded(|| {
             Ok(Builder::new()
                 .set_cache_size(cache_bytes)
@@ -386,7 +385,7 @@ impl Segment {
     }
 
     /// Looks for the first flush, where there must be one.
-    fn begun(self) -> Result<Self, SegmentError> {
+    fn begun(self) -> Result<(Self, Identity), SegmentError> {
         let (segment, identity) = self.identified()?;
         // A merged one has no state.
         let was_active = segment.number < layout::FIRST_MERGED && identity.birth != 0;
@@ -395,7 +394,7 @@ impl Segment {
                         so no power cut has torn it";
             return Err(SegmentError::Unreadable(what.into()));
         }
-        Ok(segment)
+        Ok((segment, identity))
     }
 
     /// Knows from here on which one it is.

@@ -17,7 +17,7 @@
 //! All numbers are little-endian, and ends count from the page's beginning. Keys and values are those
 //! of tables without fixed widths. A sum covers its page up to the end of the last key or value.
 //!
-//! Owns the walk; never changes a view, and allocates no more than a page. Its neighbours: the
+//! Owns the walk; never changes a view, and allocates no more than a page for each level. Its neighbours: the
 //! [header](super::header) knows the slots, the [segment](super::segment) asks.
 
 use redb::StorageBackend;
@@ -31,7 +31,7 @@ const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 /// redb's own limit: no tree is higher.
 const MAX_DEPTH: usize = 128;
-/// redb's own limit: no page is larger than 4 GiB; none of a list of tables or of state is near it.
+/// Larger pages, of 16 MiB, hold no list of tables and no state: rows of these are far smaller.
 const MAX_ORDER: u8 = 12;
 
 /// Whether the tables of these names are whole in a view's last commit.

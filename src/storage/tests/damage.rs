@@ -92,6 +92,38 @@ fn a_flipped_bit_in_a_sealed_segment_is_never_read_as_a_record() {
     assert_eq!(read_around_damage(&world, &reader), 0);
 }
 
+/// redb opens a file whole or not at all: one bit in its list of free pages made all records of a
+/// segment unreadable.
+#[test]
+fn a_segment_that_redb_does_not_open_is_read_all_the_same() {
+    quiet_guarded_panics();
+    let (world, disk, writer) = filled(1);
+    let reader = writer.reader();
+    let file = segments(&disk).remove(1);
+    let opens = || {
+        let backend = backend::Backend::new(disk.open(&file).unwrap());
+        let opened = segment::guarded(|| {
+            redb::Builder::new()
+                .open_read_only_with_backend(backend)
+                .map_err(segment::SegmentError::from)
+        });
+        opened.is_ok()
+    };
+    assert!(opens());
+    let bits = disk.open(&file).unwrap().len().unwrap() * 8;
+    let (mut refused, mut whole) = (0, 0);
+    // What comes before the commits says where everything is.
+    for bit in (64 * 8..bits).step_by(1_009) {
+        flip(&disk, &file, bit);
+        if !opens() {
+            refused += 1;
+            whole += usize::from(read_around_damage(&world, &reader) == 0);
+        }
+        flip(&disk, &file, bit);
+    }
+    assert!(whole > 0, "none of {refused} is read");
+}
+
 #[test]
 fn the_keeper_survives_what_damage_makes_of_redb() {
     let mut world = World::new(8);

@@ -47,9 +47,7 @@ impl Writer {
             Err(error) if error.is_full() => {}
             other => return other,
         }
-        // What the journal alone has is read from the new segment, where there is no view.
-        let found = self.found.as_ref().filter(|found| found.beyond.is_none());
-        let Some(found) = found else {
+        let Some(found) = &self.found else {
             return Err(full);
         };
         tracing::error!(error = %full, "no room to write; reading goes on until there is");
@@ -71,10 +69,8 @@ impl Writer {
                     );
                 }
                 // Readers go on while nothing can be written.
-                if found.beyond.is_none() {
-                    self.view.send_replace(Some(found.segment.clone()));
-                    self.reader.unsaved.clear();
-                }
+                self.view.send_replace(Some(found.segment.clone()));
+                self.reader.unsaved.clear();
             }
         }
         // A process that was killed may have left names that no disk has yet. What is made from here
@@ -116,7 +112,6 @@ impl Writer {
             self.hands.give(Chore::Shelve(found.segment));
         }
         self.view.send_replace(Some(segment.clone()));
-        self.reader.unsaved.clear();
         let (number, birth) = (segment.number, segment.birth);
         self.hands.give(Chore::Mark { number, birth });
         if !dead.is_empty() {
