@@ -16,10 +16,11 @@ pub const REQUEST_COST_BYTES: u32 = 512;
 
 /// Requests of all connections together, in bytes (160 MiB of the broker's 512).
 pub const BUDGET_REQUEST_BYTES: usize = 160 << 20;
-/// Long frames of all connections together that are on their way here, in bytes (32 MiB of the
-/// broker's 512).
-pub const BUDGET_ARRIVING_BYTES: usize = 32 << 20;
-/// Frames with a longer body are long, in bytes; it is not much more than one read brings.
+/// What has arrived of long frames and lines of all connections together, in bytes (24 MiB of the
+/// broker's 512); where all of it is taken, one at a time may be read to its end beside it, which
+/// takes 8 MiB more.
+pub const BUDGET_ARRIVING_BYTES: usize = 24 << 20;
+/// Of a frame or a line so many bytes take no part of that; it is not much more than one read brings.
 pub const LONG_FRAME_BYTES: usize = 16 << 10;
 /// Answers of all connections together, in bytes (192 MiB of the broker's 512).
 pub const BUDGET_ANSWER_BYTES: usize = 192 << 20;
@@ -74,9 +75,9 @@ pub const SLOWEST_BYTES_PER_SECOND: u32 = 1 << 10;
 pub const FRAME_WAIT: Duration = Duration::from_secs(10);
 /// The same for a line in text mode, which a person may be typing.
 pub const LINE_WAIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether a long frame keeps others from arriving.
+/// How often it is looked whether a long frame or line keeps others from arriving.
 pub const LONG_FRAME_WAIT: Duration = Duration::from_secs(2);
-/// What a long frame must bring in a second while others wait for the room that it holds.
+/// What a long frame or line must bring in a second while others wait for the room that it holds.
 pub const SLOWEST_WANTED_BYTES_PER_SECOND: u32 = 256 << 10;
 /// A binary connection on which nothing is said for so long, and nothing waits, is ended.
 pub const IDLE: Duration = Duration::from_millis(IDLE_MS as u64);

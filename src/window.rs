@@ -12,23 +12,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use logdrive_protocol::Failure;
-use logdrive_protocol::limits::MAX_FRAME_BYTES;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::account::{Account, Taken};
 use crate::limits::{
     BUDGET_ANSWER_BYTES, BUDGET_ARRIVING_BYTES, BUDGET_REQUEST_BYTES, BUDGET_TAIL_BYTES,
-    FREE_ANSWER_SHARE, REQUEST_COST_BYTES, SHARED_PIECE_BYTES, TAIL_BYTES, WINDOW_ANSWER_BYTES,
-    WINDOW_REQUEST_BYTES, WRITE_PIECE_BYTES, connection_threads,
+    FRAME_WAIT, FREE_ANSWER_SHARE, LONG_FRAME_BYTES, REQUEST_COST_BYTES, SHARED_PIECE_BYTES,
+    TAIL_BYTES, WINDOW_ANSWER_BYTES, WINDOW_REQUEST_BYTES, WRITE_PIECE_BYTES, connection_threads,
 };
 
 /// Bytes of the whole broker; one for all connections and topics.
 #[derive(Debug)]
 pub struct Budget {
     requests: Arc<Semaphore>,
-    /// Frames that are on their way here, as far as they are long.
+    /// What is there of long frames and lines that are on their way here.
     arriving: Arc<Semaphore>,
-    /// Such frames that wait for room.
+    /// The one of them that is read to its end although there is no room.
+    alone: Arc<Semaphore>,
+    /// Those that wait for room.
     delayed: AtomicUsize,
     answers: Semaphore,
     /// Answers that wait for their share of the budget.
@@ -48,6 +51,7 @@ impl Default for Budget {
         Self {
             requests: Arc::new(Semaphore::new(BUDGET_REQUEST_BYTES)),
             arriving: Arc::new(Semaphore::new(BUDGET_ARRIVING_BYTES)),
+            alone: Arc::new(Semaphore::new(1)),
             delayed: AtomicUsize::new(0),
             answers: Semaphore::new(BUDGET_ANSWER_BYTES),
             wanted: AtomicUsize::new(0),
@@ -210,18 +214,16 @@ impl Window {
         wrote || self.requests.available_permits() < WINDOW_REQUEST_BYTES as usize
     }
 
-    /// Waits until so many bytes of a long frame may arrive; they may as long as this is held.
-    pub async fn receive(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let cost = cost(bytes, MAX_FRAME_BYTES);
-        let room = &self.budget.arriving;
-        if let Ok(room) = room.clone().try_acquire_many_owned(cost) {
-            return Some(room);
+    /// Room for something long that has begun to arrive.
+    pub fn arriving(&self) -> Arriving {
+        Arriving {
+            budget: self.budget.clone(),
+            bytes: LONG_FRAME_BYTES,
+            held: Vec::new(),
         }
-        let _delayed = Waits::new(&self.budget.delayed);
-        room.clone().acquire_many_owned(cost).await.ok()
     }
 
-    /// Whether long frames of other connections wait for room.
+    /// Whether something long of other connections waits for room.
     pub fn delays_others(&self) -> bool {
         self.budget.delayed.load(Ordering::Relaxed) > 0
     }
@@ -322,6 +324,53 @@ impl Window {
     pub fn close(&self) {
         self.requests.close();
         self.answers.close();
+    }
+}
+
+/// The room of a long frame or line while it arrives; dropping it gives it back.
+///
+/// It is for what is there, and once more as much: who only promises takes none. As long as there is
+/// some, all go on; when there is none, one after the other does, so that they do not wait for each
+/// other for ever.
+#[derive(Debug)]
+pub struct Arriving {
+    budget: Arc<Budget>,
+    /// Bytes that may be there.
+    bytes: usize,
+    held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Arriving {
+    /// Waits until more than `arrived` bytes may be there, or all of `most`; whether it had to.
+    ///
+    /// # Errors
+    /// Others have held all room for [`FRAME_WAIT`].
+    pub async fn grow(&mut self, arrived: usize, most: usize) -> Result<bool, Elapsed> {
+        let mut waited = false;
+        while self.bytes <= arrived && self.bytes < most {
+            let more = self.bytes.min(most - self.bytes);
+            let cost = u32::try_from(more).unwrap_or(u32::MAX);
+            let room = &self.budget.arriving;
+            let held = if let Ok(room) = room.clone().try_acquire_many_owned(cost) {
+                Ok((room, more))
+            } else {
+                waited = true;
+                let _delayed = Waits::new(&self.budget.delayed);
+                let alone = self.budget.alone.clone().acquire_owned();
+                let held = async {
+                    tokio::select! {
+                        room = room.clone().acquire_many_owned(cost) => room.map(|it| (it, more)),
+                        alone = alone => alone.map(|it| (it, most)),
+                    }
+                };
+                timeout(FRAME_WAIT, held).await?
+            };
+            // Nobody closes them.
+            let Ok((held, more)) = held else { break };
+            self.held.push(held);
+            self.bytes = most.min(self.bytes + more);
+        }
+        Ok(waited)
     }
 }
 

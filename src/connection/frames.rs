@@ -21,17 +21,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError};
+use logdrive_protocol::frame::{Frame, FrameDecoder, FrameError, HEADER_BYTES};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::pace::Pace;
 use crate::limits::{FRAME_WAIT, LONG_FRAME_BYTES, LONG_FRAME_WAIT, READ_SCRATCH_BYTES};
-use crate::window::Window;
+use crate::window::{Arriving, Window};
 
 /// What an idle time of zero means, as good as never.
 const NEVER: Duration = Duration::from_hours(24 * 365 * 30);
@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Frame(FrameError),
     /// A frame was begun and did not go on.
     Stalled,
+    /// There was no room for the rest of a long frame.
+    Crowded,
     /// Nobody has said anything for so long.
     Idle(Duration),
 }
@@ -57,6 +59,7 @@ impl Fault {
                 Failure::new(ErrorCode::FrameTimeout, what)
                     .hint("send a frame at once, or in pieces that follow each other")
             }
+            Self::Crowded => crowded(),
             Self::Idle(idle) => {
                 let what = format!("nothing was said for {idle:?}");
                 Failure::new(ErrorCode::IdleTimeout, what)
@@ -64,6 +67,12 @@ impl Fault {
             }
         }
     }
+}
+
+/// What is said to who sends something long while others hold all room.
+pub(super) fn crowded() -> Failure {
+    let what = format!("long requests of others have held all room for {FRAME_WAIT:?}");
+    Failure::new(ErrorCode::FrameTimeout, what).hint("connect again, and send it again")
 }
 
 impl From<FrameError> for Fault {
@@ -91,8 +100,16 @@ pub(super) struct Arrived {
 pub(super) struct Begun {
     /// A quota does not let it through.
     pub(super) refused: Option<Failure>,
-    /// Room for a long one, and how fast it must come while others wait for that.
-    room: Option<(OwnedSemaphorePermit, Pace)>,
+    long: Option<Long>,
+}
+
+/// What a long frame takes while it arrives.
+#[derive(Debug)]
+struct Long {
+    bytes: usize,
+    room: Arriving,
+    /// How fast it must come while others wait for room.
+    pace: Pace,
 }
 
 /// The frames that a peer sends.
@@ -168,6 +185,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 Ok(None) => {}
                 Err(error) => return Some(Err(error.into())),
             }
+            if self.make_room().await.is_err() {
+                return Some(Err(Fault::Crowded));
+            }
             match poll_fn(|context| self.poll_fill(context)).await {
                 Ok(0) if self.buffer.is_empty() => return None,
                 Ok(0) => return Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
@@ -176,8 +196,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                     if let Some(pace) = &mut self.pace {
                         pace.count(count);
                     }
-                    if let Some((_, pace)) = self.room() {
-                        pace.count(count);
+                    if let Some(long) = self.long() {
+                        long.pace.count(count);
                     }
                 }
                 Err(fault) => return Some(Err(fault)),
@@ -185,25 +205,37 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// Waits before anything more of a frame is read: so quotas push back, and what arrives of long
-    /// frames is bounded, however many connections send them.
+    /// Waits before anything more of a frame is read: so quotas push back.
     async fn begin(&self, opcode: u8, bytes: usize) -> Begun {
         let refused = self.window.pace(opcode, bytes).await.err();
-        let is_long = bytes > LONG_FRAME_BYTES;
-        let room = if is_long {
-            self.window.receive(bytes).await
-        } else {
-            None
+        let long = || Long {
+            bytes: bytes.saturating_add(HEADER_BYTES),
+            room: self.window.arriving(),
+            pace: Pace::of_wanted(LONG_FRAME_WAIT, Instant::now()),
         };
-        let pace = |room| (room, Pace::of_wanted(LONG_FRAME_WAIT, Instant::now()));
         Begun {
             refused,
-            room: room.map(pace),
+            long: (bytes > LONG_FRAME_BYTES).then(long),
         }
     }
 
-    fn room(&mut self) -> Option<&mut (OwnedSemaphorePermit, Pace)> {
-        self.begun.as_mut()?.room.as_mut()
+    /// Waits before more of a long frame is read: so what is there of all of them is bounded, however
+    /// many connections send them.
+    async fn make_room(&mut self) -> Result<(), Elapsed> {
+        let arrived = self.buffer.len();
+        let Some(long) = self.begun.as_mut().and_then(|it| it.long.as_mut()) else {
+            return Ok(());
+        };
+        if long.room.grow(arrived, long.bytes).await? {
+            // The time that this took is not the peer's.
+            long.pace = Pace::of_wanted(LONG_FRAME_WAIT, Instant::now());
+            self.pace = None;
+        }
+        Ok(())
+    }
+
+    fn long(&mut self) -> Option<&mut Long> {
+        self.begun.as_mut()?.long.as_mut()
     }
 
     /// Reads what there is; what has arrived counts before the time that it took.
@@ -231,8 +263,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let Some(pace) = self.pace else {
             return self.silent_since + self.idle;
         };
-        let room = self.begun.as_ref().and_then(|it| it.room.as_ref());
-        let wanted = room.map(|(_, pace)| pace.deadline());
+        let long = self.begun.as_ref().and_then(|it| it.long.as_ref());
+        let wanted = long.map(|long| long.pace.deadline());
         wanted.unwrap_or(pace.deadline()).min(pace.deadline())
     }
 
@@ -240,7 +272,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     fn look(&mut self, now: Instant) -> Result<(), Fault> {
         if let Some(pace) = &mut self.pace {
             let goes_on = pace.goes_on(now);
-            let is_fast = self.room().is_none_or(|(_, pace)| pace.goes_on(now));
+            let is_fast = self.long().is_none_or(|long| long.pace.goes_on(now));
             return if goes_on && (is_fast || !self.window.delays_others()) {
                 Ok(())
             } else {

@@ -284,9 +284,9 @@ impl Connection {
                 connection.around.deriving.clone(),
             );
             let around = connection.around.clone();
-            let actor = ctx.address();
+            let (actor, window) = (ctx.address(), connection.window.clone());
             actix::spawn(async move {
-                let lines = text::Lines::new(read, buffer, telnet);
+                let lines = text::Lines::new(read, buffer, telnet, window);
                 let conversing = text::converse(lines, write, typing, around, expelled);
                 if let Err(error) = conversing.await {
                     tracing::debug!(%error, "a text session ended early");
@@ -492,7 +492,7 @@ impl StreamHandler<Arrival> for Connection {
                         (&counters.frames_bad, correlation)
                     }
                     Fault::Frame(_) => (&counters.frames_bad, NOTICE),
-                    Fault::Stalled => (&counters.frames_late, NOTICE),
+                    Fault::Stalled | Fault::Crowded => (&counters.frames_late, NOTICE),
                     Fault::Idle(_) => (&counters.idle_ended, NOTICE),
                 };
                 Counters::add(counter, 1);

@@ -18,7 +18,8 @@
 //!              bit 0: which slot is the last commit     | 104 bytes | id u64 | checksum 16 |
 //!              bit 1: needs a repair                    '-- 1 | has tables | 0 (6) | root 32 | ...
 //!
-//!   sizes: 0 (2) | bytes of a page u32 | pages of a region's head u32 | pages of a region u32 | ...
+//!   sizes: 0 (2) | bytes of a page u32 | pages of a region's head u32 | pages of a region u32 |
+//!          full regions u32 | pages of the last one u32 | ...
 //! ```
 
 use std::io;
@@ -34,6 +35,8 @@ const GOD_BYTE: u64 = 9;
 const PRIMARY: u8 = 1;
 const NEEDS_REPAIR: u8 = 2;
 const SIZES: u64 = 12;
+/// No segment is nearly as long; a damaged head may say anything.
+const MAX_FILE_BYTES: u64 = 64 << 30;
 /// The only size that redb writes.
 const PAGE_BYTES: u32 = 4096;
 const SLOTS: u64 = 64;
@@ -75,7 +78,8 @@ pub(super) fn restrict(view: &Overlay, trust: Trust) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a view say that it was closed after its last commit, whatever has become of its pages.
+/// Lets a view say that it was closed after its last commit, whatever has become of its pages. Those
+/// that the file has lost are zeros: an error of the disk would end the handle for all other reads.
 ///
 /// # Errors
 /// One of the two commits is not whole in itself: then it cannot be said which one is the last.
@@ -83,7 +87,26 @@ pub(super) fn as_closed(view: &Overlay) -> Result<(), SegmentError> {
     let ids = (commit_id(&slot(view, 0)?), commit_id(&slot(view, PRIMARY)?));
     let newest = if ids.1 > ids.0 { PRIMARY } else { 0 };
     // Without any other bit: one of them lets redb read the other commit.
-    Ok(view.write(GOD_BYTE, &[newest])?)
+    view.write(GOD_BYTE, &[newest])?;
+    let whole = file_bytes(view)?;
+    if view.len()? < whole && whole <= MAX_FILE_BYTES {
+        view.set_len(whole)?;
+    }
+    Ok(())
+}
+
+/// How long the file says that it is.
+fn file_bytes(view: &Overlay) -> io::Result<u64> {
+    let mut sizes = [0; 20];
+    view.read(SIZES, &mut sizes)?;
+    let [_, head, pages, full, rest] = [0, 4, 8, 12, 16].map(|at| {
+        u64::from(u32::from_le_bytes(
+            [0, 1, 2, 3].map(|byte| sizes[at + byte]),
+        ))
+    });
+    let last = if rest == 0 { 0 } else { head + rest };
+    let pages = full.saturating_mul(head + pages).saturating_add(1 + last);
+    Ok(pages.saturating_mul(u64::from(PAGE_BYTES)))
 }
 
 /// Where pages are.

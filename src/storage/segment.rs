@@ -106,6 +106,8 @@ impl From<redb::Error> for SegmentError {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::Io(error) => error.into(),
+            // About the handle, which is of no use any more, and not about what is read.
+            redb::Error::PreviousIo => Self::Io(io::Error::other("a read of the file has failed")),
             other => Self::Unreadable(other.to_string()),
         }
     }

@@ -171,11 +171,13 @@ fn at<const BYTES: usize>(bytes: &[u8], from: usize) -> Result<[u8; BYTES], Segm
 #[cfg(test)]
 mod tests {
     use redb::{
-        Builder, ConcurrencyMode, Database, ReadableDatabase, ReadableTable, TableDefinition,
+        Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable,
+        TableDefinition,
     };
 
     use super::super::backend::Backend;
     use super::super::disk::{Disk, SimDisk};
+    use super::super::segment::{guarded, quiet_guarded_panics};
     use super::*;
 
     const WATCHED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("watched");
@@ -220,12 +222,20 @@ mod tests {
         checked.map_err(|error| error.to_string())
     }
 
-    /// All of the watched table, as it stands there.
-    fn content(disk: &SimDisk) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let database = Builder::new()
+    /// A handle as reads have it.
+    fn unrepaired(disk: &SimDisk) -> ReadOnlyDatabase {
+        Builder::new()
             .set_concurrency_mode(ConcurrencyMode::SingleWriter)
             .open_read_only_with_backend(closed(disk).unwrap())
-            .unwrap();
+            .unwrap()
+    }
+
+    /// All of the watched table, as it stands there.
+    fn content(disk: &SimDisk) -> Vec<(Vec<u8>, Vec<u8>)> {
+        watched(&unrepaired(disk))
+    }
+
+    fn watched(database: &ReadOnlyDatabase) -> Vec<(Vec<u8>, Vec<u8>)> {
         let snapshot = database.begin_read().unwrap();
         let rows = snapshot.open_table(WATCHED).unwrap();
         let rows = rows.iter().unwrap().map(|row| {
@@ -241,6 +251,36 @@ mod tests {
         assert_eq!(checked(&disk, &["watched"]), Ok(()));
         let missing = "its state is damaged: a table is missing".to_owned();
         assert_eq!(checked(&disk, &["watched", "wanted"]), Err(missing));
+    }
+
+    /// A read beyond the end of a file that was cut ended redb's handle: whoever read something else
+    /// through it was told that this was damaged.
+    #[test]
+    fn what_a_cut_file_has_lost_takes_nothing_else_with_it() {
+        quiet_guarded_panics();
+        let disk = left();
+        let expected = content(&disk);
+        let file = disk.open("file").unwrap();
+        let mut lost = 0;
+        for pages in (1..file.len().unwrap() / 4096).rev() {
+            file.set_len(pages * 4096).unwrap();
+            if checked(&disk, &["watched"]).is_err() {
+                break;
+            }
+            let database = unrepaired(&disk);
+            for key in 0..3 {
+                let read = guarded(|| {
+                    let snapshot = database.begin_read()?;
+                    let other = snapshot.open_table(OTHER)?;
+                    let filler = other.get(key)?.map(|it| it.value().to_vec());
+                    assert!(filler.is_some_and(|it| it.iter().all(|byte| *byte == FILLER)));
+                    Ok(())
+                });
+                lost += u32::from(read.is_err());
+                assert_eq!(watched(&database), expected, "{pages} pages");
+            }
+        }
+        assert!(lost > 0, "nothing is lost before the table itself is");
     }
 
     #[test]

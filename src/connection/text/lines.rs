@@ -3,12 +3,15 @@
 use bytes::{Buf, BytesMut};
 use logdrive_protocol::{ErrorCode, Failure};
 use tokio::io::AsyncReadExt;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::super::frames::crowded;
 use super::super::handshake::IAC;
 use super::super::pace::Pace;
-use crate::limits::{LINE_WAIT, MAX_LINE_BYTES, TEXT_IDLE};
+use crate::limits::{LINE_WAIT, LONG_FRAME_BYTES, LONG_FRAME_WAIT, MAX_LINE_BYTES, TEXT_IDLE};
 use crate::net::ReadHalf;
+use crate::window::{Arriving, Window};
 
 /// Room for each read, at least.
 const READ_BYTES: usize = 1 << 10;
@@ -28,16 +31,26 @@ pub(in super::super) struct Lines {
     telnet: bool,
     /// Longest line, in bytes.
     limit: usize,
+    window: Window,
+    /// Of a long line, until the next one is asked for.
+    room: Option<Arriving>,
 }
 
 impl Lines {
-    pub(in super::super) fn new(read: ReadHalf, buffer: BytesMut, telnet: bool) -> Self {
+    pub(in super::super) fn new(
+        read: ReadHalf,
+        buffer: BytesMut,
+        telnet: bool,
+        window: Window,
+    ) -> Self {
         Self {
             read,
             buffer,
             searched: 0,
             telnet,
             limit: MAX_LINE_BYTES,
+            window,
+            room: None,
         }
     }
 
@@ -52,7 +65,10 @@ impl Lines {
     /// `LINE_TOO_LONG`, `SYNTAX` for a last line without an end, `FRAME_TIMEOUT` for one that does
     /// not go on, and `IDLE_TIMEOUT` after a long silence: the session ends.
     pub(super) async fn next(&mut self) -> Result<Option<BytesMut>, Failure> {
-        let mut pace: Option<Pace> = None;
+        let (mut pace, mut wanted): (Option<Pace>, Option<Pace>) = (None, None);
+        if self.buffer.len() <= LONG_FRAME_BYTES {
+            self.room = None;
+        }
         loop {
             if let Some(line) = self.take() {
                 if line.len() > self.limit {
@@ -63,11 +79,19 @@ impl Lines {
             if self.buffer.len() > self.limit {
                 return Err(self.too_long());
             }
+            if self.make_room().await.map_err(|_| crowded())? {
+                // The time that this took is not the peer's.
+                (pace, wanted) = (None, None);
+            }
             self.buffer.reserve(READ_BYTES);
             if pace.is_none() && !self.buffer.is_empty() {
                 pace = Some(Pace::new(LINE_WAIT, Instant::now()));
             }
-            let deadline = pace.map_or_else(|| Instant::now() + TEXT_IDLE, |pace| pace.deadline());
+            if wanted.is_none() && self.room.is_some() {
+                wanted = Some(Pace::of_wanted(LONG_FRAME_WAIT, Instant::now()));
+            }
+            let begun = pace.map_or_else(|| Instant::now() + TEXT_IDLE, |pace| pace.deadline());
+            let deadline = wanted.map_or(begun, |wanted| wanted.deadline().min(begun));
             let read = timeout_at(deadline, self.read.read_buf(&mut self.buffer)).await;
             match read {
                 Ok(Ok(0)) if self.buffer.is_empty() => return Ok(None),
@@ -79,16 +103,32 @@ impl Lines {
                         .hint("try: end each command with LF"));
                 }
                 Ok(Ok(count)) => {
-                    if let Some(pace) = &mut pace {
+                    for pace in [&mut pace, &mut wanted].into_iter().flatten() {
                         pace.count(count);
                     }
                 }
                 Ok(Err(_)) => return Ok(None),
                 // What was typed meanwhile was read: only now is it looked at the time.
-                Err(_) if pace.as_mut().is_some_and(|it| it.goes_on(Instant::now())) => {}
-                Err(_) => return Err(too_late(pace.is_some())),
+                Err(_) => {
+                    let now = Instant::now();
+                    let is_fast = wanted.as_mut().is_none_or(|it| it.goes_on(now));
+                    let goes_on = pace.as_mut().is_some_and(|it| it.goes_on(now));
+                    if !goes_on || (!is_fast && self.window.delays_others()) {
+                        return Err(too_late(pace.is_some()));
+                    }
+                }
             }
         }
+    }
+
+    /// Waits before more of a long line is read, as for a long frame; whether it had to.
+    async fn make_room(&mut self) -> Result<bool, Elapsed> {
+        let (arrived, most) = (self.buffer.len(), self.limit + READ_BYTES);
+        if arrived < LONG_FRAME_BYTES {
+            return Ok(false);
+        }
+        let room = self.room.get_or_insert_with(|| self.window.arriving());
+        room.grow(arrived, most).await
     }
 
     fn too_long(&self) -> Failure {
@@ -101,9 +141,9 @@ impl Lines {
         Failure::new(ErrorCode::LineTooLong, message).hint(hint)
     }
 
-    /// Returns when the peer has closed its side; reads ahead meanwhile, within the limit.
+    /// Returns when the peer has closed its side; reads ahead meanwhile, as much as needs no room.
     pub(super) async fn closed(&mut self) {
-        while self.buffer.len() <= self.limit {
+        while self.buffer.len() <= LONG_FRAME_BYTES.min(self.limit) {
             match self.read.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
