@@ -33,10 +33,11 @@ impl Retry {
         self.since = None;
     }
 
-    /// The attempt that has failed was with the broker for so long, only waiting. One that has lasted
-    /// longer than any pause shows that the broker was there: what failed before is another run.
-    pub(crate) fn was_held(&mut self, lasted: Duration) {
-        if lasted > self.backoff.longest {
+    /// The attempt that has failed was with the broker for so long, of the time that it asked to wait.
+    /// One that has lasted longer than any pause shows that the broker was there: what failed before
+    /// is another run. One that has lasted longer than it asked for shows that nobody answers.
+    pub(crate) fn was_held(&mut self, lasted: Duration, asked: Duration) {
+        if lasted > self.backoff.longest && lasted <= asked {
             self.succeeded();
         }
     }
@@ -135,9 +136,12 @@ mod tests {
         let start = Instant::now();
         let late = start + Duration::from_secs(61);
         assert!(retry.failed(start, 0.0, &lost()).is_some());
-        retry.was_held(Duration::from_secs(1));
-        assert_eq!(retry.failed(late, 0.0, &lost()), None);
-        retry.was_held(Duration::from_millis(1001));
+        let asked = Duration::from_secs(30);
+        for too_short_or_unanswered in [1_000, 30_001] {
+            retry.was_held(Duration::from_millis(too_short_or_unanswered), asked);
+            assert_eq!(retry.failed(late, 0.0, &lost()), None);
+        }
+        retry.was_held(Duration::from_millis(1001), asked);
         assert_eq!(
             retry.failed(late, 0.0, &lost()),
             Some(Duration::from_millis(20))

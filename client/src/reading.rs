@@ -93,9 +93,7 @@ pub(crate) async fn ask_until<O: Operation<Answer = Delivered>>(
             }
             Err(error) => error,
         };
-        if !parking.wait.is_zero() {
-            retry.was_held(sent.elapsed());
-        }
+        retry.was_held(sent.elapsed(), parking.wait);
         uncertain |= error.outcome() == Outcome::Unknown;
         let pause = if error.is_retryable() {
             retry.failed_now(&error)

@@ -331,7 +331,8 @@ impl Segment {
     /// because of its records alone: what it says of itself and its state are whole.
     ///
     /// Not for one that was killed: its last commit may be torn, and what the one before has of the
-    /// same records may be whole. Every read looks for damage then, as in one that is [sealed](Self::open_sealed).
+    /// same records may be whole. Every read looks for damage then, as in one that is
+    /// [sealed](Self::open_sealed).
     pub(super) fn open_around_damage(
         disk: &dyn Disk,
         number: u64,

@@ -66,6 +66,14 @@ fn a_frame_in_small_pieces_is_taken_as_long_as_it_goes_on() {
     assert_eq!((frame.opcode, frame.flags), (Produce::OPCODE, 0));
 }
 
+/// So many bytes of a frame that is to be as long as may be.
+fn promised(bytes: usize) -> Vec<u8> {
+    let mut begun = MAX_FRAME_BYTES.to_be_bytes().to_vec();
+    begun.extend([Produce::OPCODE, 0, 0, 0, 0, 9]);
+    begun.resize(bytes, 0);
+    begun
+}
+
 #[test]
 fn long_frames_that_do_not_end_take_bounded_memory_and_make_room_for_one_that_does() {
     let broker = Broker::start();
@@ -75,10 +83,7 @@ fn long_frames_that_do_not_end_take_bounded_memory_and_make_room_for_one_that_do
     let begun: Vec<Connection> = (0..8)
         .map(|_| {
             let mut peer = broker.connect();
-            let mut bytes = MAX_FRAME_BYTES.to_be_bytes().to_vec();
-            bytes.extend([Produce::OPCODE, 0, 0, 0, 0, 9]);
-            bytes.resize(MAX_FRAME_BYTES as usize - 1_000, 0);
-            peer.write_at_once(&bytes);
+            peer.write_at_once(&promised(MAX_FRAME_BYTES as usize - 1_000));
             peer
         })
         .collect();
@@ -109,10 +114,7 @@ fn who_only_promises_a_long_frame_keeps_nobody_waiting() {
     let promising: Vec<Connection> = (0..200)
         .map(|number| {
             let mut peer = broker.connect();
-            let mut bytes = MAX_FRAME_BYTES.to_be_bytes().to_vec();
-            bytes.extend([Produce::OPCODE, 0, 0, 0, 0, 9]);
-            bytes.resize(if number % 2 == 0 { 12 } else { 20_000 }, 0);
-            peer.write(&bytes);
+            peer.write(&promised(if number % 2 == 0 { 12 } else { 20_000 }));
             peer
         })
         .collect();
