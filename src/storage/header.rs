@@ -37,8 +37,8 @@ const NEEDS_REPAIR: u8 = 2;
 const SIZES: u64 = 12;
 /// No segment is nearly as long; a damaged head may say anything.
 const MAX_FILE_BYTES: u64 = 64 << 30;
-/// The only size that redb writes.
-const PAGE_BYTES: u32 = 4096;
+/// Bytes of a page of order 0, as redb always has them.
+pub(super) const PAGE_BYTES: u32 = 4096;
 const SLOTS: u64 = 64;
 const SLOT_BYTES: usize = 128;
 /// Within a slot.
@@ -95,15 +95,17 @@ pub(super) fn as_closed(view: &Overlay) -> Result<(), SegmentError> {
     Ok(())
 }
 
+/// The five sizes, as the file has them.
+fn sizes(view: &Overlay) -> io::Result<[u32; 5]> {
+    let mut bytes = [0; 20];
+    view.read(SIZES, &mut bytes)?;
+    let (words, _) = bytes.as_chunks();
+    Ok(std::array::from_fn(|at| u32::from_le_bytes(words[at])))
+}
+
 /// How long the file says that it is.
 fn file_bytes(view: &Overlay) -> io::Result<u64> {
-    let mut sizes = [0; 20];
-    view.read(SIZES, &mut sizes)?;
-    let [_, head, pages, full, rest] = [0, 4, 8, 12, 16].map(|at| {
-        u64::from(u32::from_le_bytes(
-            [0, 1, 2, 3].map(|byte| sizes[at + byte]),
-        ))
-    });
+    let [_, head, pages, full, rest] = sizes(view)?.map(u64::from);
     let last = if rest == 0 { 0 } else { head + rest };
     let pages = full.saturating_mul(head + pages).saturating_add(1 + last);
     Ok(pages.saturating_mul(u64::from(PAGE_BYTES)))
@@ -112,8 +114,6 @@ fn file_bytes(view: &Overlay) -> io::Result<u64> {
 /// Where pages are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
-    /// Bytes of a page of order 0.
-    pub(super) page_bytes: u32,
     region_head: u32,
     region_pages: u32,
 }
@@ -124,7 +124,7 @@ impl Geometry {
         let head = u64::from(self.region_head);
         let before = region.saturating_mul(head + u64::from(self.region_pages));
         let pages = before.saturating_add(1 + head);
-        pages.saturating_mul(u64::from(self.page_bytes))
+        pages.saturating_mul(u64::from(PAGE_BYTES))
     }
 }
 
@@ -133,16 +133,12 @@ impl Geometry {
 pub(super) fn last_commit(
     view: &Overlay,
 ) -> Result<(Geometry, Option<[u8; ROOT_BYTES]>), SegmentError> {
-    let mut sizes = [0; 12];
-    view.read(SIZES, &mut sizes)?;
-    let [page_bytes, region_head, region_pages] =
-        [0, 4, 8].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| sizes[at + byte])));
+    let [page_bytes, region_head, region_pages, ..] = sizes(view)?;
     if page_bytes != PAGE_BYTES {
         let what = format!("its head is damaged: pages of {page_bytes} bytes");
         return Err(SegmentError::Unreadable(what));
     }
     let geometry = Geometry {
-        page_bytes,
         region_head,
         region_pages,
     };

@@ -150,7 +150,7 @@ impl Walk<'_> {
         }
         let index = number & (0xF_FFFF >> order);
         let region = number >> 20 & 0xF_FFFF;
-        let bytes = u64::from(self.geometry.page_bytes) << order;
+        let bytes = u64::from(header::PAGE_BYTES) << order;
         let from = self.geometry.first_byte(region);
         let from = from.saturating_add(index.saturating_mul(bytes));
         if from.saturating_add(bytes) > self.view.len()? {
